@@ -1,0 +1,119 @@
+//! Stage 2: PID 1 of the workload.
+
+use std::ffi::CStr;
+use std::fs;
+use std::process::exit;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::socket::{MsgFlags, recv};
+use nix::sys::stat::{Mode, umask};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, chdir, close, fsync, sethostname, write};
+
+use crate::{CHANNEL, Order, RECORD, mounts, say, sys};
+
+/// Exit codes that a shell uses for a command that cannot be started.
+const NOT_FOUND: i32 = 127;
+const NOT_EXECUTABLE: i32 = 126;
+
+/// Waits for the agent's word, sets up, starts the command, and stays until it has ended. Never returns.
+pub(crate) fn run(order: &Order) {
+    let mut word = [0_u8; 8];
+    match recv(CHANNEL, &mut word, MsgFlags::empty()) {
+        Ok(length) if &word[..length] == b"go" => {}
+        // The agent is gone or changed its mind before anything was started.
+        _ => exit(1),
+    }
+    if let Err(text) = prepare(order) {
+        say(&text);
+        exit(1);
+    }
+    // Blocked, not ignored: they queue up for `wait` below, from before the command exists.
+    let _ = SigSet::all().thread_set_mask();
+    let command = match sys::fork_child(|| execute(order)) {
+        Ok(pid) => pid,
+        Err(errno) => {
+            say(&format!("cannot fork the command: {errno}"));
+            exit(1);
+        }
+    };
+    // The command's copy closes when it executes: only then does the agent see the end of file.
+    let _ = close(CHANNEL);
+    let ended = supervise(command);
+    record(ended);
+    exit(match ended {
+        Ended::Exited(code) => code,
+        Ended::Signaled(signal) => 128 + signal as i32,
+    });
+}
+
+#[derive(Clone, Copy)]
+enum Ended {
+    Exited(i32),
+    Signaled(Signal),
+}
+
+fn prepare(order: &Order) -> Result<(), String> {
+    sethostname(&order.hostname).map_err(|e| format!("cannot set the host name {}: {e}", order.hostname))?;
+    mounts::set_up(order)?;
+    umask(Mode::from_bits_truncate(0o022));
+    // The agent protects itself from the OOM killer; its workloads do not inherit that.
+    fs::write("/proc/self/oom_score_adj", "0").map_err(|e| format!("cannot reset oom_score_adj: {e}"))?;
+    chdir(order.cwd.as_str()).map_err(|e| format!("cannot enter the working directory {}: {e}", order.cwd))
+}
+
+/// Becomes the command; comes back only as an exit.
+fn execute(order: &Order) {
+    sys::reset_signals();
+    let errno = sys::execute(&order.command);
+    let name: &CStr = &order.command[0];
+    say(&format!("cannot execute {}: {}", name.to_string_lossy(), errno.desc()));
+    exit(if errno == Errno::ENOENT { NOT_FOUND } else { NOT_EXECUTABLE })
+}
+
+/// Reaps and forwards until `command` has ended.
+fn supervise(command: Pid) -> Ended {
+    let all = SigSet::all();
+    loop {
+        match all.wait() {
+            Ok(Signal::SIGCHLD) => {
+                if let Some(ended) = reap(command) {
+                    return ended;
+                }
+            }
+            Ok(signal) => {
+                let _ = kill(command, signal);
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Reaps every child that has ended; tells when the command was among them.
+fn reap(command: Pid) -> Option<Ended> {
+    let mut ended = None;
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) if pid == command => ended = Some(Ended::Exited(code)),
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == command => {
+                ended = Some(Ended::Signaled(signal));
+            }
+            Ok(WaitStatus::StillAlive) | Err(_) => return ended,
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Writes the exit record and makes it durable: it must be there when an agent comes back after a crash.
+fn record(ended: Ended) {
+    let how = match ended {
+        Ended::Exited(code) => format!("exited {code}"),
+        Ended::Signaled(signal) => format!("signaled {}", signal as i32),
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let fd = sys::borrow(RECORD);
+    let _ = write(fd, format!("{how}\nunix_ns {now}\n").as_bytes());
+    let _ = fsync(fd);
+}

@@ -1,0 +1,74 @@
+//! The API: HTTP on a Unix socket for control, on loopback TCP for reading, and a second Unix socket that only takes
+//! descriptors.
+//!
+//! ```text
+//! api.sock    0660; launch, signal, release, and everything that can be read
+//! stdio.sock  0660; three descriptors in, a token out; a launch names the token
+//! tcp         GET only: /metrics /healthz /readyz /api/v1/workloads /api/v1/events
+//! ```
+//! The agent hands descriptors on and keeps none: its death breaks no pipe of a workload.
+
+mod routes;
+mod stdio;
+mod stream;
+pub mod types;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::control::Handle;
+
+/// The control socket's file name in the runtime directory.
+pub const API_SOCKET: &str = "api.sock";
+/// The descriptor socket's file name in the runtime directory.
+pub const STDIO_SOCKET: &str = "stdio.sock";
+
+/// What is being served.
+#[derive(Debug)]
+pub struct Server {
+    /// The TCP address, with the port that was really taken.
+    pub address: SocketAddr,
+}
+
+/// State shared by all requests.
+#[derive(Debug, Clone)]
+struct Shared {
+    control: Handle,
+    stdio: Arc<stdio::Tokens>,
+}
+
+/// Opens all three listeners and serves them on the current runtime.
+pub async fn serve(control: &Handle, runtime_dir: &Path, listen: SocketAddr) -> anyhow::Result<Server> {
+    let shared = Shared { control: control.clone(), stdio: Arc::new(stdio::Tokens::default()) };
+    let api = bind(&runtime_dir.join(API_SOCKET))?;
+    let descriptors = bind(&runtime_dir.join(STDIO_SOCKET))?;
+    let tcp = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen} (another agent? choose one with --listen)"))?;
+    let address = tcp.local_addr()?;
+
+    let router = routes::control(shared.clone());
+    tokio::spawn(async move {
+        axum::serve(api, router.into_make_service_with_connect_info::<types::Peer>()).await
+    });
+    let router = routes::reading(shared.clone());
+    tokio::spawn(async move { axum::serve(tcp, router).await });
+    tokio::spawn(stdio::serve(descriptors, shared.stdio));
+    Ok(Server { address })
+}
+
+/// Binds a Unix socket, over a leftover of a dead agent. That none lives is certain: the tree is locked.
+fn bind(path: &PathBuf) -> anyhow::Result<UnixListener> {
+    if path.exists() {
+        fs::remove_file(path).with_context(|| format!("cannot replace {}", path.display()))?;
+    }
+    let listener = UnixListener::bind(path).with_context(|| format!("cannot bind {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}

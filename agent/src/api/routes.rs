@@ -1,0 +1,142 @@
+//! The routes. Thin: each translates a request for the control loop, or reads what is published.
+
+use axum::Json;
+use axum::Router;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequest, Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+
+use super::Shared;
+use super::stream::events;
+use super::types::{LaunchRequest, Peer, Problem, Released, SignalRequest, WorkloadView};
+use crate::control::{Ended, Launched, Refused};
+use crate::metrics;
+use crate::workload::spec::Name;
+
+/// The largest request body: arguments and environment of a command, which the kernel bounds at 2 MiB.
+const BODY: usize = 4 << 20;
+
+/// Everything, for the control socket.
+pub(super) fn control(shared: Shared) -> Router {
+    let changing = Router::new()
+        .route("/api/v1/workloads", post(launch))
+        .route("/api/v1/workloads/{tenant}/{name}/signal", post(send_signal))
+        .route("/api/v1/exits/{id}", get(exit))
+        .route("/api/v1/release", post(release))
+        .layer(DefaultBodyLimit::max(BODY))
+        .with_state(shared.clone());
+    reading(shared).merge(changing)
+}
+
+/// What only reads, for TCP too.
+pub(super) fn reading(shared: Shared) -> Router {
+    Router::new()
+        .route("/metrics", get(exposition))
+        .route("/healthz", get(healthy))
+        .route("/readyz", get(ready))
+        .route("/api/v1/workloads", get(list))
+        .route("/api/v1/events", get(events))
+        .fallback(async || {
+            problem(StatusCode::NOT_FOUND, "there is nothing here: see /metrics or /api/v1/workloads")
+        })
+        .with_state(shared)
+}
+
+async fn launch(
+    State(shared): State<Shared>,
+    Body(request): Body<LaunchRequest>,
+) -> Result<(StatusCode, Json<Launched>), Response> {
+    let LaunchRequest { spec, stdio } = request;
+    if let Some(text) = spec.problem() {
+        return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, &text));
+    }
+    let Some(descriptors) = shared.stdio.claim(&stdio) else {
+        let text = "the stdio token is not known: it is valid while its connection to stdio.sock is open";
+        return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, text));
+    };
+    let launched = shared.control.launch(spec, descriptors).await.map_err(refused)?;
+    Ok((StatusCode::CREATED, Json(launched)))
+}
+
+async fn exit(State(shared): State<Shared>, Path(id): Path<u64>) -> Result<Json<Ended>, Response> {
+    shared.control.wait(id).await.map(Json).map_err(refused)
+}
+
+async fn send_signal(
+    State(shared): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path((tenant, name)): Path<(Name, Name)>,
+    Body(request): Body<SignalRequest>,
+) -> Result<StatusCode, Response> {
+    if !(1..=64).contains(&request.signal) {
+        let text = format!("{} is not a signal: use a number from 1 to 64", request.signal);
+        return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, &text));
+    }
+    shared.control.signal(tenant, name, request.signal, peer.uid).await.map_err(refused)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn release(
+    State(shared): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Result<Json<Released>, Response> {
+    let workloads = shared.control.release(peer.uid).await.map_err(refused)?;
+    Ok(Json(Released { workloads, failed: 0 }))
+}
+
+async fn list(State(shared): State<Shared>) -> Json<Vec<WorkloadView>> {
+    Json(shared.control.table.list().iter().map(|p| WorkloadView::from(&**p)).collect())
+}
+
+async fn exposition(State(shared): State<Shared>) -> Response {
+    let control = &shared.control;
+    let text = metrics::encode(&control.metrics, &control.table.list(), control.journal.lost());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+async fn healthy() -> &'static str {
+    "ok\n"
+}
+
+/// Ready is: the control loop turns. It answers a question that only the loop can answer.
+async fn ready(State(shared): State<Shared>) -> Response {
+    let deadline = std::time::Duration::from_secs(1);
+    match tokio::time::timeout(deadline, shared.control.wait(0)).await {
+        Ok(Err(Refused::NotFound(_)) | Ok(_)) => "ready\n".into_response(),
+        Ok(Err(refusal)) => problem(StatusCode::SERVICE_UNAVAILABLE, &refusal.to_string()),
+        Err(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "the control loop does not answer"),
+    }
+}
+
+/// A JSON body whose mistakes are told as a problem.
+struct Body<T>(T);
+
+impl<T: serde::de::DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Response> {
+        Json::<T>::from_request(request, state)
+            .await
+            .map(|Json(value)| Self(value))
+            .map_err(|rejection| problem(rejection.status(), &rejection.body_text()))
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is the function of a map_err")]
+fn refused(refusal: Refused) -> Response {
+    let status = match &refusal {
+        Refused::Exists(_) => StatusCode::CONFLICT,
+        Refused::NotFound(_) => StatusCode::NOT_FOUND,
+        Refused::NoRoomNow(_) | Refused::NoRoomEver(_) => StatusCode::INSUFFICIENT_STORAGE,
+        Refused::Busy | Refused::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        Refused::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    problem(status, &refusal.to_string())
+}
+
+pub(super) fn problem(status: StatusCode, detail: &str) -> Response {
+    let title = status.canonical_reason().unwrap_or("error").to_owned();
+    let body = Problem { title, status: status.as_u16(), detail: detail.to_owned() };
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(body)).into_response()
+}

@@ -1,0 +1,94 @@
+//! The descriptor socket: a client sends one byte with three descriptors and gets a token; a launch names the token.
+//!
+//! A token is good for one launch, and only while its connection is open: a client that dies leaves nothing behind.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, IoSliceMut, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::cmsg_space;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::kernel::spawn::own_received;
+
+/// Tokens that may be open at a time.
+const MOST: usize = 1024;
+
+/// Descriptors that wait for their launch.
+#[derive(Debug, Default)]
+pub(super) struct Tokens(Mutex<HashMap<String, [OwnedFd; 3]>>);
+
+impl Tokens {
+    /// Takes the descriptors of a token, which is then spent.
+    pub(super) fn claim(&self, token: &str) -> Option<[OwnedFd; 3]> {
+        self.lock().remove(token)
+    }
+
+    fn open(&self, descriptors: [OwnedFd; 3]) -> io::Result<String> {
+        let mut random = [0_u8; 16];
+        File::open("/dev/urandom")?.read_exact(&mut random)?;
+        let token = format!("{:032x}", u128::from_ne_bytes(random));
+        let mut tokens = self.lock();
+        if tokens.len() >= MOST {
+            return Err(io::Error::other("too many launches wait for their descriptors"));
+        }
+        tokens.insert(token.clone(), descriptors);
+        Ok(token)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, [OwnedFd; 3]>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Serves the socket until the runtime ends.
+pub(super) async fn serve(listener: UnixListener, tokens: Arc<Tokens>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors, most likely: let others close some.
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            continue;
+        };
+        let tokens = Arc::clone(&tokens);
+        tokio::spawn(async move {
+            if let Err(error) = hold(stream, &tokens).await {
+                eprintln!("bellows: stdio socket: {error}");
+            }
+        });
+    }
+}
+
+async fn hold(mut stream: UnixStream, tokens: &Tokens) -> io::Result<()> {
+    let descriptors = stream.async_io(Interest::READABLE, || receive(&stream)).await?;
+    let token = tokens.open(descriptors)?;
+    let answered = stream.write_all(format!("{token}\n").as_bytes()).await;
+    // Until the client closes.
+    let mut rest = [0_u8; 16];
+    while answered.is_ok() && stream.read(&mut rest).await.is_ok_and(|n| n > 0) {}
+    drop(tokens.claim(&token));
+    Ok(())
+}
+
+fn receive(stream: &UnixStream) -> io::Result<[OwnedFd; 3]> {
+    let mut byte = [0_u8; 1];
+    let mut parts = [IoSliceMut::new(&mut byte)];
+    let mut space = cmsg_space!([std::os::fd::RawFd; 3]);
+    let message =
+        recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let mut received = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(numbers) = control {
+            received.extend(own_received(&numbers));
+        }
+    }
+    received.try_into().map_err(|wrong: Vec<_>| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("3 descriptors were expected, {} came", wrong.len()),
+        )
+    })
+}

@@ -1,0 +1,117 @@
+//! The wire: everything that crosses the API, apart from the types that the journal and the control loop share with it.
+
+use axum::extract::connect_info::Connected;
+use axum::serve::IncomingStream;
+use bellows_policies::units::{Bounds, Bytes};
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixListener;
+
+use crate::metrics::Published;
+use crate::workload::lifecycle::State;
+use crate::workload::spec::Spec;
+
+/// `POST /api/v1/workloads`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LaunchRequest {
+    /// What to start.
+    pub spec: Spec,
+    /// The token that `stdio.sock` gave for its standard input, output and error.
+    pub stdio: String,
+}
+
+/// `POST /api/v1/workloads/{tenant}/{name}/signal`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignalRequest {
+    /// The signal's number. 9 kills everything in the workload's cgroup, others go to its init.
+    pub signal: i32,
+}
+
+/// The answer of `POST /api/v1/release`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Released {
+    /// Workloads whose limits stand open now.
+    pub workloads: usize,
+    /// Workloads that could not be opened.
+    #[serde(default)]
+    pub failed: usize,
+}
+
+/// One workload, as `ps` shows it. Sizes in bytes; `null` is `max`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct WorkloadView {
+    /// Its owner.
+    pub tenant: String,
+    /// Its name.
+    pub name: String,
+    /// Its class.
+    pub class: String,
+    /// Where it is in its life.
+    pub state: String,
+    /// Pid of its init.
+    pub pid: i32,
+    /// `memory.current` at the last look.
+    pub memory_current: Bytes,
+    /// `memory.high`: what is granted.
+    pub memory_high: Option<Bytes>,
+    /// `memory.max`.
+    pub memory_max: Option<Bytes>,
+    /// What does not reclaim cheaply, at the last look into `memory.stat`.
+    pub memory_need: Bytes,
+    /// Between what the limit moves.
+    pub memory: Bounds,
+    /// How often its limits were moved.
+    pub limit_moves: u64,
+    /// OOM kills in it.
+    pub oom_kills: u64,
+    /// When it was started, in nanoseconds since the Unix epoch.
+    pub started_unix_ns: u64,
+}
+
+impl From<&Published> for WorkloadView {
+    fn from(published: &Published) -> Self {
+        let (facts, view) = (&published.facts, published.view());
+        let limit = |bytes: Bytes| (bytes.0 != u64::MAX).then_some(bytes);
+        Self {
+            tenant: facts.tenant.clone(),
+            name: facts.workload.clone(),
+            class: facts.class.to_owned(),
+            state: State::ALL.get(usize::from(view.state)).map_or("unknown", |s| s.as_str()).to_owned(),
+            pid: view.pid,
+            memory_current: view.current,
+            memory_high: limit(view.limits.high),
+            memory_max: limit(view.limits.max),
+            memory_need: view.need,
+            memory: facts.memory,
+            limit_moves: view.moves,
+            oom_kills: view.oom_kills,
+            started_unix_ns: facts.started_unix_ns,
+        }
+    }
+}
+
+/// An error, as RFC 9457 problem+json has it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Problem {
+    /// The HTTP status in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong and what to do.
+    pub detail: String,
+}
+
+/// Who is at the other end of the control socket, as the kernel vouches for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    /// Its user.
+    pub uid: u32,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        // Unknown is nobody, never root.
+        Self { uid: stream.io().peer_cred().map_or(u32::MAX, |cred| cred.uid()) }
+    }
+}

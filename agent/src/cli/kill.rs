@@ -1,0 +1,70 @@
+//! `bellows kill`: a signal for a workload.
+
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use clap::Args;
+use nix::sys::signal::Signal;
+
+use super::Connection;
+use super::client::Client;
+use crate::api::types::SignalRequest;
+use crate::workload::spec::Name;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Its owner.
+    #[arg(long, default_value = "default")]
+    tenant: Name,
+    /// Its name.
+    name: Name,
+    /// The signal, by name or number. TERM goes to its command; KILL to every process in its cgroup.
+    #[arg(short, long, default_value = "TERM")]
+    signal: Wanted,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Wanted(i32);
+
+impl FromStr for Wanted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let upper = text.to_uppercase();
+        let full = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+        let named = Signal::from_str(&full).ok().map(|s| s as i32);
+        let numbered = text.parse().ok().filter(|n| (1..=64).contains(n));
+        named.or(numbered).map(Self).ok_or_else(|| format!("{text:?} is not a signal: TERM, KILL, HUP, 15"))
+    }
+}
+
+pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&arguments.connection.runtime_dir);
+    let Arguments { tenant, name, signal, json, .. } = arguments;
+    let path = format!("/api/v1/workloads/{tenant}/{name}/signal");
+    client.order(&path, &SignalRequest { signal: signal.0 }).await?;
+    if json {
+        println!("{}", serde_json::json!({ "tenant": tenant, "name": name, "signal": signal.0 }));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_by_name_and_number() {
+        for (text, number) in [("TERM", 15), ("sigkill", 9), ("1", 1), ("64", 64)] {
+            assert_eq!(text.parse::<Wanted>().unwrap().0, number);
+        }
+        for bad in ["", "0", "65", "NOPE"] {
+            assert!(bad.parse::<Wanted>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The command line: one file per verb, all of them clients of the API, but for `agent`, `watchdog` and `doctor`.
+
+mod agent;
+mod client;
+mod doctor;
+mod events;
+mod kill;
+mod ps;
+mod release;
+mod run;
+mod text;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::RUNTIME_DIR;
+
+/// Exit codes besides 0 and 1; 2 (usage) is clap's.
+const CHECK_FAILED: u8 = 3;
+const NOT_FOUND: u8 = 4;
+const REFUSED: u8 = 5;
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 ok, 1 failure, 2 usage, 3 a check found problems, 4 not found, 5 refused.
+`run` exits as its command does: its code, or 128 + the signal that ended it (137 when the kernel's OOM killer did).";
+
+/// bellows: elastic memory limits for cgroup v2 workloads.
+#[derive(Debug, Parser)]
+#[command(name = "bellows", version, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Govern a delegated cgroup v2 subtree.
+    Agent(agent::Arguments),
+    /// Start a workload and stay with it: its output, its signals, its exit code.
+    Run(run::Arguments),
+    /// List workloads.
+    Ps(ps::Arguments),
+    /// Show what happened: limits moved, workloads started and ended.
+    Events(events::Arguments),
+    /// Signal a workload.
+    Kill(kill::Arguments),
+    /// Open all limits to their ceilings and stop governing; works without an agent too.
+    Release(release::Arguments),
+    /// Check whether this machine is ready, and say what to do where it is not.
+    Doctor(doctor::Arguments),
+    /// Started by the agent: opens limits when the agent dies or hangs.
+    #[command(hide = true)]
+    Watchdog(agent::WatchdogArguments),
+}
+
+/// Where the agent is.
+#[derive(Debug, Args)]
+struct Connection {
+    /// The agent's runtime directory, with its sockets.
+    #[arg(long, value_name = "DIR", env = "BELLOWS_RUNTIME_DIR", default_value = RUNTIME_DIR)]
+    runtime_dir: PathBuf,
+}
+
+/// A failure with an exit code of its own.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct Failure {
+    text: String,
+    code: u8,
+}
+
+/// Parses the command line and carries it out.
+#[must_use]
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().verb {
+        Verb::Agent(arguments) => agent::run(arguments),
+        Verb::Watchdog(arguments) => agent::watchdog(&arguments),
+        Verb::Doctor(arguments) => doctor::run(&arguments),
+        Verb::Run(arguments) => on_runtime(run::run(arguments)),
+        Verb::Ps(arguments) => on_runtime(ps::run(arguments)),
+        Verb::Events(arguments) => on_runtime(events::run(arguments)),
+        Verb::Kill(arguments) => on_runtime(kill::run(arguments)),
+        Verb::Release(arguments) => on_runtime(release::run(arguments)),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bellows: {error:#}");
+            ExitCode::from(error.downcast_ref::<Failure>().map_or(1, |f| f.code))
+        }
+    }
+}
+
+fn on_runtime(verb: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(verb)
+}
+
+/// `bellows events | head` is no failure.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}

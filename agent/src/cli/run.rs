@@ -1,0 +1,120 @@
+//! `bellows run`: starts a workload and stays with it.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use bellows_policies::units::Bounds;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Connection;
+use super::client::Client;
+use crate::api::types::{LaunchRequest, SignalRequest};
+use crate::control::{Ended, Launched};
+use crate::workload::spec::{Class, Identity, Name, Spec};
+use crate::workload::supervisor::Exit;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Its owner.
+    #[arg(long, default_value = "default")]
+    tenant: Name,
+    /// Its name, unique within the tenant.
+    #[arg(long)]
+    name: Name,
+    /// Floor and ceiling of its memory limit, for example 64M..1G.
+    #[arg(long, value_name = "FLOOR..CEILING")]
+    memory: Bounds,
+    /// How much it matters when there is not enough for all.
+    #[arg(long, value_enum, default_value_t = Class::Standard)]
+    class: Class,
+    /// Print how it ended as JSON on standard error.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: Connection,
+    /// The command and its arguments.
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&arguments.connection.runtime_dir);
+    let (tenant, name) = (arguments.tenant.clone(), arguments.name.clone());
+    // Before the launch: a signal that comes meanwhile is for the workload.
+    let mut signals = Signals::listen()?;
+    let (stdio, connection) = client.pass_stdio()?;
+    let spec = spec(arguments.tenant, arguments.name, arguments.class, arguments.memory, arguments.command)?;
+    let launched: Launched = client.post("/api/v1/workloads", &LaunchRequest { spec, stdio }).await?;
+    drop(connection);
+
+    let path = format!("/api/v1/exits/{}", launched.id);
+    let wait = client.get::<Ended>(&path);
+    tokio::pin!(wait);
+    let ended = loop {
+        tokio::select! {
+            ended = &mut wait => break ended,
+            number = signals.next() => {
+                let path = format!("/api/v1/workloads/{tenant}/{name}/signal");
+                if let Err(error) = client.order(&path, &SignalRequest { signal: number }).await {
+                    eprintln!("bellows: signal {number}: {error:#}");
+                }
+            }
+        }
+    };
+    let ended = ended.with_context(|| {
+        format!(
+            "lost the agent; {tenant}/{name} (pid {}) goes on, its exit code is in the agent's exit records",
+            launched.pid
+        )
+    })?;
+    if arguments.json {
+        eprintln!("{}", serde_json::to_string(&ended)?);
+    } else if !matches!(ended.exit, Exit::Exited { .. }) {
+        eprintln!("bellows: {tenant}/{name}: {}", ended.text);
+    }
+    Ok(ExitCode::from(u8::try_from(ended.code & 0xff).unwrap_or(1)))
+}
+
+fn spec(tenant: Name, name: Name, class: Class, memory: Bounds, argv: Vec<String>) -> anyhow::Result<Spec> {
+    let cwd = std::env::current_dir().context("the working directory is gone")?;
+    let env = std::env::vars_os()
+        .filter_map(|(key, value)| Some(format!("{}={}", key.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let identity = Identity { tenant, name, class, memory };
+    Ok(Spec { identity, argv, env, cwd: cwd.to_string_lossy().into_owned() })
+}
+
+/// The signals that are passed on.
+struct Signals {
+    hangup: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    quit: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    user1: tokio::signal::unix::Signal,
+    user2: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            terminate: signal(SignalKind::terminate())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.hangup.recv() => libc::SIGHUP,
+            _ = self.interrupt.recv() => libc::SIGINT,
+            _ = self.quit.recv() => libc::SIGQUIT,
+            _ = self.terminate.recv() => libc::SIGTERM,
+            _ = self.user1.recv() => libc::SIGUSR1,
+            _ = self.user2.recv() => libc::SIGUSR2,
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Plain text for people: tables, ages, records as sentences.
+
+use std::fmt::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bellows_policies::Verb;
+
+use crate::journal::{Record, What};
+
+/// Columns as wide as their widest cell, two spaces apart.
+pub(super) fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let rows: Vec<Vec<String>> =
+        std::iter::once(head.iter().map(|&h| h.to_owned()).collect()).chain(rows).collect();
+    let widths: Vec<usize> = (0..head.len())
+        .map(|column| rows.iter().map(|r| r[column].chars().count()).max().unwrap_or(0))
+        .collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, "{cell:<width$}  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// "12s", "3m", "5h", "2d" since then.
+pub(super) fn age(unix_ns: u64) -> String {
+    let then = UNIX_EPOCH + Duration::from_nanos(unix_ns);
+    let seconds = SystemTime::now().duration_since(then).unwrap_or_default().as_secs();
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7200 => format!("{}m", seconds / 60),
+        7200..172_800 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// A record as one line: when, who, what, why.
+pub(super) fn sentence(record: &Record) -> String {
+    let who = if record.workload.is_empty() { "node" } else { &record.workload };
+    format!("{} {who:<20} {}", time_of_day(record.unix_ns), what(&record.what))
+}
+
+/// `14:03:07.120`, UTC.
+fn time_of_day(unix_ns: u64) -> String {
+    let (seconds, millis) = (unix_ns / 1_000_000_000 % 86_400, unix_ns / 1_000_000 % 1000);
+    format!("{:02}:{:02}:{:02}.{millis:03}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+fn what(what: &What) -> String {
+    match what {
+        What::AgentStarted { root } => format!("the agent governs {root}"),
+        What::AgentStopping { workloads_end: true } => "the agent stops, and ends all workloads".to_owned(),
+        What::AgentStopping { workloads_end: false } => {
+            "the agent stops, and leaves all workloads running".to_owned()
+        }
+        What::Launched { pid, limits, took_us } => {
+            format!("started as pid {pid} in {:.1} ms, {limits}", millis(*took_us))
+        }
+        What::LaunchFailed { error } => format!("not started: {error}"),
+        What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us } => {
+            let took = match verb {
+                Verb::Grow | Verb::Fail => format!(" in {wake_to_write_us} us"),
+                Verb::Shrink | Verb::Hold => String::new(),
+            };
+            format!(
+                "{verb}: high {} -> {}, max {} -> {}{took}, at a use of {current}: {reason}",
+                from.high, to.high, from.max, to.max
+            )
+        }
+        What::Held { reason, limits, current } => {
+            format!("held at {limits}, at a use of {current}: {reason}")
+        }
+        What::WriteFailed { to, errno } => {
+            format!("the kernel refused {to}: {}", std::io::Error::from_raw_os_error(*errno))
+        }
+        What::SignalSent { signal, uid } => format!("signal {signal}, sent by uid {uid}"),
+        What::Released { uid: Some(uid) } => {
+            format!("all limits opened, no longer governed, by order of uid {uid}")
+        }
+        What::Released { uid: None } => "all limits opened, no longer governed".to_owned(),
+        What::TakenBack { gap_ms } => {
+            format!("governed again after the agent had been held up for {gap_ms} ms")
+        }
+        What::Ended { how, .. } => how.clone(),
+        What::QueueOverflowed {} => "the kernel's event queue overflowed: looking at everything".to_owned(),
+        What::ForeignCgroup { name } => format!("somebody else made {name}: left alone"),
+    }
+}
+
+fn millis(us: u64) -> f64 {
+    us as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bellows_policies::{Bytes, Limits, Reason};
+
+    #[test]
+    fn a_move_reads_as_a_sentence() {
+        let record = Record {
+            id: 1,
+            unix_ns: (14 * 3600 + 3 * 60 + 7) * 1_000_000_000 + 120_000_000,
+            workload: "acme/web".into(),
+            what: What::LimitsMoved {
+                verb: Verb::Grow,
+                reason: Reason::TripwireHit,
+                from: Limits { high: Bytes::mib(64), max: Bytes::mib(80) },
+                to: Limits { high: Bytes::mib(80), max: Bytes::mib(96) },
+                current: Bytes::mib(64),
+                wake_to_write_us: 143,
+            },
+        };
+        assert_eq!(
+            sentence(&record),
+            "14:03:07.120 acme/web             grow: high 64 MiB -> 80 MiB, max 80 MiB -> 96 MiB in 143 us, \
+             at a use of 64 MiB: a charge crossed memory.high"
+        );
+    }
+
+    #[test]
+    fn a_table_aligns() {
+        let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["long".to_owned(), "2".to_owned()]];
+        assert_eq!(table(&["X", "N"], rows.into_iter()), "X     N\na     1\nlong  2\n");
+    }
+}

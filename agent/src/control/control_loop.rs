@@ -1,0 +1,391 @@
+//! The loop itself: wait, look, act, and now and then the slow pass.
+//!
+//! The slow pass re-reads every workload in slices, so that any lost event heals. After an overflow of the kernel's queue
+//! it runs through at once. A loop that finds itself held up for long (a debugger, SIGSTOP, a starved machine) knows that
+//! its watchdog has opened the limits meanwhile, and takes them back.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellows_policies::units::{Bytes, Instant};
+use bellows_policies::{Budget, Law};
+use crossbeam_queue::ArrayQueue;
+
+use super::handle::{Command, Handle, QUEUE};
+use super::lanes::Lanes;
+use super::life::Limits;
+use super::registry::Registry;
+use crate::journal::{Journal, What, Writer};
+use crate::kernel::watch::{Hearing, Key, Signal, Waker, Watcher};
+use crate::kernel::{clock, thread};
+use crate::metrics::{Metrics, Table};
+use crate::watchdog::Heartbeat;
+use crate::workload::lifecycle::State;
+use crate::workload::spec::Name;
+use crate::workload::supervisor::Ground;
+
+/// Time between two slices of the slow pass, and the longest wait.
+const SLICE_EVERY: Duration = Duration::from_millis(100);
+/// Workloads looked at in one slice: at some 10 us each, an event waits behind them for less than a millisecond.
+const SLICE: usize = 64;
+/// A pass through all workloads takes this long, or longer when they are more than ten slices.
+const PASS_EVERY: Duration = Duration::from_secs(1);
+/// A loop held up for this long has lost its limits to the watchdog, or is about to: see `watchdog::PATIENCE`.
+const GAP: Duration = Duration::from_millis(1500);
+/// Pause before a teardown that failed is tried again.
+pub(super) const CLEAR_AGAIN: Duration = Duration::from_millis(200);
+/// How long the end of all workloads may take at a shutdown that ends them.
+const END_DEADLINE: Duration = Duration::from_secs(30);
+
+/// What a control loop is built from.
+#[derive(Debug)]
+pub struct Parts {
+    /// The governed tree.
+    pub ground: Arc<Ground>,
+    /// Capacity and reserve.
+    pub budget: Budget,
+    /// The constants of the memory law.
+    pub law: Law,
+    /// Launch limits that no law moves.
+    pub launch_limits: Limits,
+    /// How events are heard.
+    pub hearing: Hearing,
+    /// The journal's end for the loop.
+    pub journal: Writer,
+    /// The journal's end for readers.
+    pub readers: Journal,
+    /// The agent's own metrics.
+    pub metrics: Arc<Metrics>,
+    /// The watchdog's heartbeat; without one nobody watches.
+    pub heartbeat: Option<Heartbeat>,
+}
+
+/// The control loop's state: all of it, owned by one thread.
+#[derive(Debug)]
+pub struct Control {
+    pub(super) watcher: Watcher,
+    pub(super) registry: Registry,
+    pub(super) budget: Budget,
+    pub(super) law: Law,
+    pub(super) launch_limits: Limits,
+    pub(super) lanes: Lanes,
+    pub(super) timers: Timers,
+    pub(super) journal: Writer,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) table: Table,
+    /// The name of records that are about the node.
+    pub(super) node: Arc<str>,
+    pub(super) released: bool,
+    pub(super) stopping: bool,
+    ground: Arc<Ground>,
+    commands: Arc<ArrayQueue<Command>>,
+    heartbeat: Option<Heartbeat>,
+    signals: Vec<Signal>,
+    tenants: HashMap<Name, Key>,
+    tenant_names: Vec<Name>,
+    pass: Pass,
+    stop_by: Option<Instant>,
+}
+
+/// Where the slow pass is.
+#[derive(Debug, Default)]
+struct Pass {
+    next_slot: usize,
+    next_slice: Instant,
+    /// Workloads still to be looked at without pause.
+    urgent: usize,
+}
+
+impl Control {
+    /// Builds the loop, its lanes, and the way in.
+    pub fn new(parts: Parts) -> io::Result<(Self, Handle)> {
+        let mut watcher = Watcher::new(parts.hearing)?;
+        watcher.add_directory(tenant_key(0), &parts.ground.workloads)?;
+        let commands = Arc::new(ArrayQueue::new(QUEUE));
+        let table = Table::default();
+        let handle = Handle {
+            queue: Arc::clone(&commands),
+            waker: watcher.waker(),
+            metrics: Arc::clone(&parts.metrics),
+            table: table.clone(),
+            journal: parts.readers,
+        };
+        let lanes = Lanes::start(&handle, &parts.ground)?;
+        let control = Self {
+            watcher,
+            registry: Registry::default(),
+            budget: parts.budget,
+            law: parts.law,
+            launch_limits: parts.launch_limits,
+            lanes,
+            timers: Timers::default(),
+            journal: parts.journal,
+            metrics: parts.metrics,
+            table,
+            node: "".into(),
+            released: false,
+            stopping: false,
+            ground: parts.ground,
+            commands,
+            heartbeat: parts.heartbeat,
+            signals: Vec::with_capacity(4096),
+            tenants: HashMap::new(),
+            tenant_names: Vec::new(),
+            pass: Pass::default(),
+            stop_by: None,
+        };
+        Ok((control, handle))
+    }
+
+    /// Wakes the loop from a signal handler's thread.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        self.watcher.waker()
+    }
+
+    /// Runs until it is told to stop.
+    ///
+    /// The thread becomes real-time where that is allowed: a workload that takes every cpu must not delay the write that
+    /// it is waiting for.
+    pub fn run(mut self) -> io::Result<()> {
+        if let Err(error) = thread::set_realtime() {
+            eprintln!("bellows: the control loop runs without real-time priority: {error}");
+        }
+        let root = self.ground.workloads.path().parent().map(|p| p.display().to_string()).unwrap_or_default();
+        self.journal.record(clock::unix_nanoseconds(), &self.node, What::AgentStarted { root });
+        self.metrics.budget(&self.budget);
+        let mut last = clock::now();
+        while !self.is_done() {
+            let timeout = self.time_to_wait();
+            self.signals.clear();
+            let mut signals = std::mem::take(&mut self.signals);
+            self.watcher.wait(timeout, &mut signals)?;
+            let woke = clock::now();
+            if woke.since(last) > GAP + SLICE_EVERY {
+                self.held_up(woke.since(last));
+            }
+            self.hear(&mut signals, woke);
+            self.signals = signals;
+            self.run_timers(woke);
+            self.slow_pass(woke);
+            if let Some(heartbeat) = &mut self.heartbeat {
+                heartbeat.beat(woke);
+            }
+            self.metrics.budget(&self.budget);
+            last = clock::now();
+            self.metrics.turn.observe(last.since(woke).as_secs_f64());
+        }
+        if let Some(heartbeat) = self.heartbeat.take() {
+            heartbeat.farewell();
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, signals: &mut Vec<Signal>, woke: Instant) {
+        for signal in signals.drain(..) {
+            match signal {
+                Signal::Memory(key) | Signal::Cpu(key) => self.look(key, woke),
+                // The end of the first process is told by its pidfd; `populated` only repeats it.
+                Signal::Cgroup(_) => {}
+                Signal::Process(key) => self.process_ended(key),
+                Signal::Created(directory, name) => self.created(directory, &name),
+                Signal::Deleted(directory, name) => self.deleted(directory, &name, woke),
+                Signal::Overflowed => {
+                    self.metrics.overflows.inc();
+                    self.journal.record(clock::unix_nanoseconds(), &self.node, What::QueueOverflowed {});
+                    self.pass.urgent = self.registry.len();
+                }
+                Signal::Woken => self.obey(),
+            }
+        }
+    }
+
+    fn obey(&mut self) {
+        while let Some(command) = self.commands.pop() {
+            match command {
+                Command::Launch { spec, stdio, reply } => self.launch(spec, stdio, reply),
+                Command::LaunchDone { key, result } => self.launch_done(key, result),
+                Command::ClearDone { key, result } => self.clear_done(key, result),
+                Command::DetailRead { key, detail } => self.detail_read(key, detail),
+                Command::ShrinkDone { key, errno } => self.shrink_done(key, errno),
+                Command::Wait { id, reply } => self.wait_for_end(id, reply),
+                Command::Signal { tenant, name, signal, uid, reply } => {
+                    let _ = reply.send(self.signal(&tenant, &name, signal, uid));
+                }
+                Command::Release { uid, reply } => {
+                    let _ = reply.send(self.release_all(Some(uid)));
+                }
+                Command::Shutdown { end_workloads } => self.begin_stopping(end_workloads),
+            }
+        }
+    }
+
+    fn run_timers(&mut self, woke: Instant) {
+        while let Some((due, key)) = self.timers.pop_due(woke) {
+            let Some(entry) = self.registry.get(key) else { continue };
+            // Scheduled anew since: that one counts.
+            if entry.due != Some(due) {
+                continue;
+            }
+            entry.due = None;
+            if entry.state == State::Stopping {
+                self.clear(key);
+            } else {
+                self.look(key, woke);
+            }
+        }
+    }
+
+    fn slow_pass(&mut self, woke: Instant) {
+        let total = self.registry.len();
+        if total == 0 || (self.pass.urgent == 0 && woke < self.pass.next_slice) {
+            return;
+        }
+        let slices = usize::try_from(PASS_EVERY.as_millis() / SLICE_EVERY.as_millis()).unwrap_or(1);
+        let count = if self.pass.urgent > 0 { SLICE } else { total.div_ceil(slices).min(SLICE) };
+        for _ in 0..count {
+            let next = self.registry.next_from(self.pass.next_slot).or_else(|| self.registry.next_from(0));
+            let Some(key) = next else { break };
+            self.pass.next_slot = key.slot as usize + 1;
+            self.look(key, woke);
+        }
+        self.pass.urgent = self.pass.urgent.saturating_sub(count);
+        self.pass.next_slice = woke.plus(SLICE_EVERY);
+    }
+
+    fn time_to_wait(&self) -> Duration {
+        if self.pass.urgent > 0 || !self.commands.is_empty() {
+            return Duration::ZERO;
+        }
+        let now = clock::now();
+        self.timers.next().map_or(SLICE_EVERY, |due| due.since(now).min(SLICE_EVERY))
+    }
+
+    /// The loop did not run for `gap`: the watchdog has opened the limits, or would have.
+    fn held_up(&mut self, gap: Duration) {
+        self.metrics.gaps.inc();
+        if self.released {
+            return;
+        }
+        let gap_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
+        for entry in self.registry.iter_mut() {
+            let Some(open) = &entry.open else { continue };
+            let opened = open.cgroup().read("memory.high").is_ok_and(|text| text.starts_with("max"));
+            if opened {
+                entry.law.release();
+                entry.law.rearm();
+                self.journal.record(clock::unix_nanoseconds(), &entry.name, What::TakenBack { gap_ms });
+            }
+        }
+        self.pass.urgent = self.registry.len();
+    }
+
+    fn begin_stopping(&mut self, end_workloads: bool) {
+        if self.stopping {
+            return;
+        }
+        self.stopping = true;
+        let what = What::AgentStopping { workloads_end: end_workloads };
+        self.journal.record(clock::unix_nanoseconds(), &self.node, what);
+        if !end_workloads {
+            self.release_all(None);
+            return;
+        }
+        self.stop_by = Some(clock::now().plus(END_DEADLINE));
+        for entry in self.registry.iter_mut() {
+            if let Some(open) = &entry.open
+                && let Err(error) = open.cgroup().kill()
+            {
+                eprintln!("bellows: {error}");
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        if !self.stopping {
+            return false;
+        }
+        match self.stop_by {
+            None => true,
+            Some(deadline) => self.registry.len() == 0 || clock::now() >= deadline,
+        }
+    }
+
+    /// Listens to a tenant's directory from its first workload on.
+    pub(super) fn watch_tenant(&mut self, tenant: &Name) {
+        if self.tenants.contains_key(tenant) {
+            return;
+        }
+        let Ok(cgroup) = self.ground.workloads.child(tenant.as_str()) else { return };
+        self.tenant_names.push(tenant.clone());
+        let key = tenant_key(self.tenant_names.len());
+        self.tenants.insert(tenant.clone(), key);
+        if let Err(error) = self.watcher.add_directory(key, &cgroup) {
+            eprintln!("bellows: cannot listen to tenant {tenant}: {error}");
+        }
+    }
+
+    fn created(&mut self, directory: Key, name: &str) {
+        let Some(tenant) = self.tenant_of(directory) else { return };
+        let ours = name.parse::<Name>().is_ok_and(|name| self.registry.find(&tenant, &name).is_some());
+        if !ours {
+            let what = What::ForeignCgroup { name: format!("{tenant}/{name}") };
+            self.journal.record(clock::unix_nanoseconds(), &self.node, what);
+        }
+    }
+
+    fn deleted(&mut self, directory: Key, name: &str, woke: Instant) {
+        let Some(tenant) = self.tenant_of(directory) else { return };
+        let Ok(name) = name.parse::<Name>() else { return };
+        if let Some(key) = self.registry.find(&tenant, &name).map(|e| e.key) {
+            // Its files will say ENODEV if it was this very cgroup.
+            self.look(key, woke);
+        }
+    }
+
+    fn tenant_of(&self, directory: Key) -> Option<Name> {
+        let index = (directory.slot as usize).checked_sub(1)?;
+        self.tenant_names.get(index).cloned()
+    }
+}
+
+/// Directories have keys of their own: the generation of none of the workloads.
+fn tenant_key(index: usize) -> Key {
+    Key { slot: u32::try_from(index).unwrap_or(u32::MAX), generation: u32::MAX }
+}
+
+/// Looks that are due without being told. A workload that was scheduled anew leaves its old entry to be skipped.
+#[derive(Debug)]
+pub(super) struct Timers(BinaryHeap<Reverse<(Instant, Key)>>);
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self(BinaryHeap::with_capacity(4096))
+    }
+}
+
+impl Timers {
+    pub(super) fn push(&mut self, due: Instant, key: Key) {
+        self.0.push(Reverse((due, key)));
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.0.peek().map(|Reverse((due, _))| *due)
+    }
+
+    fn pop_due(&mut self, now: Instant) -> Option<(Instant, Key)> {
+        if self.next()? > now {
+            return None;
+        }
+        self.0.pop().map(|Reverse(entry)| entry)
+    }
+}
+
+/// Bytes of the whole machine that are not granted by default: bands and emergencies live there.
+#[must_use]
+pub fn default_reserve(capacity: Bytes) -> Bytes {
+    capacity.scale(0.1)
+}

@@ -1,0 +1,216 @@
+//! What the rest of the agent may ask of the control loop, and the bounded queue that carries it.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use bellows_policies::sample::Detail;
+use bellows_policies::units::Bytes;
+use crossbeam_queue::ArrayQueue;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::journal::Journal;
+use crate::kernel::cgroup::CgroupError;
+use crate::kernel::watch::{Key, Waker};
+use crate::metrics::{Metrics, Table};
+use crate::workload::spec::{Name, Spec};
+use crate::workload::supervisor::{Exit, LaunchError, Remains, Running};
+
+/// Commands that may wait for the control loop.
+pub(super) const QUEUE: usize = 4096;
+
+/// Something that another thread wants of the control loop, or tells it.
+#[derive(Debug)]
+pub enum Command {
+    /// Start a workload.
+    Launch {
+        /// What.
+        spec: Arc<Spec>,
+        /// Its standard input, output and error.
+        stdio: [OwnedFd; 3],
+        /// Where the answer goes, when the command has been executed.
+        reply: oneshot::Sender<Result<Launched, Refused>>,
+    },
+    /// Tell when a workload has ended.
+    Wait {
+        /// Its id.
+        id: u64,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Ended, Refused>>,
+    },
+    /// Send a signal to a workload: to its init, or with SIGKILL to everything in its cgroup.
+    Signal {
+        /// Its owner.
+        tenant: Name,
+        /// Its name.
+        name: Name,
+        /// The signal's number.
+        signal: i32,
+        /// Who asks.
+        uid: u32,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<(), Refused>>,
+    },
+    /// Open all limits and stop governing.
+    Release {
+        /// Who asks.
+        uid: u32,
+        /// Where the number of opened workloads goes.
+        reply: oneshot::Sender<usize>,
+    },
+    /// Let go of everything and end the loop.
+    Shutdown {
+        /// Whether workloads are ended too.
+        end_workloads: bool,
+    },
+    /// A launch has been carried out.
+    LaunchDone {
+        /// Which.
+        key: Key,
+        /// With what result.
+        result: Result<Running, LaunchError>,
+    },
+    /// A teardown has been carried out.
+    ClearDone {
+        /// Which.
+        key: Key,
+        /// With what result; the handles come back with a failed one.
+        result: Result<Remains, (CgroupError, Arc<Running>)>,
+    },
+    /// A look into `memory.stat` has been taken; `None` when it failed.
+    DetailRead {
+        /// Of which workload.
+        key: Key,
+        /// What was found.
+        detail: Option<Detail>,
+    },
+    /// A shrink has been written, or was cancelled.
+    ShrinkDone {
+        /// Of which workload.
+        key: Key,
+        /// The kernel's error number, if it refused.
+        errno: Option<i32>,
+    },
+}
+
+/// A workload that has been started.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Launched {
+    /// The id of its cgroup, unique on this machine until it reboots.
+    pub id: u64,
+    /// Pid of its init as the agent sees it.
+    pub pid: i32,
+}
+
+/// A workload that has ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Ended {
+    /// How.
+    #[serde(flatten)]
+    pub exit: Exit,
+    /// The exit code that a shell would see.
+    pub code: i32,
+    /// In words.
+    pub text: String,
+}
+
+/// A command was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// A workload of that name exists.
+    #[error("{0} exists already: choose another name, or end it with `bellows kill`")]
+    Exists(String),
+    /// No such workload.
+    #[error("there is no workload {0}: `bellows ps` lists them")]
+    NotFound(String),
+    /// The floor does not fit the budget now.
+    #[error("{0}; end or shrink other workloads, or choose a lower floor")]
+    NoRoomNow(String),
+    /// The floor never fits the budget.
+    #[error("{0}; choose a lower floor or a larger node.capacity")]
+    NoRoomEver(String),
+    /// A queue is full.
+    #[error("the agent has too much to do: try again in a moment")]
+    Busy,
+    /// The agent is stopping.
+    #[error("the agent is stopping")]
+    Stopping,
+    /// The launch failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The way into the control loop. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    pub(super) queue: Arc<ArrayQueue<Command>>,
+    pub(super) waker: Waker,
+    /// The agent's own metrics.
+    pub metrics: Arc<Metrics>,
+    /// The published state of all workloads.
+    pub table: Table,
+    /// What has happened.
+    pub journal: Journal,
+}
+
+impl Handle {
+    /// Queues a command and wakes the loop.
+    pub fn send(&self, command: Command) -> Result<(), Refused> {
+        if self.queue.push(command).is_err() {
+            self.metrics.commands_refused.inc();
+            return Err(Refused::Busy);
+        }
+        self.waker.wake();
+        Ok(())
+    }
+
+    /// Like [`Handle::send`], but gives the command back when the queue is full.
+    pub(super) fn send_or_return(&self, command: Command) -> Option<Command> {
+        let refused = self.queue.push(command).err();
+        self.waker.wake();
+        refused
+    }
+
+    /// Starts a workload and returns when its command has been executed.
+    pub async fn launch(&self, spec: Spec, stdio: [OwnedFd; 3]) -> Result<Launched, Refused> {
+        self.ask(|reply| Command::Launch { spec: Arc::new(spec), stdio, reply }).await?
+    }
+
+    /// Waits until the workload with this id has ended.
+    pub async fn wait(&self, id: u64) -> Result<Ended, Refused> {
+        self.ask(|reply| Command::Wait { id, reply }).await?
+    }
+
+    /// Signals a workload.
+    pub async fn signal(&self, tenant: Name, name: Name, signal: i32, uid: u32) -> Result<(), Refused> {
+        self.ask(|reply| Command::Signal { tenant, name, signal, uid, reply }).await?
+    }
+
+    /// Opens all limits; returns how many workloads were opened.
+    pub async fn release(&self, uid: u32) -> Result<usize, Refused> {
+        self.ask(|reply| Command::Release { uid, reply }).await
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Refused> {
+        let (reply, answer) = oneshot::channel();
+        self.send(command(reply))?;
+        // The loop drops a reply only when it ends.
+        answer.await.map_err(|_| Refused::Stopping)
+    }
+}
+
+/// "killed by the kernel: out of memory at its limit of 128 MiB" and its like.
+pub(super) fn in_words(exit: Exit, limit: Bytes, ceiling: Bytes) -> String {
+    match exit {
+        Exit::Exited { code } => format!("exited with code {code}"),
+        Exit::Signaled { signal } => {
+            let name = nix::sys::signal::Signal::try_from(signal).map_or("unknown signal", |s| s.as_str());
+            format!("ended by signal {signal} ({name})")
+        }
+        Exit::OutOfMemory => {
+            let which = if limit >= ceiling { "its ceiling" } else { "its limit" };
+            format!("killed by the kernel: out of memory at {which} of {limit}")
+        }
+        Exit::Vanished => "its cgroup was removed by somebody else".to_owned(),
+    }
+}

@@ -1,0 +1,197 @@
+//! Slow work, off the control thread: reads that flush statistics, writes that reclaim, launches and teardowns. Each lane is
+//! fed through a bounded queue and answers with a command.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+
+use bellows_policies::sample::Detail;
+use bellows_policies::units::Limit;
+
+use super::handle::{Command, Handle};
+use crate::kernel::cgroup::{Cgroup, CgroupError};
+use crate::kernel::limit::LimitFile;
+use crate::kernel::thread::Interruptible;
+use crate::kernel::watch::Key;
+use crate::kernel::{clock, parse};
+use crate::workload::spec::Spec;
+use crate::workload::supervisor::{self, Ground, LaunchOrder, Running};
+
+/// Looks into `memory.stat` that may wait. More are dropped and counted; the next look asks again.
+const DETAILS: usize = 1024;
+/// Shrinks that may wait.
+const SHRINKS: usize = 256;
+/// Launches and teardowns that may wait.
+const JOBS: usize = 1024;
+/// Threads for launches and teardowns: they sleep in the kernel more than they compute.
+const WORKERS: usize = 4;
+
+/// A job was not taken: its lane is full (or gone, at the end). It comes back.
+#[derive(Debug)]
+pub(super) struct Full<T>(pub(super) T);
+
+/// The open files of the dear reads.
+#[derive(Debug)]
+pub(super) struct DetailFiles {
+    stat: File,
+    /// Absent where pressure is not accounted.
+    pressure: Option<File>,
+    threads: File,
+}
+
+impl DetailFiles {
+    pub(super) fn open(cgroup: &Cgroup) -> Result<Self, CgroupError> {
+        Ok(Self {
+            stat: cgroup.open_read("memory.stat")?,
+            pressure: cgroup.open_read("memory.pressure").ok(),
+            threads: cgroup.open_read("pids.current")?,
+        })
+    }
+
+    fn read(&self, buffer: &mut [u8]) -> io::Result<Detail> {
+        let length = self.stat.read_at(buffer, 0)?;
+        let stat = parse::memory_stat(&buffer[..length]);
+        let pressure = match &self.pressure {
+            // Switched off at boot, it opens but does not read.
+            Some(file) => file.read_at(buffer, 0).map(|n| parse::pressure(&buffer[..n])).unwrap_or_default(),
+            None => bellows_policies::sample::Pressure::default(),
+        };
+        let length = self.threads.read_at(buffer, 0)?;
+        let threads = parse::number(&buffer[..length]).unwrap_or(0);
+        Ok(Detail { at: clock::now(), stat, pressure, threads })
+    }
+}
+
+/// A lowering of `memory.high` on its way.
+#[derive(Debug)]
+pub(super) struct Shrink {
+    pub(super) key: Key,
+    pub(super) high: Arc<LimitFile>,
+    pub(super) to: bellows_policies::Limits,
+    pub(super) reason: bellows_policies::Reason,
+    /// A grow has come in between: whatever was written, the control loop will write over.
+    pub(super) cancelled: AtomicBool,
+}
+
+/// A job for the workers.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Start a workload.
+    Launch(Key, LaunchOrder),
+    /// Clear away what is left of one.
+    Clear(Key, Arc<Spec>, Arc<Running>),
+}
+
+/// All lanes. Their threads end when this is dropped and their queues are empty.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    details: SyncSender<(Key, Arc<DetailFiles>)>,
+    shrinks: SyncSender<Arc<Shrink>>,
+    jobs: SyncSender<Job>,
+    shrinker: Arc<OnceLock<Interruptible>>,
+}
+
+impl Lanes {
+    pub(super) fn start(handle: &Handle, ground: &Arc<Ground>) -> io::Result<Self> {
+        let (details, queue) = sync_channel(DETAILS);
+        let answers = handle.clone();
+        spawn("bellows-detail", move || read_details(&queue, &answers))?;
+
+        let (shrinks, queue) = sync_channel(SHRINKS);
+        let shrinker = Arc::new(OnceLock::new());
+        let (answers, cell) = (handle.clone(), Arc::clone(&shrinker));
+        spawn("bellows-shrink", move || {
+            if let Ok(me) = Interruptible::current() {
+                let _ = cell.set(me);
+            }
+            write_shrinks(&queue, &answers);
+        })?;
+
+        let (jobs, queue) = sync_channel(JOBS);
+        let queue = Arc::new(Mutex::new(queue));
+        for _ in 0..WORKERS {
+            let (answers, queue, ground) = (handle.clone(), Arc::clone(&queue), Arc::clone(ground));
+            spawn("bellows-worker", move || work(&queue, &answers, &ground))?;
+        }
+        Ok(Self { details, shrinks, jobs, shrinker })
+    }
+
+    /// Asks for a look into `memory.stat`; false when the queue is full.
+    pub(super) fn read_detail(&self, key: Key, files: &Arc<DetailFiles>) -> bool {
+        self.details.try_send((key, Arc::clone(files))).is_ok()
+    }
+
+    /// Hands a shrink over; false when the queue is full.
+    pub(super) fn shrink(&self, shrink: &Arc<Shrink>) -> bool {
+        self.shrinks.try_send(Arc::clone(shrink)).is_ok()
+    }
+
+    /// Ends a shrink that a grow has overtaken, also when it is stuck in the kernel's reclaim.
+    pub(super) fn cancel(&self, shrink: &Shrink) {
+        shrink.cancelled.store(true, Ordering::Release);
+        if let Some(thread) = self.shrinker.get() {
+            // It may by now be at another workload's shrink: that one ends early and is decided anew.
+            let _ = thread.interrupt();
+        }
+    }
+
+    /// Hands a launch or a teardown to the workers.
+    pub(super) fn submit(&self, job: Job) -> Result<(), Full<Job>> {
+        self.jobs.try_send(job).map_err(|e| match e {
+            TrySendError::Full(job) | TrySendError::Disconnected(job) => Full(job),
+        })
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name(name.to_owned()).spawn(body).map(drop)
+}
+
+fn read_details(queue: &Receiver<(Key, Arc<DetailFiles>)>, answers: &Handle) {
+    let mut buffer = vec![0_u8; 16 * 1024];
+    while let Ok((key, files)) = queue.recv() {
+        let detail = files.read(&mut buffer).ok();
+        let _ = answers.send(Command::DetailRead { key, detail });
+    }
+}
+
+fn write_shrinks(queue: &Receiver<Arc<Shrink>>, answers: &Handle) {
+    while let Ok(shrink) = queue.recv() {
+        let result = if shrink.cancelled.load(Ordering::Acquire) {
+            Ok(())
+        } else {
+            shrink.high.write(Limit::At(shrink.to.high))
+        };
+        let errno = result.err().map(|e| e.raw_os_error().unwrap_or(libc::EIO));
+        let _ = answers.send(Command::ShrinkDone { key: shrink.key, errno });
+    }
+}
+
+fn work(queue: &Mutex<Receiver<Job>>, answers: &Handle, ground: &Ground) {
+    loop {
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let answer = match job {
+            Ok(Job::Launch(key, order)) => {
+                Command::LaunchDone { key, result: supervisor::launch(ground, order) }
+            }
+            Ok(Job::Clear(key, spec, running)) => {
+                let result =
+                    supervisor::tear_down(ground, &spec.identity, &running).map_err(|e| (e, running));
+                Command::ClearDone { key, result }
+            }
+            Err(_) => return,
+        };
+        // The answer must arrive: wait for room rather than lose it.
+        let mut answer = Some(answer);
+        while let Some(command) = answer.take() {
+            answer = answers.send_or_return(command);
+            if answer.is_some() {
+                thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
+    }
+}

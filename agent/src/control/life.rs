@@ -1,0 +1,346 @@
+//! What happens to a workload besides growing: launch, end, signals, release, and the answers of the lanes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bellows_policies::sample::Detail;
+use bellows_policies::units::{Bytes, Instant};
+use bellows_policies::{Plan, Refusal, Workload, settle, undo};
+use tokio::sync::oneshot;
+
+use super::actuator;
+use super::control_loop::{CLEAR_AGAIN, Control};
+use super::handle::{Ended, Launched, Refused, in_words};
+use super::lanes::{Full, Job};
+use super::registry::{Entry, Open};
+use crate::journal::What;
+use crate::kernel::cgroup::CgroupError;
+use crate::kernel::watch::{Key, Sources};
+use crate::kernel::{clock, spawn};
+use crate::metrics::{Facts, Published};
+use crate::workload::lifecycle::{Event, State};
+use crate::workload::spec::{Name, Spec};
+use crate::workload::supervisor::{Exit, LaunchError, LaunchOrder, Remains, Running};
+
+/// Limits of a launch that no law moves.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// `pids.max`: what a fork bomb stops at.
+    pub pids: u64,
+}
+
+type LaunchReply = oneshot::Sender<Result<Launched, Refused>>;
+
+impl Control {
+    pub(super) fn launch(&mut self, spec: Arc<Spec>, stdio: [std::os::fd::OwnedFd; 3], reply: LaunchReply) {
+        let identity = &spec.identity;
+        let name: Arc<str> = identity.to_string().into();
+        if self.stopping {
+            let _ = reply.send(Err(Refused::Stopping));
+            return;
+        }
+        if self.registry.find(&identity.tenant, &identity.name).is_some() {
+            let _ = reply.send(Err(Refused::Exists(name.to_string())));
+            return;
+        }
+        let law = Workload::new(identity.memory, self.law);
+        let plan = match bellows_policies::launch(&law, &mut self.budget) {
+            Ok(plan) => plan,
+            Err(refusal) => {
+                self.launch_failed(&name, refusal.to_string());
+                let _ = reply.send(Err(match refusal {
+                    Refusal::Deferred { .. } => Refused::NoRoomNow(refusal.to_string()),
+                    Refusal::Infeasible { .. } => Refused::NoRoomEver(refusal.to_string()),
+                }));
+                return;
+            }
+        };
+        let Plan::Write { to, .. } = plan else { return };
+        let order = LaunchOrder {
+            limits: actuator::launch_limits(&spec, to, self.launch_limits.pids),
+            failsafe: failsafe(&spec, to),
+            spec: Arc::clone(&spec),
+            stdio,
+        };
+        let published = Arc::new(Published::new(Facts {
+            tenant: identity.tenant.to_string(),
+            workload: identity.name.to_string(),
+            class: identity.class.as_str(),
+            memory: identity.memory,
+            started_unix_ns: clock::unix_nanoseconds(),
+        }));
+        published.limits(to);
+        let admitted = clock::now();
+        let entry = self.registry.insert(|key| Entry {
+            key,
+            name,
+            spec,
+            state: State::Starting,
+            law,
+            published,
+            admitted,
+            open: None,
+            due: None,
+            looked: Instant(0),
+            detail_pending: false,
+            shrink: None,
+            held: None,
+            launched: Some(reply),
+            waiting: Vec::new(),
+        });
+        let key = entry.key;
+        if self.lanes.submit(Job::Launch(key, order)).is_err() {
+            undo(&plan, &mut self.budget);
+            if let Some(entry) = self.registry.remove(key) {
+                answer(entry.launched, Err(Refused::Busy));
+            }
+            return;
+        }
+        settle(&plan, &mut self.budget);
+    }
+
+    pub(super) fn launch_done(&mut self, key: Key, result: Result<Running, LaunchError>) {
+        let opened = result.map_err(|e| e.to_string()).and_then(|running| {
+            Open::new(running).map_err(|e| {
+                // Gone before it could be opened: it ended at once, and took its cgroup's files along only if somebody
+                // removed them.
+                e.to_string()
+            })
+        });
+        let Some(entry) = self.registry.get(key) else { return };
+        match opened {
+            Ok(open) => {
+                let sources = Sources {
+                    cgroup: open.cgroup(),
+                    memory_events: &open.memory_events,
+                    cgroup_events: &open.cgroup_events,
+                    process: Some(std::os::fd::AsFd::as_fd(&open.running.process.pidfd)),
+                };
+                let heard = self.watcher.add(key, sources);
+                let (id, pid) = (open.cgroup().id(), open.running.process.pid);
+                let took = clock::now().since(entry.admitted);
+                entry.open = Some(open);
+                entry.move_to(entry.state.after(Event::Started));
+                let limits = entry.law.limits();
+                let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+                let what = What::Launched { pid, limits, took_us };
+                self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
+                self.metrics.launch.observe(took.as_secs_f64());
+                self.table.insert(Arc::clone(&entry.published));
+                answer(entry.launched.take(), Ok(Launched { id, pid }));
+                let tenant = entry.identity().tenant.clone();
+                if let Err(error) = heard {
+                    // Deaf but not blind: the slow pass still looks at it.
+                    eprintln!("bellows: cannot listen to {}: {error}", entry.name);
+                }
+                self.watch_tenant(&tenant);
+                if self.released {
+                    self.release_one(key);
+                }
+                // What happened before we listened.
+                self.look(key, clock::now());
+            }
+            Err(text) => {
+                let name = Arc::clone(&entry.name);
+                self.budget.give_back(entry.law.granted());
+                if let Some(mut entry) = self.registry.remove(key) {
+                    entry.state = entry.state.after(Event::StartFailed);
+                    answer(entry.launched, Err(Refused::Failed(text.clone())));
+                }
+                self.launch_failed(&name, text);
+            }
+        }
+    }
+
+    fn launch_failed(&mut self, name: &Arc<str>, error: String) {
+        self.metrics.launches_failed.inc();
+        self.journal.record(clock::unix_nanoseconds(), name, What::LaunchFailed { error });
+    }
+
+    /// The first process of a workload has ended: what is left is cleared away.
+    pub(super) fn process_ended(&mut self, key: Key) {
+        self.begin_clearing(key, Event::ProcessEnded);
+    }
+
+    /// Its files answer ENODEV: somebody removed the cgroup.
+    pub(super) fn vanished(&mut self, key: Key) {
+        self.begin_clearing(key, Event::Vanished);
+    }
+
+    fn begin_clearing(&mut self, key: Key, event: Event) {
+        let Some(entry) = self.registry.get(key) else { return };
+        let next = entry.state.after(event);
+        if next == entry.state {
+            return;
+        }
+        entry.move_to(next);
+        self.clear(key);
+    }
+
+    /// Hands the teardown to the workers; when they are too busy, tries again by timer.
+    pub(super) fn clear(&mut self, key: Key) {
+        let Some(entry) = self.registry.get(key) else { return };
+        let Some(open) = &entry.open else { return };
+        let job = Job::Clear(key, Arc::clone(&entry.spec), Arc::clone(&open.running));
+        if let Err(Full(_)) = self.lanes.submit(job) {
+            let again = clock::now().plus(CLEAR_AGAIN);
+            entry.due = Some(again);
+            self.timers.push(again, key);
+        }
+    }
+
+    pub(super) fn clear_done(&mut self, key: Key, result: Result<Remains, (CgroupError, Arc<Running>)>) {
+        let remains = match result {
+            Ok(remains) => remains,
+            Err((error, running)) if error.is_gone() => {
+                let exit =
+                    spawn::wait(&running.process.pidfd).ok().flatten().map_or(Exit::Vanished, |ended| {
+                        match ended {
+                            spawn::Ended::Exited(code) => Exit::Exited { code },
+                            spawn::Ended::Signaled(signal) => Exit::Signaled { signal },
+                        }
+                    });
+                Remains { exit, events: bellows_policies::MemoryEvents::default() }
+            }
+            Err((error, _)) => {
+                eprintln!("bellows: {error}; trying again");
+                if let Some(entry) = self.registry.get(key) {
+                    let again = clock::now().plus(CLEAR_AGAIN);
+                    entry.due = Some(again);
+                    self.timers.push(again, key);
+                }
+                return;
+            }
+        };
+        self.watcher.remove(key);
+        let Some(mut entry) = self.registry.remove(key) else { return };
+        entry.state = entry.state.after(Event::Cleared);
+        self.budget.give_back(entry.law.granted());
+        self.table.remove(&entry.published);
+        self.metrics.ended.inc();
+        self.metrics.oom_kills.inc_by(remains.events.oom_kill);
+        let limit = entry.law.limits().high.min(entry.identity().memory.ceiling);
+        let text = in_words(remains.exit, limit, entry.identity().memory.ceiling);
+        let ended = Ended { exit: remains.exit, code: remains.exit.code(), text };
+        let what = What::Ended { how: ended.text.clone(), code: ended.code };
+        self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
+        if let Some(open) = &entry.open {
+            self.registry.remember(open.cgroup().id(), ended.clone());
+        }
+        for reply in entry.waiting {
+            let _ = reply.send(Ok(ended.clone()));
+        }
+    }
+
+    pub(super) fn wait_for_end(&mut self, id: u64, reply: oneshot::Sender<Result<Ended, Refused>>) {
+        if let Some(ended) = self.registry.recall(id) {
+            let _ = reply.send(Ok(ended.clone()));
+        } else if let Some(entry) = self.registry.find_id(id) {
+            entry.waiting.push(reply);
+        } else {
+            let _ = reply.send(Err(Refused::NotFound(format!("with id {id}"))));
+        }
+    }
+
+    pub(super) fn signal(
+        &mut self,
+        tenant: &Name,
+        name: &Name,
+        signal: i32,
+        uid: u32,
+    ) -> Result<(), Refused> {
+        let missing = || Refused::NotFound(format!("{tenant}/{name}"));
+        let entry = self.registry.find(tenant, name).ok_or_else(missing)?;
+        let open = entry.open.as_ref().ok_or_else(missing)?;
+        if signal == libc::SIGKILL {
+            open.cgroup().kill().map_err(|e| Refused::Failed(e.to_string()))?;
+        } else {
+            spawn::signal(&open.running.process.pidfd, signal).map_err(|e| Refused::Failed(e.to_string()))?;
+        }
+        self.journal.record(clock::unix_nanoseconds(), &entry.name, What::SignalSent { signal, uid });
+        Ok(())
+    }
+
+    /// Opens every limit and stops governing; workloads started from now on are opened too.
+    pub(super) fn release_all(&mut self, uid: Option<u32>) -> usize {
+        self.released = true;
+        let keys: Vec<Key> = self.registry.iter_mut().filter(|e| e.open.is_some()).map(|e| e.key).collect();
+        let opened = keys.iter().filter(|&&key| self.release_one(key)).count();
+        self.journal.record(clock::unix_nanoseconds(), &self.node, What::Released { uid });
+        opened
+    }
+
+    fn release_one(&mut self, key: Key) -> bool {
+        let Some(entry) = self.registry.get(key) else { return false };
+        let Some(open) = &entry.open else { return false };
+        if let Some(shrink) = &entry.shrink {
+            self.lanes.cancel(shrink);
+        }
+        let failsafe = failsafe(&entry.spec, entry.law.limits());
+        if let Err(error) = actuator::open_up(open, failsafe) {
+            eprintln!("bellows: cannot open the limits of {}: {error}", entry.name);
+            return false;
+        }
+        entry.law.release();
+        entry.published.limits(bellows_policies::Limits { high: Bytes(u64::MAX), max: failsafe });
+        true
+    }
+
+    pub(super) fn detail_read(&mut self, key: Key, detail: Option<Detail>) {
+        let Some(entry) = self.registry.get(key) else { return };
+        entry.detail_pending = false;
+        let Some(detail) = detail else { return };
+        entry.law.observe(&detail);
+        entry.published.detail(&detail);
+        // The verdict may allow what the last look had to wait for.
+        self.look(key, clock::now());
+    }
+
+    pub(super) fn shrink_done(&mut self, key: Key, errno: Option<i32>) {
+        let Some(entry) = self.registry.get(key) else { return };
+        let Some(shrink) = entry.shrink.take() else { return };
+        let Some(open) = &entry.open else { return };
+        let from = entry.law.limits();
+        if shrink.cancelled.load(Ordering::Acquire) {
+            // Whatever was written, a grow or a release has come after: its values are the right ones.
+            if self.released {
+                self.release_one(key);
+            } else {
+                let _ = actuator::raise(open, from);
+            }
+            return;
+        }
+        if let Some(errno) = errno {
+            self.journal.record(
+                clock::unix_nanoseconds(),
+                &entry.name,
+                What::WriteFailed { to: shrink.to, errno },
+            );
+            return;
+        }
+        let (to, reason) = (shrink.to, shrink.reason);
+        let verb = bellows_policies::Verb::Shrink;
+        settle(&Plan::Write { verb, from, to, reason, clamped: false }, &mut self.budget);
+        let now = clock::now();
+        entry.law.commit(to, now);
+        entry.published.limits(to);
+        entry.published.moved();
+        let current = entry.law.current();
+        let what = What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us: 0 };
+        self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
+        // Use may have risen meanwhile.
+        self.look(key, now);
+    }
+}
+
+/// What `memory.max` is opened to when nobody governs: the ceiling and the present band, as a static limit would be.
+fn failsafe(spec: &Spec, limits: bellows_policies::Limits) -> Bytes {
+    let band = limits.max.saturating_sub(limits.high);
+    spec.identity.memory.ceiling.saturating_add(band)
+}
+
+fn answer(reply: Option<LaunchReply>, result: Result<Launched, Refused>) {
+    if let Some(reply) = reply {
+        let _ = reply.send(result);
+    }
+}

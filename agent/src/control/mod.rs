@@ -1,0 +1,26 @@
+//! The control loop: one thread that owns all workload state, hears, decides, and moves limits.
+//!
+//! ```text
+//! watcher signals, timers, commands         control_loop   waits, in one place
+//!   -> a look at one workload               turn           two reads, policies::step, policies::plan
+//!   -> the plan's writes                    actuator       grow here and now, shrink on the slow lane
+//!   -> record, metrics, published values
+//! launches, ends, signals, release          life
+//! slow work on other threads                lanes          results come back as commands
+//! what the rest of the agent may ask        handle
+//! ```
+//!
+//! The loop waits in `epoll_wait` itself instead of in an async runtime: a runtime adds a second wait, a waker and a timer
+//! wheel between the kernel's word and the write, and this thread has nothing to gain from them.
+
+mod actuator;
+mod control_loop;
+mod handle;
+mod lanes;
+mod life;
+mod registry;
+mod turn;
+
+pub use control_loop::{Control, Parts, default_reserve};
+pub use handle::{Command, Ended, Handle, Launched, Refused};
+pub use life::Limits as LaunchLimits;

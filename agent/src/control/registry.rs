@@ -1,0 +1,180 @@
+//! The table of workloads: slots that are reused, with a generation that unmasks late news for a former occupant.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use bellows_policies::sample::Sample;
+use bellows_policies::units::{Bytes, Instant};
+use bellows_policies::{Reason, Workload};
+use tokio::sync::oneshot;
+
+use super::handle::{Ended, Launched, Refused};
+use super::lanes::{DetailFiles, Shrink};
+use crate::kernel::cgroup::{Cgroup, CgroupError};
+use crate::kernel::limit::LimitFile;
+use crate::kernel::parse;
+use crate::kernel::watch::Key;
+use crate::metrics::Published;
+use crate::workload::lifecycle::State;
+use crate::workload::spec::{Identity, Name, Spec};
+use crate::workload::supervisor::Running;
+
+/// Ends that are remembered for a client that asks late.
+const REMEMBERED: usize = 1024;
+
+/// One workload.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) key: Key,
+    /// `tenant/name`, shared with the journal.
+    pub(super) name: Arc<str>,
+    pub(super) spec: Arc<Spec>,
+    pub(super) state: State,
+    pub(super) law: Workload,
+    pub(super) published: Arc<Published>,
+    pub(super) admitted: Instant,
+    /// Set while its command runs.
+    pub(super) open: Option<Open>,
+    /// When to look again without being told.
+    pub(super) due: Option<Instant>,
+    /// When the last look was taken; a second signal of the same wake-up is skipped.
+    pub(super) looked: Instant,
+    /// A look into `memory.stat` is under way.
+    pub(super) detail_pending: bool,
+    /// A shrink is under way.
+    pub(super) shrink: Option<Arc<Shrink>>,
+    /// The last reason for which nothing was done: told once, not on every look.
+    pub(super) held: Option<Reason>,
+    pub(super) launched: Option<oneshot::Sender<Result<Launched, Refused>>>,
+    pub(super) waiting: Vec<oneshot::Sender<Result<Ended, Refused>>>,
+}
+
+impl Entry {
+    pub(super) fn identity(&self) -> &Identity {
+        &self.spec.identity
+    }
+
+    pub(super) fn move_to(&mut self, state: State) {
+        self.state = state;
+        let pid = self.open.as_ref().map_or(0, |o| o.running.process.pid);
+        self.published.life(state as u8, pid);
+    }
+}
+
+/// The open files of a running workload: everything that a turn needs, so that it opens nothing.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) running: Arc<Running>,
+    pub(super) memory_events: File,
+    memory_current: File,
+    pub(super) cgroup_events: File,
+    pub(super) high: LimitFile,
+    pub(super) max: LimitFile,
+    /// The slow lane's own descriptor: writes through one are serialised.
+    pub(super) slow_high: Arc<LimitFile>,
+    pub(super) detail: Arc<DetailFiles>,
+}
+
+impl Open {
+    pub(super) fn new(running: Running) -> Result<Self, CgroupError> {
+        let cgroup = &running.cgroup;
+        Ok(Self {
+            memory_events: cgroup.open_read("memory.events.local")?,
+            memory_current: cgroup.open_read("memory.current")?,
+            cgroup_events: cgroup.open_read("cgroup.events")?,
+            high: LimitFile::open(cgroup, "memory.high")?,
+            max: LimitFile::open(cgroup, "memory.max")?,
+            slow_high: Arc::new(LimitFile::open(cgroup, "memory.high")?),
+            detail: Arc::new(DetailFiles::open(cgroup)?),
+            running: Arc::new(running),
+        })
+    }
+
+    /// The two cheap reads. Reading the events also re-arms their POLLPRI.
+    pub(super) fn sample(&self, at: Instant) -> io::Result<Sample> {
+        let mut text = [0_u8; 256];
+        let length = self.memory_events.read_at(&mut text, 0)?;
+        let events = parse::memory_events(&text[..length]);
+        let length = self.memory_current.read_at(&mut text, 0)?;
+        let current = Bytes(parse::number(&text[..length]).unwrap_or(0));
+        Ok(Sample { at, current, events })
+    }
+
+    pub(super) fn cgroup(&self) -> &Cgroup {
+        &self.running.cgroup
+    }
+}
+
+/// All workloads, and the last ends.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    slots: Vec<Option<Entry>>,
+    generations: Vec<u32>,
+    free: Vec<u32>,
+    names: HashMap<Arc<str>, Key>,
+    ended: VecDeque<(u64, Ended)>,
+}
+
+impl Registry {
+    /// Reserves a slot; the entry is built with its key.
+    pub(super) fn insert(&mut self, entry: impl FnOnce(Key) -> Entry) -> &mut Entry {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.generations.push(0);
+            u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+        });
+        let index = slot as usize;
+        self.generations[index] = (self.generations[index] + 1) & 0x00FF_FFFF;
+        let entry = entry(Key { slot, generation: self.generations[index] });
+        self.names.insert(Arc::clone(&entry.name), entry.key);
+        self.slots[index].insert(entry)
+    }
+
+    pub(super) fn get(&mut self, key: Key) -> Option<&mut Entry> {
+        self.slots.get_mut(key.slot as usize)?.as_mut().filter(|e| e.key == key)
+    }
+
+    pub(super) fn find(&mut self, tenant: &Name, name: &Name) -> Option<&mut Entry> {
+        let key = *self.names.get(format!("{tenant}/{name}").as_str())?;
+        self.get(key)
+    }
+
+    pub(super) fn find_id(&mut self, id: u64) -> Option<&mut Entry> {
+        self.iter_mut().find(|e| e.open.as_ref().is_some_and(|o| o.cgroup().id() == id))
+    }
+
+    pub(super) fn remove(&mut self, key: Key) -> Option<Entry> {
+        self.get(key)?;
+        let entry = self.slots[key.slot as usize].take()?;
+        self.names.remove(&entry.name);
+        self.free.push(key.slot);
+        Some(entry)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.slots.iter_mut().flatten()
+    }
+
+    /// The next occupied slot at or after `slot`, as a key.
+    pub(super) fn next_from(&self, slot: usize) -> Option<Key> {
+        self.slots.get(slot..)?.iter().flatten().next().map(|e| e.key)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    pub(super) fn remember(&mut self, id: u64, ended: Ended) {
+        if self.ended.len() == REMEMBERED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back((id, ended));
+    }
+
+    pub(super) fn recall(&self, id: u64) -> Option<&Ended> {
+        self.ended.iter().rev().find(|(i, _)| *i == id).map(|(_, e)| e)
+    }
+}

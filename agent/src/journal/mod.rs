@@ -1,0 +1,268 @@
+//! The journal: one record for each thing that happened, kept in a bounded ring and streamed to whoever follows.
+//!
+//! The control loop only pushes into a bounded queue: no lock, no allocation, no system call. A thread of its own drains the
+//! queue into the ring. A full queue loses records, never time, and the loss is counted.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bellows_policies::decision::{Limits, Reason, Verb};
+use bellows_policies::units::Bytes;
+use crossbeam_queue::ArrayQueue;
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+
+/// Records that may wait for the drain: at 50 ms between drains, 80 000 a second.
+const QUEUE: usize = 4096;
+/// Records that the ring keeps.
+const RING: usize = 16 * 1024;
+/// Time between drains. Events reach a follower that much later; nobody else notices.
+const DRAIN: Duration = Duration::from_millis(50);
+
+/// One thing that happened.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    /// Counts up from 1 for the life of the agent.
+    pub id: u64,
+    /// When, in nanoseconds since the Unix epoch.
+    pub unix_ns: u64,
+    /// To whom, as `tenant/name`; empty when to the node.
+    pub workload: Arc<str>,
+    /// What.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What can happen.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum What {
+    /// The agent took its subtree over.
+    AgentStarted {
+        /// The delegated root.
+        root: String,
+    },
+    /// The agent lets go.
+    AgentStopping {
+        /// Whether workloads are ended too.
+        workloads_end: bool,
+    },
+    /// A command runs.
+    Launched {
+        /// Pid of its init.
+        pid: i32,
+        /// Its limits.
+        limits: Limits,
+        /// From admission to execution, in microseconds.
+        took_us: u64,
+    },
+    /// A launch was refused or failed.
+    LaunchFailed {
+        /// Why.
+        error: String,
+    },
+    /// A limit was moved.
+    LimitsMoved {
+        /// Up, down, or out of the way.
+        verb: Verb,
+        /// Why.
+        reason: Reason,
+        /// Limits before.
+        from: Limits,
+        /// Limits after.
+        to: Limits,
+        /// Memory use that the decision saw.
+        current: Bytes,
+        /// From the loop's wake-up to the return of the last write, in microseconds.
+        wake_to_write_us: u64,
+    },
+    /// The workload asked for more, or seemed to, and its limits stayed.
+    Held {
+        /// Why.
+        reason: Reason,
+        /// The limits that stay.
+        limits: Limits,
+        /// Memory use that the decision saw.
+        current: Bytes,
+    },
+    /// The kernel refused a limit.
+    WriteFailed {
+        /// The limits that were to be.
+        to: Limits,
+        /// The kernel's error number.
+        errno: i32,
+    },
+    /// An operator sent a signal.
+    SignalSent {
+        /// Its number.
+        signal: i32,
+        /// Who asked, by the socket's peer credentials.
+        uid: u32,
+    },
+    /// The limits were opened and are no longer governed.
+    Released {
+        /// Who asked; absent when the agent did so itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uid: Option<u32>,
+    },
+    /// The limits are governed again after the agent had been held up and its watchdog had opened them.
+    TakenBack {
+        /// For how long the agent had not run, in milliseconds.
+        gap_ms: u64,
+    },
+    /// The workload ended.
+    Ended {
+        /// In words.
+        how: String,
+        /// As a shell would see it.
+        code: i32,
+    },
+    /// The kernel's event queue overflowed; everything was looked at again.
+    QueueOverflowed {},
+    /// Somebody else made a cgroup among ours. It is left alone.
+    ForeignCgroup {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// The control loop's end.
+#[derive(Debug)]
+pub struct Writer {
+    queue: Arc<ArrayQueue<Record>>,
+    lost: Arc<AtomicU64>,
+    next: u64,
+}
+
+impl Writer {
+    /// Records something. Never blocks; a full queue is counted instead.
+    pub fn record(&mut self, unix_ns: u64, workload: &Arc<str>, what: What) {
+        self.next += 1;
+        let record = Record { id: self.next, unix_ns, workload: Arc::clone(workload), what };
+        if self.queue.push(record).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The readers' end. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    ring: Arc<Mutex<VecDeque<Arc<Record>>>>,
+    followers: broadcast::Sender<Arc<Record>>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Journal {
+    /// The records after `id` that are still kept, oldest first.
+    #[must_use]
+    pub fn since(&self, id: u64) -> Vec<Arc<Record>> {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        ring.iter().filter(|r| r.id > id).cloned().collect()
+    }
+
+    /// New records from now on. A follower that is too slow is told how many it missed.
+    #[must_use]
+    pub fn follow(&self) -> broadcast::Receiver<Arc<Record>> {
+        self.followers.subscribe()
+    }
+
+    /// Records that were lost because the queue was full.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
+/// The thread that drains. Dropping it drains once more and ends it.
+#[derive(Debug)]
+pub struct Drain {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Opens a journal: both ends, and the thread between them.
+pub fn open() -> std::io::Result<(Writer, Journal, Drain)> {
+    let queue = Arc::new(ArrayQueue::new(QUEUE));
+    let lost = Arc::new(AtomicU64::new(0));
+    let journal = Journal {
+        ring: Arc::new(Mutex::new(VecDeque::with_capacity(RING))),
+        followers: broadcast::Sender::new(1024),
+        lost: Arc::clone(&lost),
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let (source, sink, end) = (Arc::clone(&queue), journal.clone(), Arc::clone(&stop));
+    let thread = thread::Builder::new().name("bellows-journal".to_owned()).spawn(move || {
+        loop {
+            let is_last = end.load(Ordering::Acquire);
+            drain(&source, &sink);
+            if is_last {
+                break;
+            }
+            thread::park_timeout(DRAIN);
+        }
+    })?;
+    Ok((Writer { queue, lost, next: 0 }, journal, Drain { stop, thread: Some(thread) }))
+}
+
+fn drain(queue: &ArrayQueue<Record>, journal: &Journal) {
+    while let Some(record) = queue.pop() {
+        let record = Arc::new(record);
+        let mut ring = journal.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        if ring.len() == RING {
+            ring.pop_front();
+        }
+        ring.push_back(Arc::clone(&record));
+        drop(ring);
+        // Nobody follows: nothing to do.
+        let _ = journal.followers.send(record);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_is_counted_and_the_rest_is_kept_in_order() {
+        let (mut writer, journal, drain) = open().unwrap();
+        let nobody: Arc<str> = "".into();
+        for n in 0..100_000 {
+            writer.record(n, &nobody, What::QueueOverflowed {});
+        }
+        drop(drain);
+        let kept = journal.since(0);
+        assert!(kept.len() as u64 + journal.lost() >= RING as u64);
+        assert!(kept.windows(2).all(|w| w[0].id < w[1].id));
+        assert!(kept.len() <= RING);
+    }
+
+    #[test]
+    fn records_read_back_from_json() {
+        let record = Record {
+            id: 7,
+            unix_ns: 1,
+            workload: "acme/web".into(),
+            what: What::Ended { how: "exited with code 3".to_owned(), code: 3 },
+        };
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(
+            text,
+            r#"{"id":7,"unix_ns":1,"workload":"acme/web","event":"ended","how":"exited with code 3","code":3}"#
+        );
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap().id, 7);
+    }
+}

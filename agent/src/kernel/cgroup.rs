@@ -1,0 +1,249 @@
+//! A cgroup as an open directory: all access is by descriptor, never by a path that a tenant could swap.
+//!
+//! Identity is the directory's inode (the cgroup id); the path is kept for error texts only.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::{Mode, fstat, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::{parse, sys};
+
+/// An open cgroup directory. Cloning shares the descriptor.
+#[derive(Debug, Clone)]
+pub struct Cgroup {
+    dir: Arc<OwnedFd>,
+    path: Arc<Path>,
+    id: u64,
+}
+
+/// An operation on a cgroup failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {path}: {source}")]
+pub struct CgroupError {
+    action: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl CgroupError {
+    /// The cgroup was removed meanwhile.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        matches!(self.source.raw_os_error(), Some(libc::ENODEV | libc::ENOENT))
+    }
+
+    /// The cgroup exists already.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        self.source.raw_os_error() == Some(libc::EEXIST)
+    }
+
+    /// The cgroup still has processes or children.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        matches!(self.source.raw_os_error(), Some(libc::EBUSY | libc::ENOTEMPTY))
+    }
+}
+
+impl Cgroup {
+    /// Opens `path`, which must be a directory of a cgroup v2 file system.
+    pub fn open(path: &Path) -> Result<Self, CgroupError> {
+        let failed = |source| CgroupError { action: "open the cgroup", path: path.to_owned(), source };
+        let dir = File::open(path).map_err(failed)?;
+        let kind = nix::sys::statfs::fstatfs(&dir).map_err(|e| failed(e.into()))?;
+        if kind.filesystem_type() != nix::sys::statfs::CGROUP2_SUPER_MAGIC {
+            return Err(failed(io::Error::other("it is not on a cgroup v2 file system")));
+        }
+        Self::from_dir(dir.into(), path.to_owned())
+    }
+
+    fn from_dir(dir: OwnedFd, path: PathBuf) -> Result<Self, CgroupError> {
+        let id = fstat(&dir)
+            .map_err(|e| CgroupError { action: "stat", path: path.clone(), source: e.into() })?
+            .st_ino;
+        Ok(Self { dir: Arc::new(dir), path: path.into(), id })
+    }
+
+    /// The kernel's cgroup id: the inode of the directory.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Where it is, for people; never used for access.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens a child directory. `name` is one path component.
+    pub fn child(&self, name: &str) -> Result<Self, CgroupError> {
+        let dir = self.open_beneath("open the cgroup", name, libc::O_RDONLY | libc::O_DIRECTORY)?;
+        Self::from_dir(dir, self.path.join(name))
+    }
+
+    /// Makes a child; fails when it exists already.
+    pub fn create_child(&self, name: &str) -> Result<Self, CgroupError> {
+        mkdirat(&*self.dir, name, Mode::from_bits_truncate(0o755))
+            .map_err(|e| self.error("create the cgroup", name, e.into()))?;
+        self.child(name)
+    }
+
+    /// Opens a child, making it first when it does not exist.
+    pub fn ensure_child(&self, name: &str) -> Result<Self, CgroupError> {
+        match self.create_child(name) {
+            Err(e) if e.is_taken() => self.child(name),
+            other => other,
+        }
+    }
+
+    /// Removes an empty child.
+    pub fn remove_child(&self, name: &str) -> Result<(), CgroupError> {
+        unlinkat(&*self.dir, name, UnlinkatFlags::RemoveDir)
+            .map_err(|e| self.error("remove the cgroup", name, e.into()))
+    }
+
+    /// The names of the child cgroups.
+    pub fn children(&self) -> Result<Vec<String>, CgroupError> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut dir = Dir::openat(&*self.dir, ".", flags, Mode::empty())
+            .map_err(|e| self.error("list", "", e.into()))?;
+        let mut names = Vec::new();
+        for entry in dir.iter() {
+            let entry = entry.map_err(|e| self.error("list", "", e.into()))?;
+            let name = entry.file_name().to_string_lossy();
+            if entry.file_type() == Some(nix::dir::Type::Directory) && name != "." && name != ".." {
+                names.push(name.into_owned());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Opens one of its files for reading.
+    pub fn open_read(&self, file: &str) -> Result<File, CgroupError> {
+        self.open_beneath("open", file, libc::O_RDONLY).map(File::from)
+    }
+
+    /// Opens one of its files for writing.
+    pub fn open_write(&self, file: &str) -> Result<File, CgroupError> {
+        self.open_beneath("open for writing", file, libc::O_WRONLY).map(File::from)
+    }
+
+    /// Reads a file whole.
+    pub fn read(&self, file: &str) -> Result<String, CgroupError> {
+        let mut text = String::new();
+        self.open_read(file)?.read_to_string(&mut text).map_err(|e| self.error("read", file, e))?;
+        Ok(text)
+    }
+
+    /// Writes `value` to a file in one write.
+    pub fn write(&self, file: &str, value: &str) -> Result<(), CgroupError> {
+        self.open_write(file)?
+            .write_all(value.as_bytes())
+            .map_err(|e| self.error("write to", &format!("{file} ({value:?})"), e))
+    }
+
+    /// Whether any process lives in it or below.
+    pub fn is_populated(&self) -> Result<bool, CgroupError> {
+        Ok(parse::value_of(self.read("cgroup.events")?.as_bytes(), "populated") == Some(1))
+    }
+
+    /// Kills every process in it and below, frozen ones too (kernel 5.14).
+    pub fn kill(&self) -> Result<(), CgroupError> {
+        self.write("cgroup.kill", "1")
+    }
+
+    /// Waits until no process is left; false when the deadline passed first.
+    pub fn wait_empty(&self, deadline: Duration) -> Result<bool, CgroupError> {
+        let end = Instant::now() + deadline;
+        let mut file = self.open_read("cgroup.events")?;
+        loop {
+            // A fresh read arms the next notification: change after it wakes the poll.
+            let mut text = [0_u8; 128];
+            let read =
+                rewind_read(&mut file, &mut text).map_err(|e| self.error("read", "cgroup.events", e))?;
+            if parse::value_of(&text[..read], "populated") == Some(0) {
+                return Ok(true);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLPRI)];
+            // At most 100 ms at a time: a lost notification then costs no more than that.
+            let wait = u16::try_from(left.as_millis().min(100)).unwrap_or(100).max(1);
+            match poll(&mut fds, PollTimeout::from(wait)) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(e) => return Err(self.error("poll", "cgroup.events", e.into())),
+            }
+        }
+    }
+
+    /// Sets an extended attribute: how a workload's identity and failsafe live in the tree itself.
+    pub fn set_attribute(&self, name: &str, value: &[u8]) -> Result<(), CgroupError> {
+        let key = attribute_name(name);
+        sys::fsetxattr(self.dir.as_fd(), &key, value).map_err(|e| self.error("set attribute", name, e))
+    }
+
+    /// Reads an extended attribute, `None` when it is not there.
+    pub fn attribute(&self, name: &str) -> Result<Option<Vec<u8>>, CgroupError> {
+        let mut buffer = vec![0_u8; 4096];
+        match sys::fgetxattr(self.dir.as_fd(), &attribute_name(name), &mut buffer) {
+            Ok(length) => {
+                buffer.truncate(length);
+                Ok(Some(buffer))
+            }
+            Err(e) if e.raw_os_error() == Some(libc::ENODATA) => Ok(None),
+            Err(e) => Err(self.error("read attribute", name, e)),
+        }
+    }
+
+    /// Takes the exclusive lock of this cgroup, `None` when another process holds it. It lasts as long as the value.
+    pub fn try_lock(&self) -> Result<Option<Flock<OwnedFd>>, CgroupError> {
+        let dir = self.open_beneath("open the cgroup", ".", libc::O_RDONLY | libc::O_DIRECTORY)?;
+        match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, e)) => Err(self.error("lock", "", e.into())),
+        }
+    }
+
+    fn open_beneath(&self, action: &'static str, name: &str, flags: i32) -> Result<OwnedFd, CgroupError> {
+        let path = CString::new(name)
+            .map_err(|_| self.error(action, name, io::Error::from(io::ErrorKind::InvalidInput)))?;
+        sys::openat2_beneath(self.dir.as_fd(), &path, flags).map_err(|e| self.error(action, name, e))
+    }
+
+    fn error(&self, action: &'static str, name: &str, source: io::Error) -> CgroupError {
+        let path = if name.is_empty() { self.path.to_path_buf() } else { self.path.join(name) };
+        CgroupError { action, path, source }
+    }
+}
+
+impl AsFd for Cgroup {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}
+
+/// `trusted.*` cannot be rewritten by a tenant, whoever owns the directory.
+fn attribute_name(name: &str) -> CString {
+    CString::new(format!("trusted.bellows.{name}")).unwrap_or_default()
+}
+
+fn rewind_read(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    use std::os::unix::fs::FileExt;
+    file.read_at(buffer, 0)
+}

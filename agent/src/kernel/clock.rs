@@ -1,0 +1,24 @@
+//! The two clocks that the agent reads; `policies` gets their values as arguments.
+
+use bellows_policies::units::Instant;
+use nix::time::{ClockId, clock_gettime};
+
+/// Now on `CLOCK_MONOTONIC`.
+#[must_use]
+pub fn now() -> Instant {
+    Instant(nanoseconds(ClockId::CLOCK_MONOTONIC))
+}
+
+/// Now as nanoseconds since the Unix epoch, for records that people read.
+#[must_use]
+pub fn unix_nanoseconds() -> u64 {
+    nanoseconds(ClockId::CLOCK_REALTIME)
+}
+
+fn nanoseconds(clock: ClockId) -> u64 {
+    let Ok(t) = clock_gettime(clock) else { return 0 };
+    #[expect(clippy::cast_sign_loss, reason = "neither clock is negative")]
+    {
+        t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64
+    }
+}

@@ -1,0 +1,26 @@
+//! The kernel interface: the only part that opens files under cgroupfs or `/proc`.
+//!
+//! ```text
+//! discover   where is cgroup2 mounted, which cgroup are we in
+//! support    what this kernel and this delegation can do      -> `bellows doctor`
+//! cgroup     a directory handle: create, read, write, kill, remove
+//! watch      epoll over POLLPRI files, inotify, pidfds         -> `control`
+//! parse      kernel text -> types, pure
+//! limit      typed writes of limits, without allocation
+//! spawn      a process started inside a cgroup
+//! sys        the one file with `unsafe`
+//! ```
+
+pub mod cgroup;
+pub mod clock;
+pub mod discover;
+pub mod limit;
+pub mod parse;
+pub mod spawn;
+pub mod support;
+#[expect(unsafe_code, reason = "system calls that neither std nor nix offers; see the file's head")]
+mod sys;
+pub mod thread;
+pub mod watch;
+
+pub use cgroup::{Cgroup, CgroupError};

@@ -1,0 +1,236 @@
+//! Starting a process inside a cgroup: the agent's half of the launch. The other half is `bellows-init`.
+//!
+//! ```text
+//! agent                              bellows-init, stage 1        bellows-init, stage 2 (PID 1 of the workload)
+//! clone3(INTO_CGROUP) + execveat -->
+//!                                    clone(CLONE_PARENT, NEW*) -->
+//!           <-- "pid N" ------------ exit
+//! pidfd_open, reap stage 1
+//!           --- "go" ---------------------------------------->    names, mounts, fork, exec
+//!           <-- "error ..." or end of file = executed --------
+//! ```
+//!
+//! Descriptors of the child: 0-2 stdio, 3 the channel (SOCK_SEQPACKET), 4 the exit record.
+
+use std::ffi::{CString, c_char};
+use std::fs::File;
+use std::io::{self, IoSliceMut, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, recvmsg, send, setsockopt, socketpair, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::Pid;
+
+use super::cgroup::Cgroup;
+use super::sys;
+
+/// `bellows-init`, loaded once into a sealed memfd: replacing the file on disk, or a tenant writing to
+/// `/proc/1/exe`, changes nothing.
+#[derive(Debug)]
+pub struct Program {
+    memfd: OwnedFd,
+}
+
+impl Program {
+    /// Loads the program at `path`.
+    pub fn load(path: &Path) -> io::Result<Self> {
+        let image = std::fs::read(path)?;
+        let memfd = memfd_create(c"bellows-init", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+        let mut file = File::from(memfd);
+        file.write_all(&image)?;
+        let seals =
+            SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+        Ok(Self { memfd: file.into() })
+    }
+}
+
+/// What is to run, and where.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// The cgroup that it is born in; its limits are set already.
+    pub cgroup: &'a Cgroup,
+    /// Host name inside its UTS namespace.
+    pub hostname: &'a str,
+    /// Working directory.
+    pub cwd: &'a str,
+    /// Where the workload's own, read-only view of the cgroup tree is mounted.
+    pub cgroup_mounts: &'a [String],
+    /// Mounts of the host that are detached first: all that show a cgroup hierarchy.
+    pub hidden_mounts: &'a [String],
+    /// The command and its arguments.
+    pub argv: &'a [String],
+    /// Its environment, `NAME=value` each.
+    pub env: &'a [String],
+    /// Standard input, output and error.
+    pub stdio: [OwnedFd; 3],
+    /// Where init writes how the command ended.
+    pub record: File,
+}
+
+/// A workload's first process.
+#[derive(Debug)]
+pub struct Process {
+    /// Its pid as the agent sees it.
+    pub pid: i32,
+    /// A descriptor that stays valid, whatever becomes of the number.
+    pub pidfd: OwnedFd,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It returned this code.
+    Exited(i32),
+    /// This signal ended it.
+    Signaled(i32),
+}
+
+/// A launch failed. Nothing of it is left running except, perhaps, what is still in the cgroup.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// The kernel refused the clone or the execution of init.
+    #[error("cannot start bellows-init inside {cgroup}: {source}")]
+    Clone {
+        /// The cgroup.
+        cgroup: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Init reported a failed step, for example that the command does not exist.
+    #[error("{0}")]
+    Init(String),
+    /// Init ended, or did not answer in time.
+    #[error("bellows-init ended before it could start the command (was its memory limit too low?)")]
+    Silent,
+    /// The channel itself failed.
+    #[error("launch channel: {0}")]
+    Channel(#[from] io::Error),
+}
+
+impl From<Errno> for SpawnError {
+    fn from(errno: Errno) -> Self {
+        Self::Channel(errno.into())
+    }
+}
+
+/// Seconds that init may take for each of its messages.
+const ANSWER_DEADLINE_S: i64 = 20;
+/// The first descriptor number that is free for ours, above all that the child will be given.
+const FIRST_FREE: RawFd = 16;
+
+/// Starts `launch.argv` as the child of a new PID 1 in namespaces of its own. Blocks for some milliseconds.
+pub fn start(program: &Program, launch: Launch<'_>) -> Result<Process, SpawnError> {
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::seconds(ANSWER_DEADLINE_S))?;
+
+    let (argv, env) = (c_strings(&init_arguments(&launch))?, c_strings(launch.env)?);
+    let (argv_pointers, env_pointers) = (pointers(&argv), pointers(&env));
+    let [stdin, stdout, stderr] = launch.stdio;
+    let kept: Vec<OwnedFd> = [stdin, stdout, stderr, theirs, launch.record.into()]
+        .into_iter()
+        .map(raise)
+        .collect::<io::Result<_>>()?;
+    let descriptors: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).collect();
+    let exec = sys::Exec {
+        program: program.memfd.as_fd(),
+        argv: &argv_pointers,
+        envp: &env_pointers,
+        descriptors: &descriptors,
+    };
+    let (stage1, _stage1_fd) = sys::clone_exec(launch.cgroup.as_fd(), &exec)
+        .map_err(|source| SpawnError::Clone { cgroup: launch.cgroup.path().display().to_string(), source })?;
+    // With our copy closed, the end of init's copies is the end of file.
+    drop(kept);
+
+    let answer = receive(&ours);
+    if answer.is_err() {
+        // Out of time: it must not outlive the attempt.
+        let _ = launch.cgroup.kill();
+    }
+    let _ = waitpid(stage1, None);
+    let text = answer?.ok_or(SpawnError::Silent)?;
+    let Some(pid) = text.strip_prefix("pid ").and_then(|n| n.parse().ok()).map(Pid::from_raw) else {
+        return Err(SpawnError::Init(text));
+    };
+    // Stage 2 is our child by CLONE_PARENT and nobody else reaps it: the number is still its own.
+    let pidfd = sys::pidfd_open(pid)?;
+    send(ours.as_raw_fd(), b"go", MsgFlags::MSG_NOSIGNAL)?;
+    match receive(&ours)? {
+        None => Ok(Process { pid: pid.as_raw(), pidfd }),
+        Some(text) => {
+            let _ = wait(&pidfd);
+            Err(SpawnError::Init(text))
+        }
+    }
+}
+
+/// Reaps the process behind `pidfd` and tells how it ended; `None` when it was not our child (after a takeover).
+pub fn wait(pidfd: &OwnedFd) -> io::Result<Option<Ended>> {
+    match waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED) {
+        Ok(WaitStatus::Exited(_, code)) => Ok(Some(Ended::Exited(code))),
+        Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Some(Ended::Signaled(signal as i32))),
+        Ok(_) | Err(Errno::ECHILD) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Sends a signal to the process behind `pidfd`.
+pub fn signal(pidfd: &OwnedFd, signal: i32) -> io::Result<()> {
+    sys::pidfd_send_signal(pidfd.as_fd(), signal)
+}
+
+fn init_arguments(launch: &Launch<'_>) -> Vec<String> {
+    let mut arguments = vec![
+        "bellows-init".to_owned(),
+        format!("--hostname={}", launch.hostname),
+        format!("--cwd={}", launch.cwd),
+    ];
+    arguments.extend(launch.cgroup_mounts.iter().map(|point| format!("--cgroup={point}")));
+    arguments.extend(launch.hidden_mounts.iter().map(|point| format!("--hide={point}")));
+    arguments.push("--".to_owned());
+    arguments.extend_from_slice(launch.argv);
+    arguments
+}
+
+/// Moves a descriptor above [`FIRST_FREE`], so that placing the child's low numbers overwrites none of them.
+fn raise(fd: OwnedFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() >= FIRST_FREE { Ok(fd) } else { sys::duplicate_above(fd.as_fd(), FIRST_FREE) }
+}
+
+fn c_strings(list: &[String]) -> io::Result<Vec<CString>> {
+    list.iter().map(|s| CString::new(s.as_str()).map_err(io::Error::from)).collect()
+}
+
+fn pointers(list: &[CString]) -> Vec<*const c_char> {
+    list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+/// One message, `None` at the end of file or when nothing came in time.
+fn receive(socket: &OwnedFd) -> io::Result<Option<String>> {
+    let mut buffer = [0_u8; 4096];
+    loop {
+        let mut parts = [IoSliceMut::new(&mut buffer)];
+        match recvmsg::<()>(socket.as_raw_fd(), &mut parts, None, MsgFlags::empty()) {
+            Ok(message) => {
+                let length = message.bytes;
+                return Ok((length > 0).then(|| String::from_utf8_lossy(&buffer[..length]).into_owned()));
+            }
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// Takes ownership of descriptors that `recvmsg` has just delivered; each number must be passed once only.
+#[must_use]
+pub fn own_received(numbers: &[RawFd]) -> Vec<OwnedFd> {
+    sys::own(numbers)
+}

@@ -1,0 +1,284 @@
+//! What this kernel and this delegation can do. The agent refuses to start on a failed check; `bellows doctor` prints them all.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{AccessFlags, access};
+use serde::Serialize;
+
+use super::cgroup::Cgroup;
+use super::discover::{self, CgroupMount};
+
+/// How a check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// As it should be.
+    Ok,
+    /// bellows works, with less.
+    Warn,
+    /// bellows cannot work.
+    Fail,
+}
+
+/// One finding.
+#[derive(Debug, Clone, Serialize)]
+pub struct Check {
+    /// What was looked at.
+    pub name: &'static str,
+    /// How it ended.
+    pub status: Status,
+    /// What was found.
+    pub found: String,
+    /// What to do; empty when nothing is to be done.
+    pub fix: String,
+}
+
+/// The controllers that bellows cannot do without.
+pub const REQUIRED_CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
+/// The controllers that it uses when they are there.
+pub const OPTIONAL_CONTROLLERS: [&str; 1] = ["io"];
+
+/// Checks everything that the agent needs below `root` (its own cgroup when `None`).
+#[must_use]
+pub fn checks(root: Option<&Path>) -> Vec<Check> {
+    let mounts = discover::cgroup_mounts().unwrap_or_default();
+    let mut list = vec![privilege(), mounted(&mounts)];
+    if let Some(mount) = mounts.first() {
+        list.extend(mount_options(mount));
+    }
+    match root.map_or_else(|| discover::own_cgroup().map_err(|e| e.to_string()), |r| Ok(r.to_owned())) {
+        Ok(root) => list.extend(delegation(&root)),
+        Err(e) => list.push(fail(
+            "delegated root",
+            e,
+            "start the agent inside a cgroup v2 group, or name one with --root",
+        )),
+    }
+    list.push(pressure());
+    list.push(inotify_watches());
+    list
+}
+
+/// The failed checks as one text, `None` when there are none.
+#[must_use]
+pub fn failures(checks: &[Check]) -> Option<String> {
+    let failed: Vec<String> = checks
+        .iter()
+        .filter(|c| c.status == Status::Fail)
+        .map(|c| format!("{}: {}\n    fix: {}", c.name, c.found, c.fix))
+        .collect();
+    (!failed.is_empty()).then(|| failed.join("\n"))
+}
+
+fn privilege() -> Check {
+    if nix::unistd::geteuid().is_root() {
+        ok("privilege", "running as root")
+    } else {
+        fail(
+            "privilege",
+            format!("running as uid {}", nix::unistd::geteuid()),
+            "run as root (namespaces and trusted attributes need it; rootless operation is not built yet)",
+        )
+    }
+}
+
+fn mounted(mounts: &[CgroupMount]) -> Check {
+    match mounts.first() {
+        Some(m) => ok("cgroup v2", format!("mounted at {}", m.point.display())),
+        None => fail(
+            "cgroup v2",
+            "not mounted",
+            "boot with systemd.unified_cgroup_hierarchy=1, or mount -t cgroup2 none /sys/fs/cgroup",
+        ),
+    }
+}
+
+fn mount_options(mount: &CgroupMount) -> [Check; 2] {
+    let has = |option: &str| mount.options.iter().any(|o| o == option);
+    let remount = |option: &str| {
+        format!("mount -o remount,{option} {} (systemd does so at boot)", mount.point.display())
+    };
+    [
+        if has("nsdelegate") {
+            ok("nsdelegate", "on")
+        } else {
+            fail(
+                "nsdelegate",
+                "off: a root workload could write its own limits",
+                remount("nsdelegate,memory_recursiveprot"),
+            )
+        },
+        if has("memory_recursiveprot") {
+            ok("memory_recursiveprot", "on")
+        } else {
+            warn(
+                "memory_recursiveprot",
+                "off: protection does not reach nested groups",
+                remount("nsdelegate,memory_recursiveprot"),
+            )
+        },
+    ]
+}
+
+fn delegation(root: &Path) -> Vec<Check> {
+    let cgroup = match Cgroup::open(root) {
+        Ok(cgroup) => cgroup,
+        Err(e) => {
+            return vec![fail(
+                "delegated root",
+                e.to_string(),
+                "name an existing cgroup v2 directory with --root, or start the agent inside one",
+            )];
+        }
+    };
+    let mut list = vec![writable(root)];
+    let available = cgroup.read("cgroup.controllers").unwrap_or_default();
+    for name in REQUIRED_CONTROLLERS {
+        list.push(controller(root, &available, name, true));
+    }
+    for name in OPTIONAL_CONTROLLERS {
+        list.push(controller(root, &available, name, false));
+    }
+    list.push(files(root));
+    list
+}
+
+fn writable(root: &Path) -> Check {
+    let refused: Vec<&str> = ["cgroup.procs", "cgroup.subtree_control"]
+        .into_iter()
+        .filter(|f| access(&root.join(f), AccessFlags::W_OK).is_err())
+        .collect();
+    if refused.is_empty() && access(root, AccessFlags::W_OK).is_ok() {
+        ok("delegated root", format!("{} is writable", root.display()))
+    } else {
+        fail(
+            "delegated root",
+            format!("{} is not writable {}", root.display(), refused.join(" ")),
+            "use a systemd service with Delegate=yes, or chown the directory and these files to the agent's user",
+        )
+    }
+}
+
+fn controller(root: &Path, available: &str, name: &str, required: bool) -> Check {
+    let label = match name {
+        "memory" => "controller memory",
+        "cpu" => "controller cpu",
+        "pids" => "controller pids",
+        _ => "controller io",
+    };
+    if available.split_whitespace().any(|c| c == name) {
+        return ok(label, "available");
+    }
+    let found = if on_version_1(name) {
+        format!("missing: {name} is on a cgroup v1 hierarchy")
+    } else {
+        format!("missing from {}", root.join("cgroup.controllers").display())
+    };
+    let fix = if on_version_1(name) {
+        "boot with systemd.unified_cgroup_hierarchy=1 (no v1 mounts), so that v2 gets the controller"
+            .to_owned()
+    } else {
+        format!(
+            "echo +{name} > {}; under systemd: Delegate=yes",
+            root.parent().unwrap_or(root).join("cgroup.subtree_control").display()
+        )
+    };
+    if required { fail(label, found, fix) } else { warn(label, found, fix) }
+}
+
+fn on_version_1(controller: &str) -> bool {
+    fs::read_to_string("/proc/self/cgroup").is_ok_and(|text| {
+        text.lines()
+            .filter(|l| !l.starts_with("0::"))
+            .filter_map(|l| l.split(':').nth(1))
+            .any(|list| list.split(',').any(|c| c == controller))
+    })
+}
+
+/// Kernel features, seen by the files that came with them. The hierarchy's own root has none of these files: there the
+/// release decides, since nothing is to be made only to look at it.
+fn files(root: &Path) -> Check {
+    const NEEDED: [&str; 4] = ["cgroup.kill", "cgroup.freeze", "memory.events.local", "memory.high"];
+    let release =
+        nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned()).unwrap_or_default();
+    let fix = "use Linux 5.14 or later (6.1 is tested)";
+    if !root.join("cgroup.events").exists() {
+        return if release_at_least(&release, (5, 14)) {
+            ok("kernel", format!("{release} is 5.14 or later"))
+        } else {
+            fail("kernel", format!("{release} is older than 5.14"), fix)
+        };
+    }
+    let missing: Vec<&str> = NEEDED.into_iter().filter(|f| !root.join(f).exists()).collect();
+    if missing.is_empty() {
+        ok("kernel", format!("{release} has {}", NEEDED.join(", ")))
+    } else {
+        fail("kernel", format!("{release} shows no {}", missing.join(", ")), fix)
+    }
+}
+
+fn release_at_least(release: &str, wanted: (u32, u32)) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= wanted
+}
+
+fn pressure() -> Check {
+    if fs::read_to_string("/proc/pressure/memory").is_ok() {
+        ok("pressure stall information", "on")
+    } else {
+        warn(
+            "pressure stall information",
+            "off: the stall rule sees reclaim only",
+            "boot with psi=1 on a kernel that has CONFIG_PSI",
+        )
+    }
+}
+
+fn inotify_watches() -> Check {
+    /// Three files of each of 10 000 workloads, and room for other users of the same uid.
+    const ENOUGH: u64 = 40_000;
+    let path = PathBuf::from("/proc/sys/fs/inotify/max_user_watches");
+    let limit = fs::read(&path).ok().and_then(|t| super::parse::number(&t)).unwrap_or(0);
+    if limit >= ENOUGH {
+        ok("inotify watches", format!("{limit} per user"))
+    } else {
+        warn(
+            "inotify watches",
+            format!("{limit} per user: enough for {} workloads", limit / 4),
+            format!("sysctl fs.inotify.max_user_watches={ENOUGH}"),
+        )
+    }
+}
+
+fn ok(name: &'static str, found: impl Into<String>) -> Check {
+    Check { name, status: Status::Ok, found: found.into(), fix: String::new() }
+}
+
+fn warn(name: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Check {
+    Check { name, status: Status::Warn, found: found.into(), fix: fix.into() }
+}
+
+fn fail(name: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Check {
+    Check { name, status: Status::Fail, found: found.into(), fix: fix.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_compare_by_number() {
+        assert!(release_at_least("6.1.0-50-amd64", (5, 14)));
+        assert!(release_at_least("5.14", (5, 14)));
+        assert!(!release_at_least("5.9.16", (5, 14)));
+        assert!(!release_at_least("", (5, 14)));
+    }
+
+    #[test]
+    fn a_failed_check_names_its_fix() {
+        let checks = [ok("a", "fine"), fail("b", "broken", "mend it")];
+        assert_eq!(failures(&checks).as_deref(), Some("b: broken\n    fix: mend it"));
+        assert_eq!(failures(&checks[..1]), None);
+    }
+}

@@ -1,0 +1,54 @@
+//! What a lane does to its own thread: priority, and being interruptible.
+
+use std::io;
+
+use super::sys;
+
+/// The signal that interrupts a blocked limit write; it has a handler that does nothing.
+const INTERRUPT: i32 = libc::SIGUSR2;
+
+/// A thread that can be woken out of a blocking kernel write.
+#[derive(Debug, Clone, Copy)]
+pub struct Interruptible {
+    tid: i32,
+}
+
+impl Interruptible {
+    /// Makes the calling thread interruptible.
+    pub fn current() -> io::Result<Self> {
+        sys::install_interrupt(INTERRUPT)?;
+        Ok(Self { tid: sys::thread_id() })
+    }
+
+    /// Interrupts whatever system call the thread is in: it returns `EINTR`, or what it had done so far.
+    pub fn interrupt(self) -> io::Result<()> {
+        sys::signal_thread(self.tid, INTERRUPT)
+    }
+}
+
+/// Asks for `SCHED_FIFO` at the lowest real-time priority for the calling thread: above all workloads, below the
+/// kernel's own threads.
+pub fn set_realtime() -> io::Result<()> {
+    sys::set_realtime(1)
+}
+
+/// The kernel's id of the calling thread, as `/proc` and tracing know it.
+#[must_use]
+pub fn id() -> i32 {
+    sys::thread_id()
+}
+
+/// Protects this process from the OOM killer and lets it open as many files as it is allowed to. What is refused is told,
+/// and not fatal.
+pub fn protect_process() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    // -900 of -1000: after everything else, but not never, should it leak.
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "-900") {
+        eprintln!("bellows: the agent is not protected from the OOM killer: {error}");
+    }
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        eprintln!("bellows: cannot raise the number of open files: {error}");
+    }
+}

@@ -1,0 +1,187 @@
+//! The agent's own metrics. Every label value that the control loop uses is resolved at the start, so that counting is one
+//! atomic addition.
+
+use bellows_policies::budget::Budget;
+use bellows_policies::decision::{Reason, Verb};
+use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
+
+/// What became of a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Written, or handed to the lane that writes.
+    Applied,
+    /// There was nothing to write.
+    Nothing,
+    /// The kernel refused.
+    Failed,
+}
+
+const VERBS: [Verb; 4] = [Verb::Grow, Verb::Shrink, Verb::Hold, Verb::Fail];
+const OUTCOMES: [&str; 3] = ["applied", "nothing", "failed"];
+/// 50 us to 1 s.
+const REACTION_BUCKETS: [f64; 14] =
+    [50e-6, 100e-6, 200e-6, 350e-6, 500e-6, 750e-6, 1e-3, 2e-3, 5e-3, 10e-3, 25e-3, 100e-3, 0.5, 1.0];
+
+/// The agent's own metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// From the loop's wake-up to the return of the limit write, seconds.
+    pub reaction: Histogram,
+    /// One turn of the loop, from wake-up to the next wait, seconds.
+    pub turn: Histogram,
+    /// From admission to execution, seconds.
+    pub launch: Histogram,
+    decisions: Vec<IntCounter>,
+    /// Grows that the budget could not serve now.
+    pub deferred: IntCounter,
+    /// Grows that the budget can never serve.
+    pub infeasible: IntCounter,
+    /// Overflows of the kernel's event queue.
+    pub overflows: IntCounter,
+    /// Commands refused because the control queue was full.
+    pub commands_refused: IntCounter,
+    /// Detail reads that were asked for while the reader's queue was full.
+    pub details_dropped: IntCounter,
+    /// Launches that failed.
+    pub launches_failed: IntCounter,
+    /// Workloads that ended.
+    pub ended: IntCounter,
+    /// OOM kills in workloads, also of those that are gone.
+    pub oom_kills: IntCounter,
+    /// Times that the agent found itself held up and its limits opened by the watchdog.
+    pub gaps: IntCounter,
+    budget: [Gauge; 4],
+}
+
+impl Metrics {
+    /// Registers everything, at zero.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let histogram = |name: &str, help: &str| -> prometheus::Result<Histogram> {
+            let options = HistogramOpts::new(name, help).buckets(REACTION_BUCKETS.to_vec());
+            let histogram = Histogram::with_opts(options)?;
+            registry.register(Box::new(histogram.clone()))?;
+            Ok(histogram)
+        };
+        let decisions = IntCounterVec::new(
+            Opts::new(
+                "bellows_decisions_total",
+                "Decisions by what was decided, why, and what became of it.",
+            ),
+            &["resource", "verb", "reason", "outcome"],
+        )?;
+        registry.register(Box::new(decisions.clone()))?;
+        let mut cells = Vec::with_capacity(VERBS.len() * Reason::ALL.len() * OUTCOMES.len());
+        for verb in VERBS {
+            for reason in Reason::ALL {
+                for outcome in OUTCOMES {
+                    let labels = ["memory", verb.as_str(), reason.as_str(), outcome];
+                    cells.push(decisions.get_metric_with_label_values(&labels)?);
+                }
+            }
+        }
+        let budget = GaugeVec::new(
+            Opts::new(
+                "bellows_budget_bytes",
+                "The node's memory budget: what is granted adds up values of memory.high.",
+            ),
+            &["state"],
+        )?;
+        registry.register(Box::new(budget.clone()))?;
+        let state = |name: &str| budget.get_metric_with_label_values(&[name]);
+        Ok(Self {
+            reaction: histogram(
+                "bellows_reaction_seconds",
+                "From the loop's wake-up to the return of the limit write.",
+            )?,
+            turn: histogram(
+                "bellows_turn_seconds",
+                "One turn of the control loop, from wake-up to the next wait.",
+            )?,
+            launch: histogram(
+                "bellows_launch_seconds",
+                "From a launch's admission to the execution of its command.",
+            )?,
+            decisions: cells,
+            deferred: counter(
+                "bellows_grants_deferred_total",
+                "Grows that the budget could not serve at the time.",
+            )?,
+            infeasible: counter("bellows_grants_infeasible_total", "Grows that the budget can never serve.")?,
+            overflows: counter(
+                "bellows_event_queue_overflows_total",
+                "Overflows of the kernel's event queue.",
+            )?,
+            commands_refused: counter(
+                "bellows_commands_refused_total",
+                "Commands refused because the control queue was full.",
+            )?,
+            details_dropped: counter(
+                "bellows_detail_reads_dropped_total",
+                "Looks into memory.stat skipped because their queue was full.",
+            )?,
+            launches_failed: counter(
+                "bellows_launches_failed_total",
+                "Launches that were refused or failed.",
+            )?,
+            ended: counter("bellows_workloads_ended_total", "Workloads that ended.")?,
+            oom_kills: counter(
+                "bellows_oom_kills_total",
+                "Processes that the kernel's OOM killer ended in workloads, gone ones included.",
+            )?,
+            gaps: counter(
+                "bellows_agent_gaps_total",
+                "Times that the agent was held up so long that its watchdog opened the limits.",
+            )?,
+            budget: [state("capacity")?, state("reserve")?, state("granted")?, state("free")?],
+            registry,
+        })
+    }
+
+    /// Counts a decision.
+    pub fn decided(&self, verb: Verb, reason: Reason, outcome: Outcome) {
+        let index = (verb as usize * Reason::ALL.len() + reason as usize) * OUTCOMES.len() + outcome as usize;
+        self.decisions[index].inc();
+    }
+
+    /// Publishes the node's budget.
+    pub fn budget(&self, budget: &Budget) {
+        let values = [budget.capacity, budget.reserve, budget.granted(), budget.free()];
+        for (gauge, value) in self.budget.iter().zip(values) {
+            gauge.set(value.0 as f64);
+        }
+    }
+
+    /// Everything registered, for encoding.
+    #[must_use]
+    pub fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
+        self.registry.gather()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decision_is_counted_under_its_own_labels() {
+        let metrics = Metrics::new().unwrap();
+        let last = *Reason::ALL.last().unwrap();
+        metrics.decided(Verb::Fail, last, Outcome::Failed);
+        metrics.decided(Verb::Grow, Reason::TripwireHit, Outcome::Applied);
+        let text = crate::metrics::encode(&metrics, &[], 0);
+        let line = |verb: &str, reason: &str, outcome: &str| {
+            format!(
+                "bellows_decisions_total{{outcome=\"{outcome}\",reason=\"{reason}\",resource=\"memory\",verb=\"{verb}\"}} 1\n"
+            )
+        };
+        assert!(text.contains(&line("fail", last.as_str(), "failed")), "{text}");
+        assert!(text.contains(&line("grow", "tripwire_hit", "applied")), "{text}");
+    }
+}

@@ -1,0 +1,120 @@
+//! The exposition, text format 0.0.4: the agent's own families by the `prometheus` crate, the workloads' by a writer that
+//! goes through the list once per family. (A `GaugeVec` for 10 000 workloads takes 0.4-0.95 s and 327 MB; this, some
+//! milliseconds.)
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus::TextEncoder;
+
+use super::{Metrics, Published};
+
+/// Everything, as Prometheus scrapes it. `records_lost` comes from the journal.
+#[must_use]
+pub fn encode(metrics: &Metrics, workloads: &[Arc<Published>], records_lost: u64) -> String {
+    let mut text = String::with_capacity(16 * 1024 + workloads.len() * 1536);
+    // Into a String it cannot fail, but for a label that is no UTF-8, and ours are.
+    let _ = TextEncoder::new().encode_utf8(&metrics.gather(), &mut text);
+    header(
+        &mut text,
+        "bellows_journal_records_lost_total",
+        "counter",
+        "Records lost because the journal's queue was full.",
+    );
+    let _ = writeln!(text, "bellows_journal_records_lost_total {records_lost}");
+    header(&mut text, "bellows_workloads", "gauge", "Workloads that exist.");
+    let _ = writeln!(text, "bellows_workloads {}", workloads.len());
+
+    header(&mut text, "bellows_workload_info", "gauge", "Always 1: what a workload is, as labels.");
+    for w in workloads {
+        let _ = writeln!(text, "bellows_workload_info{{{},class=\"{}\"}} 1", w.labels, w.facts.class);
+    }
+    let gauges: [(&str, &str, Get); 5] = [
+        ("memory_current_bytes", "memory.current at the last look.", |w| &w.current),
+        ("memory_high_bytes", "memory.high: what is granted.", |w| &w.high),
+        ("memory_max_bytes", "memory.max: a band above memory.high.", |w| &w.max),
+        (
+            "memory_need_bytes",
+            "Memory that does not reclaim cheaply, at the last look into memory.stat.",
+            |w| &w.need,
+        ),
+        ("memory_cache_bytes", "Clean page cache, at the last look into memory.stat.", |w| &w.cache),
+    ];
+    for (name, help, get) in gauges {
+        series(&mut text, name, "gauge", help, workloads, get);
+    }
+    for (name, help) in [
+        ("memory_floor_bytes", "The floor that policy gives it."),
+        ("memory_ceiling_bytes", "The ceiling that policy gives it."),
+    ] {
+        header(&mut text, &format!("bellows_workload_{name}"), "gauge", help);
+        for w in workloads {
+            let bounds = w.facts.memory;
+            let bytes = if name == "memory_floor_bytes" { bounds.floor } else { bounds.ceiling };
+            let _ = writeln!(text, "bellows_workload_{name}{{{}}} {}", w.labels, bytes.0);
+        }
+    }
+    for (index, event) in Published::EVENTS.into_iter().enumerate() {
+        let name = format!("memory_events_{event}_total");
+        let help = format!("The {event} counter of memory.events.local.");
+        series(&mut text, &name, "counter", &help, workloads, |w| &w.events[index]);
+    }
+    series(&mut text, "limit_moves_total", "counter", "Moves of its limits.", workloads, |w| &w.moves);
+    text
+}
+
+type Get = fn(&Published) -> &AtomicU64;
+
+fn series(
+    text: &mut String,
+    name: &str,
+    kind: &str,
+    help: &str,
+    workloads: &[Arc<Published>],
+    get: impl Fn(&Published) -> &AtomicU64,
+) {
+    header(text, &format!("bellows_workload_{name}"), kind, help);
+    for w in workloads {
+        let _ = match get(w).load(Ordering::Relaxed) {
+            u64::MAX => writeln!(text, "bellows_workload_{name}{{{}}} +Inf", w.labels),
+            value => writeln!(text, "bellows_workload_{name}{{{}}} {value}", w.labels),
+        };
+    }
+}
+
+fn header(text: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Facts;
+    use bellows_policies::decision::Limits;
+    use bellows_policies::units::{Bounds, Bytes};
+
+    #[test]
+    fn unlimited_is_infinite_and_zeros_are_there() {
+        let facts = Facts {
+            tenant: "acme".to_owned(),
+            workload: "web".to_owned(),
+            class: "latency",
+            memory: Bounds { floor: Bytes::mib(64), ceiling: Bytes::mib(128) },
+            started_unix_ns: 0,
+        };
+        let published = Arc::new(Published::new(facts));
+        published.limits(Limits { high: Bytes(u64::MAX), max: Bytes::mib(132) });
+        let text = encode(&Metrics::new().unwrap(), &[published], 0);
+        for line in [
+            "bellows_workload_memory_high_bytes{tenant=\"acme\",workload=\"web\"} +Inf",
+            "bellows_workload_memory_max_bytes{tenant=\"acme\",workload=\"web\"} 138412032",
+            "bellows_workload_memory_events_oom_kill_total{tenant=\"acme\",workload=\"web\"} 0",
+            "bellows_workload_info{tenant=\"acme\",workload=\"web\",class=\"latency\"} 1",
+            "# TYPE bellows_reaction_seconds histogram",
+            "bellows_journal_records_lost_total 0",
+        ] {
+            assert!(text.lines().any(|l| l == line), "missing {line}\n{text}");
+        }
+    }
+}

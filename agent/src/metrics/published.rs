@@ -1,0 +1,172 @@
+//! What the control loop publishes of each workload: plain atomics, written on every look, read by scrapes and `ps`.
+//!
+//! The fields of one workload are not read as one consistent picture; each is right for itself.
+
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bellows_policies::decision::Limits;
+use bellows_policies::sample::{Detail, MemoryEvents, Sample};
+use bellows_policies::units::{Bounds, Bytes};
+
+/// What does not change in a workload's life.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Its owner.
+    pub tenant: String,
+    /// Its name.
+    pub workload: String,
+    /// Its class.
+    pub class: &'static str,
+    /// Between what its memory limit moves.
+    pub memory: Bounds,
+    /// When it was started, in nanoseconds since the Unix epoch.
+    pub started_unix_ns: u64,
+}
+
+/// One workload as everybody outside the control loop sees it. Sizes in bytes.
+#[derive(Debug)]
+pub struct Published {
+    /// What does not change.
+    pub facts: Facts,
+    /// `tenant="...",workload="..."`, escaped once.
+    pub(super) labels: String,
+    /// Index into the states of life; see `workload::lifecycle`.
+    state: AtomicU8,
+    pid: AtomicI32,
+    pub(super) current: AtomicU64,
+    pub(super) high: AtomicU64,
+    pub(super) max: AtomicU64,
+    pub(super) need: AtomicU64,
+    pub(super) cache: AtomicU64,
+    pub(super) events: [AtomicU64; 5],
+    pub(super) moves: AtomicU64,
+}
+
+impl Published {
+    /// Names of the published event counters, in their order.
+    pub(super) const EVENTS: [&str; 5] = ["low", "high", "max", "oom", "oom_kill"];
+
+    /// A workload that nothing is known of yet.
+    #[must_use]
+    pub fn new(facts: Facts) -> Self {
+        // Names are restricted to characters that need no escape in a label.
+        let labels = format!("tenant=\"{}\",workload=\"{}\"", facts.tenant, facts.workload);
+        Self {
+            facts,
+            labels,
+            state: AtomicU8::new(0),
+            pid: AtomicI32::new(0),
+            current: AtomicU64::new(0),
+            high: AtomicU64::new(0),
+            max: AtomicU64::new(0),
+            need: AtomicU64::new(0),
+            cache: AtomicU64::new(0),
+            events: [const { AtomicU64::new(0) }; 5],
+            moves: AtomicU64::new(0),
+        }
+    }
+
+    /// Publishes a sample.
+    pub fn sample(&self, sample: &Sample) {
+        self.current.store(sample.current.0, Ordering::Relaxed);
+        self.events(sample.events);
+    }
+
+    /// Publishes counters.
+    pub fn events(&self, events: MemoryEvents) {
+        let values = [events.low, events.high, events.max, events.oom, events.oom_kill];
+        for (cell, value) in self.events.iter().zip(values) {
+            cell.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Publishes what a look into `memory.stat` found.
+    pub fn detail(&self, detail: &Detail) {
+        self.need.store(detail.stat.need().0, Ordering::Relaxed);
+        self.cache.store(detail.stat.cache().0, Ordering::Relaxed);
+    }
+
+    /// Publishes the limits in force. [`u64::MAX`] stands for `max`.
+    pub fn limits(&self, limits: Limits) {
+        self.high.store(limits.high.0, Ordering::Relaxed);
+        self.max.store(limits.max.0, Ordering::Relaxed);
+    }
+
+    /// Counts a move of the limits.
+    pub fn moved(&self) {
+        self.moves.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Publishes the state of life, and the pid of the first process (0: none).
+    pub fn life(&self, state: u8, pid: i32) {
+        self.state.store(state, Ordering::Relaxed);
+        self.pid.store(pid, Ordering::Relaxed);
+    }
+
+    /// The state of life, the pid, memory use, limits, need, moves of the limits, and OOM kills.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let load = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
+        View {
+            state: self.state.load(Ordering::Relaxed),
+            pid: self.pid.load(Ordering::Relaxed),
+            current: Bytes(load(&self.current)),
+            limits: Limits { high: Bytes(load(&self.high)), max: Bytes(load(&self.max)) },
+            need: Bytes(load(&self.need)),
+            moves: load(&self.moves),
+            oom_kills: load(&self.events[4]),
+        }
+    }
+}
+
+/// A reading of [`Published`].
+#[derive(Debug, Clone, Copy)]
+pub struct View {
+    /// Index into the states of life.
+    pub state: u8,
+    /// Pid of the first process; 0 when there is none.
+    pub pid: i32,
+    /// `memory.current`.
+    pub current: Bytes,
+    /// `memory.high` and `memory.max`.
+    pub limits: Limits,
+    /// Memory that cannot be reclaimed cheaply, as far as it was looked at.
+    pub need: Bytes,
+    /// How often the limits were moved.
+    pub moves: u64,
+    /// `oom_kill`.
+    pub oom_kills: u64,
+}
+
+/// All published workloads. Cloning shares it.
+///
+/// The lock is held only to swap or to copy one pointer; changing the list copies it, which only launches and ends do.
+#[derive(Debug, Clone, Default)]
+pub struct Table(Arc<RwLock<Arc<Vec<Arc<Published>>>>>);
+
+impl Table {
+    /// The present list.
+    #[must_use]
+    pub fn list(&self) -> Arc<Vec<Arc<Published>>> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Adds a workload.
+    pub fn insert(&self, published: Arc<Published>) {
+        let mut list = Vec::clone(&self.list());
+        list.push(published);
+        self.replace(list);
+    }
+
+    /// Removes a workload.
+    pub fn remove(&self, published: &Arc<Published>) {
+        let mut list = Vec::clone(&self.list());
+        list.retain(|p| !Arc::ptr_eq(p, published));
+        self.replace(list);
+    }
+
+    fn replace(&self, list: Vec<Arc<Published>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(list);
+    }
+}

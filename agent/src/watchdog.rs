@@ -1,0 +1,169 @@
+//! The watchdog: a small process in `supervisor/` that outlives the agent.
+//!
+//! If the agent dies or hangs, its workloads must keep growing. The watchdog hears a heartbeat through a pipe. The end of
+//! the pipe is a dead agent, silence for [`PATIENCE`] a hung one: then it thaws every workload, opens `memory.max` to the
+//! failsafe that is written on the workload's cgroup, and takes the tripwire out of the way. It needs nothing but the tree.
+//!
+//! A dead agent's watchdog ends after that. A hung agent's goes on listening: the agent may come back.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use bellows_policies::units::{Bytes, Instant, Limit};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::kernel::cgroup::{Cgroup, CgroupError};
+use crate::kernel::parse;
+use crate::workload::supervisor::FAILSAFE;
+
+/// Time between heartbeats.
+pub const BEAT: Duration = Duration::from_millis(400);
+/// Silence that means a hung agent.
+pub const PATIENCE: Duration = Duration::from_millis(1800);
+/// The message of an agent that leaves in good order.
+const FAREWELL: u8 = b'q';
+const ALIVE: u8 = b'.';
+
+/// The agent's end of the pipe.
+#[derive(Debug)]
+pub struct Heartbeat {
+    pipe: File,
+    last: Instant,
+    watchdog: Child,
+}
+
+impl Heartbeat {
+    /// Starts the watchdog of the agent that governs `root`, as a process of its own group: a terminal's ctrl-C is not for it.
+    pub fn start(root: &Path) -> io::Result<Self> {
+        let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+        fcntl(&write, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let watchdog = Command::new("/proc/self/exe")
+            .args(["watchdog", "--root"])
+            .arg(root)
+            .stdin(Stdio::from(read))
+            .stdout(Stdio::null())
+            .process_group(0)
+            .spawn()?;
+        Ok(Self { pipe: write.into(), last: Instant(0), watchdog })
+    }
+
+    /// Beats, if it is time. A pipe full of unread beats is as good as a beat.
+    pub fn beat(&mut self, now: Instant) {
+        if now.since(self.last) >= BEAT {
+            self.last = now;
+            let _ = self.pipe.write(&[ALIVE]);
+        }
+    }
+
+    /// Tells the watchdog that the agent leaves in good order, and waits for it.
+    pub fn farewell(mut self) {
+        let _ = self.pipe.write(&[FAREWELL]);
+        drop(self.pipe);
+        let _ = self.watchdog.wait();
+    }
+}
+
+/// The watchdog process: listens to the heartbeat on standard input.
+pub fn run(root: &Path) -> io::Result<()> {
+    let root = Cgroup::open(root).map_err(io::Error::other)?;
+    let pipe: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
+    let mut pipe = File::from(pipe);
+    let patience = u16::try_from(PATIENCE.as_millis()).unwrap_or(u16::MAX);
+    let mut opened = false;
+    loop {
+        let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::from(patience)) {
+            Ok(0) if !opened => {
+                eprintln!("bellows watchdog: no heartbeat for {} ms: opening limits", PATIENCE.as_millis());
+                report(open_limits(&root));
+                opened = true;
+            }
+            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) => {
+                let mut beats = [0_u8; 64];
+                let count = pipe.read(&mut beats)?;
+                if beats[..count].contains(&FAREWELL) {
+                    return Ok(());
+                }
+                if count == 0 {
+                    return after_death(&root);
+                }
+                opened = false;
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// The agent is dead. Unless a new one holds the tree already, its workloads are on their own now.
+fn after_death(root: &Cgroup) -> io::Result<()> {
+    match root.try_lock().map_err(io::Error::other)? {
+        None => eprintln!("bellows watchdog: the agent died, and a new one has taken over"),
+        Some(_lock) => {
+            eprintln!("bellows watchdog: the agent died: opening limits");
+            report(open_limits(root));
+        }
+    }
+    Ok(())
+}
+
+fn report(result: Result<Opened, CgroupError>) {
+    match result {
+        Ok(Opened { workloads, failed }) => {
+            eprintln!("bellows watchdog: opened {workloads} workloads, {failed} failed");
+        }
+        Err(error) => eprintln!("bellows watchdog: {error}"),
+    }
+}
+
+/// What [`open_limits`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Opened {
+    /// Workloads whose limits stand open now.
+    pub workloads: usize,
+    /// Workloads that could not be opened.
+    pub failed: usize,
+}
+
+/// Opens every workload below `root` to its failsafe. Also what `bellows release --all` does when no agent runs.
+pub fn open_limits(root: &Cgroup) -> Result<Opened, CgroupError> {
+    let mut opened = Opened::default();
+    let workloads = match root.child("workloads") {
+        Err(e) if e.is_gone() => return Ok(opened),
+        other => other?,
+    };
+    for tenant in workloads.children()? {
+        let Ok(tenant) = workloads.child(&tenant) else { continue };
+        for name in tenant.children().unwrap_or_default() {
+            match tenant.child(&name).and_then(|workload| open_one(&workload)) {
+                Ok(true) => opened.workloads += 1,
+                Ok(false) => {}
+                Err(e) if e.is_gone() => {}
+                Err(error) => {
+                    eprintln!("bellows: {error}");
+                    opened.failed += 1;
+                }
+            }
+        }
+    }
+    Ok(opened)
+}
+
+/// Opens one workload; false when it is none of ours.
+fn open_one(workload: &Cgroup) -> Result<bool, CgroupError> {
+    let Some(failsafe) = workload.attribute(FAILSAFE)? else { return Ok(false) };
+    let failsafe = parse::number(&failsafe).map_or(Limit::Max, |n| Limit::At(Bytes(n)));
+    workload.write("cgroup.freeze", "0")?;
+    // Only ever up: lowering a limit below use would have the kernel kill.
+    if parse::limit(workload.read("memory.max")?.as_bytes()).is_some_and(|present| present < failsafe) {
+        workload.write("memory.max", &failsafe.to_string())?;
+    }
+    workload.write("memory.high", "max")?;
+    Ok(true)
+}

@@ -1,0 +1,13 @@
+//! A workload: what is asked for, how it lives, and the work of starting and clearing it away.
+//!
+//! ```text
+//! spec        names, class, bounds, command: validated where it enters
+//! lifecycle   state x event -> state, pure
+//! tree        the delegated subtree: taken, locked, laid out
+//! supervisor  launch and teardown on their own threads; results come back to the control loop
+//! ```
+
+pub mod lifecycle;
+pub mod spec;
+pub mod supervisor;
+pub mod tree;

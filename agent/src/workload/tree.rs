@@ -1,0 +1,134 @@
+//! The delegated subtree: taken, locked, and laid out.
+//!
+//! ```text
+//! <root>/                no processes
+//!   supervisor/          the agent and its watchdog
+//!   workloads/<tenant>/<workload>/
+//! ```
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::Flock;
+
+use super::supervisor::enable_controllers;
+use crate::kernel::cgroup::{Cgroup, CgroupError};
+use crate::kernel::{discover, parse};
+use bellows_policies::units::{Bytes, Limit};
+
+const SUPERVISOR: &str = "supervisor";
+/// Memory of the agent and its watchdog that the kernel never reclaims.
+const SUPERVISOR_MEMORY: Bytes = Bytes::mib(64);
+
+/// A subtree that this process governs.
+#[derive(Debug)]
+pub struct Tree {
+    /// The delegated root.
+    pub root: Cgroup,
+    /// `<root>/workloads`.
+    pub workloads: Cgroup,
+    _lock: Flock<OwnedFd>,
+}
+
+/// The subtree cannot be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// A cgroup could not be made or set up.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// Another agent governs it.
+    #[error("another agent governs {0} already: stop it first, or give this one another --root")]
+    Governed(PathBuf),
+    /// A controller could not be enabled, because processes are in the way.
+    #[error(
+        "{error}\n    {root} has processes of its own ({pids}), and a cgroup with processes cannot hand controllers on: \
+         start the agent in a cgroup of its own, or move them: echo PID > {root}/{SUPERVISOR}/cgroup.procs"
+    )]
+    Inhabited {
+        /// The refusal.
+        error: CgroupError,
+        /// The root.
+        root: String,
+        /// Who is in the way.
+        pids: String,
+    },
+    /// Where this process is could not be found out.
+    #[error("cannot find the agent's own cgroup: {0}; name one with --root")]
+    Unknown(#[from] io::Error),
+}
+
+/// The root that the agent governs: the one that was named, or the cgroup it was started in. After a restart within its
+/// own `supervisor/` that is one level up.
+pub fn find_root(named: Option<&Path>) -> Result<PathBuf, TreeError> {
+    if let Some(root) = named {
+        return Ok(root.to_owned());
+    }
+    let own = discover::own_cgroup()?;
+    let restarted = own.ends_with(SUPERVISOR) && own.with_file_name("workloads").is_dir();
+    Ok(if restarted { own.parent().unwrap_or(&own).to_owned() } else { own })
+}
+
+/// Takes `root`: locks it, moves this process to `supervisor/`, enables controllers, makes `workloads/`.
+pub fn take(root: &Path) -> Result<Tree, TreeError> {
+    let root = Cgroup::open(root)?;
+    let lock = root.try_lock()?.ok_or_else(|| TreeError::Governed(root.path().to_owned()))?;
+    let supervisor = root.ensure_child(SUPERVISOR)?;
+    supervisor.write("cgroup.procs", "0")?;
+    enable_controllers(&root).map_err(|error| inhabited(error, &root))?;
+    protect(&supervisor);
+    let workloads = root.ensure_child("workloads")?;
+    enable_controllers(&workloads)?;
+    Ok(Tree { root, workloads, _lock: lock })
+}
+
+/// What the node can grant from: the lowest `memory.max` of the root and the machine.
+pub fn capacity(root: &Cgroup) -> io::Result<Bytes> {
+    let machine = discover::machine_memory()?;
+    let limit = root.read("memory.max").ok().and_then(|text| parse::limit(text.as_bytes()));
+    Ok(match limit {
+        Some(Limit::At(bytes)) => bytes.min(machine),
+        Some(Limit::Max) | None => machine,
+    })
+}
+
+/// The ceilings of workloads that an earlier agent left running: they may use that much, and are not governed.
+pub fn left_over(workloads: &Cgroup) -> Result<(usize, Bytes), CgroupError> {
+    let mut found = (0, Bytes(0));
+    for tenant in workloads.children()? {
+        let Ok(tenant) = workloads.child(&tenant) else { continue };
+        for name in tenant.children()? {
+            let Ok(workload) = tenant.child(&name) else { continue };
+            if !workload.is_populated().unwrap_or(false) {
+                continue;
+            }
+            let limit = workload.read("memory.max").ok().and_then(|text| parse::limit(text.as_bytes()));
+            let held = match limit {
+                Some(Limit::At(bytes)) => bytes,
+                Some(Limit::Max) | None => Bytes(0),
+            };
+            found = (found.0 + 1, found.1.saturating_add(held));
+        }
+    }
+    Ok(found)
+}
+
+/// The agent must run when nothing else does. What an ancestor refuses is not fatal.
+fn protect(supervisor: &Cgroup) {
+    for (file, value) in [("memory.min", SUPERVISOR_MEMORY.0.to_string()), ("cpu.weight", "10000".to_owned())]
+    {
+        if let Err(error) = supervisor.write(file, &value) {
+            eprintln!("bellows: the agent is less protected than it should be: {error}");
+        }
+    }
+}
+
+fn inhabited(error: CgroupError, root: &Cgroup) -> TreeError {
+    let pids = root.read("cgroup.procs").unwrap_or_default();
+    let list: Vec<&str> = pids.split_whitespace().take(8).collect();
+    if error.is_busy() && !list.is_empty() {
+        let root = root.path().display().to_string();
+        return TreeError::Inhabited { error, root, pids: format!("pid {}", list.join(", ")) };
+    }
+    TreeError::Cgroup(error)
+}

@@ -1,0 +1,170 @@
+//! Decisions: what a law wants, and the past fact that made it want that.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::Bytes;
+
+/// The two limits of a governed workload. `high` is what is granted, the thing that budgets add up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Limits {
+    /// `memory.high`, bytes: the tripwire.
+    pub high: Bytes,
+    /// `memory.max`, bytes: a band above the tripwire.
+    pub max: Bytes,
+}
+
+/// What is to be done with the limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// Raise; on the fast lane. Never lowers either limit.
+    Grow,
+    /// Lower; on the slow lane. Never raises either limit.
+    Shrink,
+    /// Leave as it is.
+    Hold,
+    /// Move the tripwire out of the way (`memory.high` = `memory.max`), so that the kernel ends the workload cleanly
+    /// instead of throttling it for ever.
+    Fail,
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident, $label:literal, $sentence:literal;)+) => {
+        /// Why: a fact of the past. A closed set; metrics, journal and views share it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Reason {
+            /// Every reason, in order of declaration.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The label of metrics and of the wire: `snake_case`, stable.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $label,)+ }
+            }
+        }
+
+        impl fmt::Display for Reason {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(match self { $(Self::$name => $sentence,)+ })
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The limits of a launch were set.
+    Launched, "launched", "the workload was launched at its floor";
+    /// A charge crossed `memory.high` after a calm spell.
+    TripwireHit, "tripwire_hit", "a charge crossed memory.high";
+    /// Use went on growing towards a limit that had just been raised.
+    GrowthContinued, "growth_continued", "use went on growing";
+    /// Memory that cannot be reclaimed grew, or fills half of what is granted.
+    NeedGrew, "need_grew", "memory that cannot be reclaimed grew";
+    /// Pages came back soon after they were reclaimed.
+    RefaultsRose, "refaults_rose", "reclaimed pages came back";
+    /// Tasks waited for memory and reclaim did not help.
+    StallRose, "stall_rose", "tasks waited for memory that reclaim did not find";
+    /// What grew was clean page cache, which the kernel reclaims cheaply.
+    CacheHeld, "cache_held", "only page cache grew, which reclaims cheaply";
+    /// A step that went to page cache was taken back.
+    CacheTakenBack, "cache_taken_back", "the last step went to page cache and was taken back";
+    /// The limit stood at the ceiling already.
+    CeilingReached, "ceiling_reached", "the ceiling was reached";
+    /// The budget had nothing to give; it may have later.
+    BudgetDeferred, "budget_deferred", "the budget had nothing left to give";
+    /// The request is larger than the whole budget.
+    BudgetInfeasible, "budget_infeasible", "the budget can never give that much";
+    /// The workload made no progress at a limit that could not be raised.
+    StalledAtLimit, "stalled_at_limit", "the workload stalled at a limit that could not be raised";
+    /// Room is left below the limit while growth is watched.
+    RoomLeft, "room_left", "there was room left below the limit";
+    /// The look into `memory.stat` had not come back yet.
+    VerdictAwaited, "verdict_awaited", "what had grown was not known yet";
+    /// Nothing happened.
+    Calm, "calm", "nothing happened";
+    /// The sample was overtaken, or belonged to another cgroup.
+    SignalsStale, "signals_stale", "the sample was stale";
+    /// The limits had been released; nobody is governed.
+    LimitsReleased, "limits_released", "the limits had been released";
+    /// The tripwire was put back after a release or a failure.
+    Rearmed, "rearmed", "the tripwire was put back";
+}
+
+/// What a law wants. Not yet allowed: budget and guard come after it.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// What to do.
+    pub verb: Verb,
+    /// The limits wanted; the present ones for a hold.
+    pub want: Limits,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// The outcome of one look: a decision, and when and how to look next.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What to do.
+    pub decision: Decision,
+    /// When to take a sample again although no event comes. `None`: wait for one.
+    pub look_again: Option<Duration>,
+    /// Whether a [`crate::Detail`] should be read now, off the control thread. Requests may be merged.
+    pub read_detail: bool,
+}
+
+impl Verb {
+    /// The label of metrics and of the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Grow => "grow",
+            Self::Shrink => "shrink",
+            Self::Hold => "hold",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "high {}, max {}", self.high, self.max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_distinct_snake_case() {
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            let label = reason.as_str();
+            assert!(label.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{label}");
+            let written: String = format!("{reason:?}")
+                .char_indices()
+                .flat_map(|(at, c)| {
+                    let gap = (at > 0 && c.is_ascii_uppercase()).then_some('_');
+                    gap.into_iter().chain(std::iter::once(c.to_ascii_lowercase()))
+                })
+                .collect();
+            assert_eq!(label, written);
+            assert!(Reason::ALL[index + 1..].iter().all(|other| other.as_str() != label), "{label}");
+        }
+    }
+}

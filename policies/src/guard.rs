@@ -1,0 +1,124 @@
+//! The guard: the last word before a write. Charges the budget, and keeps every invariant whatever a law wanted.
+//!
+//! A plan is carried out by the actuator alone. Afterwards exactly one of [`settle`] (it was written) and [`undo`] (it
+//! was not) is called with it; then [`Workload::commit`] with `to`, if it was written. One plan of a workload is under
+//! way at a time: a grow first cancels, and undoes, a shrink.
+//!
+//! Kept for every write but a failure: floor <= high <= ceiling; max >= high + least band; max <= ceiling + band; a grow
+//! lowers nothing, a shrink raises nothing; after a grow max <= 2 x use + slack, and a shrink never puts max below use.
+//! A decision outside is clamped, and says so: that is a defect of its law, worth a metric.
+
+use crate::budget::{Budget, Grant, Refusal};
+use crate::decision::{Decision, Limits, Reason, Verb};
+use crate::memory::Workload;
+use crate::memory::target;
+use crate::units::Bytes;
+
+/// What is to be written, or why nothing is.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// Limits to write.
+    Write {
+        /// Grow on the fast lane (`memory.max` first), shrink on the slow lane (`memory.high` first), or fail.
+        verb: Verb,
+        /// The governed limits before; `from.high` is what the budget held for it. All zero at a launch.
+        from: Limits,
+        /// The limits to write.
+        to: Limits,
+        /// Why.
+        reason: Reason,
+        /// The decision was outside an invariant, and was brought within.
+        clamped: bool,
+    },
+    /// Nothing to write.
+    Nothing {
+        /// Why.
+        reason: Reason,
+    },
+}
+
+/// Turns a decision into a plan. A grow is charged to the budget here; it may be cut short, or refused: then nothing is
+/// written, or only a wider band (`memory.max`), with the reason of the refusal.
+pub fn plan(workload: &Workload, decision: Decision, budget: &mut Budget) -> Plan {
+    let from = workload.limits();
+    let nothing = Plan::Nothing { reason: decision.reason };
+    let want = decision.want;
+    let to = match decision.verb {
+        Verb::Hold => return nothing,
+        Verb::Fail => Limits { high: from.max, max: from.max },
+        Verb::Shrink => lower(workload, want),
+        Verb::Grow => raise(workload, want),
+    };
+    let clamped = !same(to, want);
+    let write = |to, reason| Plan::Write { verb: decision.verb, from, to, reason, clamped };
+    if to == from && decision.reason != Reason::Rearmed {
+        return nothing;
+    }
+    if decision.verb != Verb::Grow {
+        return write(to, decision.reason);
+    }
+    let refused = |reason| {
+        // A band costs no grant: it may still be widened, so that waiting for the budget does not end in a kill.
+        let widened = shorten(workload, to, from.high);
+        let is_worth = widened.max >= from.max.saturating_add(workload.law().band_min);
+        if is_worth { write(widened, reason) } else { Plan::Nothing { reason } }
+    };
+    match budget.request(from.high, to.high) {
+        Grant::Full => write(to, decision.reason),
+        Grant::Partial(high) => write(shorten(workload, to, high), decision.reason),
+        Grant::Deferred => refused(Reason::BudgetDeferred),
+        Grant::Infeasible => refused(Reason::BudgetInfeasible),
+    }
+}
+
+/// Plans the limits of a launch, and charges its floor.
+pub fn launch(workload: &Workload, budget: &mut Budget) -> Result<Plan, Refusal> {
+    let to = workload.launch_limits();
+    budget.admit(to.high)?;
+    let from = Limits::default();
+    Ok(Plan::Write { verb: Verb::Grow, from, to, reason: Reason::Launched, clamped: false })
+}
+
+/// The plan was written: gives back what a shrink freed.
+pub fn settle(plan: &Plan, budget: &mut Budget) {
+    if let Plan::Write { verb: Verb::Shrink, from, to, .. } = plan {
+        budget.give_back(from.high.saturating_sub(to.high));
+    }
+}
+
+/// The plan was not written: gives back what a grow or a launch was charged.
+pub fn undo(plan: &Plan, budget: &mut Budget) {
+    if let Plan::Write { verb: Verb::Grow, from, to, .. } = plan {
+        budget.give_back(to.high.saturating_sub(from.high));
+    }
+}
+
+fn raise(workload: &Workload, want: Limits) -> Limits {
+    let (law, bounds, from) = (workload.law(), workload.bounds(), workload.limits());
+    let top = target::most_max(law, from, workload.current());
+    let band = workload.band_above(bounds.ceiling).max(law.band_min);
+    let high = bounds.clamp(want.high).min(top.saturating_sub(law.band_min)).page_floor().max(from.high);
+    let most = bounds.ceiling.saturating_add(band).min(top).max(from.max);
+    let max = want.max.min(most).max(high.saturating_add(law.band_min)).page_floor().max(from.max);
+    Limits { high, max }
+}
+
+fn lower(workload: &Workload, want: Limits) -> Limits {
+    let (law, from) = (workload.law(), workload.limits());
+    let high = workload.bounds().clamp(want.high).page_floor().min(from.high);
+    let least = high.max(workload.current()).saturating_add(law.band_min);
+    Limits { high, max: want.max.max(least).page_floor().min(from.max) }
+}
+
+/// Cuts a grow down to the `high` that the budget gave, with a whole band above it if the grow reached that far.
+fn shorten(workload: &Workload, to: Limits, high: Bytes) -> Limits {
+    let from = workload.limits();
+    let high = high.page_floor().min(to.high).max(from.high);
+    let max = high.saturating_add(workload.band_above(high)).min(to.max).max(from.max);
+    Limits { high, max }
+}
+
+fn same(to: Limits, want: Limits) -> bool {
+    to.high.page_floor() == want.high.page_floor() && to.max.page_floor() == want.max.page_floor()
+}

@@ -1,0 +1,141 @@
+//! The stall clock: a workload is never left parked at a limit that cannot be raised.
+//!
+//! # Why these signals
+//! `memory.high` below what a workload needs is a livelock: throttled for ever, never killed. It shows as `full`
+//! pressure, as reclaim that finds nothing, or as crossings that climb while use stays flat. None of them alone: a
+//! full-speed reader waits in its own reclaim, which is `full` pressure if it has one thread. So it also takes need
+//! at 90 % of the limit, or pressure while reclaim is not cheap. A held reader has neither, by construction.
+//!
+//! # When it acts
+//! The clock starts with a hit at the ceiling, or with a grow that could not be had. A detail is read every 250 ms.
+//! Bad time adds to the clock and good time takes away; at 2 s the decision is to fail: H = M, and the kernel ends the
+//! workload cleanly. With the first detail that makes 2.3 to 2.8 s, of the 5 s allowed.
+//!
+//! # Protection at the start
+//! The first detail is the baseline only. One long gap counts as two polls at most: a detail thread that was late
+//! must not kill. A hold stops the clock: growth that is cache is well.
+//!
+//! # How it recovers
+//! A granted grow stops it, as do a second without a hit and a clock run back to zero. After a failure that the
+//! workload survived (another process of it was killed) the tripwire is put back as soon as use fits below it.
+
+use std::time::Duration;
+
+use crate::decision::{Reason, Step};
+use crate::memory::law::{Law, ms};
+use crate::memory::verdict::Interval;
+use crate::memory::workload::{Phase, Workload};
+use crate::sample::Detail;
+use crate::signals::Signals;
+use crate::units::{Bytes, Instant, PAGE};
+
+/// A run of looks at a limit that cannot be raised.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Stall {
+    /// Bad time less good time, ms; never negative.
+    bad_ms: f64,
+    /// The detail, crossings and use that the next detail is compared with.
+    seen: Option<(Detail, u64, Bytes)>,
+    next_detail: Instant,
+}
+
+/// Time without a hit after which a clock at zero stops.
+const QUIET: Duration = Duration::from_secs(1);
+
+impl Workload {
+    /// Takes a detail into the stall clock, if it runs.
+    pub(crate) fn wind(&mut self, detail: &Detail) {
+        let Some(stall) = &mut self.stall else { return };
+        let (high, current) =
+            self.window.last().map_or((0, Bytes::ZERO), |sample| (sample.events.high, sample.current));
+        let Some((before, high_before, current_before)) = stall.seen else {
+            stall.seen = Some((*detail, high, current));
+            return;
+        };
+        let time = Interval::between(&before, detail);
+        if time.ms > 0.0 && time.ms < self.law.stall_poll_ms as f64 / 2.0 {
+            return;
+        }
+        let climbs_flat = high > high_before && current <= current_before.saturating_add(Bytes::MIB);
+        let counted = time.ms.min(self.law.stall_poll_ms as f64 * 2.0);
+        let bad = is_bad(&self.law, self.limits.high, &time, detail, climbs_flat);
+        stall.bad_ms = if bad { stall.bad_ms + counted } else { (stall.bad_ms - counted).max(0.0) };
+        stall.seen = Some((*detail, high, current));
+    }
+
+    /// Whether the workload stalled for as long as is allowed.
+    pub(crate) fn has_stalled(&self) -> bool {
+        self.stall.is_some_and(|stall| stall.bad_ms >= self.law.stall_ms as f64)
+    }
+
+    /// Starts and stops the clock, and adds to `step` the looks that it needs.
+    pub(crate) fn attend(&mut self, signals: &Signals, step: &mut Step) {
+        let cornered = self.is_at_ceiling() || self.wanted.is_some_and(|wanted| wanted.since < signals.at);
+        if !cornered || matches!(self.phase, Phase::Held(_)) {
+            self.stall = None;
+            return;
+        }
+        let quiet = self.last_hit.is_none_or(|hit| signals.at.since(hit) >= QUIET);
+        match &mut self.stall {
+            None if !quiet => {
+                self.stall = Some(Stall { bad_ms: 0.0, seen: None, next_detail: signals.at });
+            }
+            Some(stall) if quiet && stall.seen.is_some() && stall.bad_ms <= 0.0 => self.stall = None,
+            None | Some(_) => {}
+        }
+        let Some(stall) = &mut self.stall else { return };
+        if step.decision.reason == Reason::Calm {
+            step.decision.reason = Reason::CeilingReached;
+        }
+        let poll = ms(self.law.stall_poll_ms);
+        if signals.at >= stall.next_detail {
+            step.read_detail = true;
+            stall.next_detail = signals.at.plus(poll);
+        }
+        let due = stall.next_detail.since(signals.at);
+        step.look_again = Some(step.look_again.map_or(due, |look| look.min(due)));
+    }
+
+    /// Whether `memory.high` stands at the ceiling, to the page.
+    pub(crate) fn is_at_ceiling(&self) -> bool {
+        self.limits.high.0 + PAGE > self.bounds.ceiling.0
+    }
+}
+
+fn is_bad(law: &Law, limit: Bytes, time: &Interval, detail: &Detail, climbs_flat: bool) -> bool {
+    let cheap = time.scanned > 0 && time.efficiency >= law.cheap_reclaim;
+    let futile = time.scanned > 0 && time.efficiency < law.stall_futile;
+    let stalls = time.full > law.stall_full_share || futile || (climbs_flat && !cheap);
+    let needs = detail.stat.need() >= limit.scale(law.stall_need_share);
+    stalls && (needs || (time.some > law.pressure_share && !cheap))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::MemoryStat;
+
+    #[test]
+    fn what_is_bad() {
+        let full = Interval { ms: 250.0, some: 0.9, full: 0.9, ..Interval::default() };
+        let cheap = Interval { scanned: 1000, efficiency: 0.99, ..full };
+        let futile = Interval { scanned: 1000, efficiency: 0.01, some: 0.0, full: 0.0, ..full };
+        let idle = Interval { ms: 250.0, ..Interval::default() };
+        let table = [
+            ("parked on need", full, 60, false, true),
+            ("parked, little need, nothing to reclaim", full, 10, false, true),
+            ("a reader waiting in cheap reclaim", cheap, 10, true, false),
+            ("need that fills the limit and waits", cheap, 60, false, true),
+            ("futile reclaim on need", futile, 60, false, true),
+            ("futile reclaim that nobody waits for", futile, 10, false, false),
+            ("crossings climb on need", idle, 60, true, true),
+            ("crossings climb without pressure", idle, 10, true, false),
+            ("need that rests", idle, 60, false, false),
+        ];
+        for (name, time, need, climbs_flat, bad) in table {
+            let stat = MemoryStat { anon: Bytes::mib(need), ..MemoryStat::default() };
+            let detail = Detail { stat, ..Detail::default() };
+            assert_eq!(is_bad(&Law::default(), Bytes::mib(64), &time, &detail, climbs_flat), bad, "{name}");
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! The state of one workload under the memory law, and everything that changes it but a look ([`crate::step`]).
+//!
+//! Plain data of a fixed size. The limits held here are the *governed* ones: what was last written successfully, or
+//! what is to be gone back to after a release or a failure. Who writes tells us with [`Workload::commit`]; a grow that
+//! was decided and never committed was refused or failed, and is asked for again at a slow pace.
+
+use crate::decision::{Limits, Reason};
+use crate::memory::law::Law;
+use crate::memory::stall::Stall;
+use crate::memory::verdict::{self, Verdict};
+use crate::sample::{Detail, MemoryStat, Sample};
+use crate::units::{Bounds, Bytes, Instant};
+use crate::window::Window;
+
+/// One governed workload.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Workload {
+    pub(crate) bounds: Bounds,
+    pub(crate) law: Law,
+    pub(crate) limits: Limits,
+    pub(crate) window: Window,
+    pub(crate) threads: u64,
+    /// The last detail, if any.
+    pub(crate) detail: Option<Detail>,
+    /// What growth is measured against: as it was at the last verdict, or in the last calm.
+    pub(crate) reference: MemoryStat,
+    /// A verdict that no look has taken yet.
+    pub(crate) verdict: Option<Verdict>,
+    pub(crate) mode: Mode,
+    pub(crate) phase: Phase,
+    /// A grow that was decided and is not committed.
+    pub(crate) wanted: Option<Wanted>,
+    pub(crate) stall: Option<Stall>,
+    pub(crate) last_hit: Option<Instant>,
+    /// The last grow that a hit led to, and how many came in a row.
+    pub(crate) last_press: Option<Instant>,
+    pub(crate) streak: u32,
+    /// Room below a limit that was just raised: the next look may still hear crossings of the old one.
+    pub(crate) fresh_room: Option<Bytes>,
+}
+
+/// Whether the tripwire is where the law put it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// It is.
+    Armed,
+    /// Disarmed by hand or by the watchdog.
+    Released,
+    /// Disarmed, and to be put back at the next look.
+    Rearming,
+    /// Moved to `memory.max`, for the kernel to end the workload.
+    Failed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Phase {
+    Calm,
+    Hot(Episode),
+    Held(Hold),
+}
+
+/// A time of growth, from the first hit until it is calm or held.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Episode {
+    /// `memory.high` as it was when need was last certain: what a step is taken back to.
+    pub(crate) base: Bytes,
+    /// The reason that the verdict gave; `None` while it is pending.
+    pub(crate) need: Option<Reason>,
+    /// Whether the limit was raised since the verdict.
+    pub(crate) verdict_used: bool,
+    /// Steps granted ahead of the verdict.
+    pub(crate) ahead: u32,
+    /// No step ahead of the verdict before this.
+    pub(crate) patient_until: Instant,
+    pub(crate) last_active: Instant,
+    pub(crate) last_grow: Instant,
+    pub(crate) detail_asked: Instant,
+    /// The pause that a hold starts with.
+    pub(crate) hold_ms: u64,
+}
+
+/// Growth is known to be cache; the limit stays.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Hold {
+    /// The pause between details, doubled each time, ms.
+    pub(crate) pause_ms: u64,
+    pub(crate) next_detail: Instant,
+    pub(crate) detail_asked: Instant,
+    /// No step ahead of a verdict, and no second try to take back, before this.
+    pub(crate) next_ahead: Instant,
+    /// Use above the limit counts from here.
+    pub(crate) settled_at: Instant,
+    /// `memory.high` that was asked for and is not committed.
+    pub(crate) take_back: Option<Bytes>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// First asked for.
+    pub(crate) since: Instant,
+    /// Last asked for.
+    pub(crate) asked: Instant,
+    pub(crate) reason: Reason,
+}
+
+impl Workload {
+    /// A workload about to be launched at its floor, in a cgroup of its own whose counters stand at zero.
+    #[must_use]
+    pub fn new(bounds: Bounds, law: Law) -> Self {
+        let high = bounds.floor.page_floor();
+        let max = high.saturating_add(law.band(high, law.launch_threads, 0));
+        Self {
+            bounds,
+            law,
+            limits: Limits { high, max },
+            window: Window::default(),
+            threads: law.launch_threads,
+            detail: None,
+            reference: MemoryStat::default(),
+            verdict: None,
+            mode: Mode::Armed,
+            phase: Phase::Calm,
+            wanted: None,
+            stall: None,
+            last_hit: None,
+            last_press: None,
+            streak: 0,
+            fresh_room: None,
+        }
+    }
+
+    /// A workload found running, with the limits and counters found on it. Its counters may be old, so the first
+    /// sample counts as seen. Limits outside the bounds are governed as the nearest ones within; [`Self::rearm`]
+    /// writes them.
+    #[must_use]
+    pub fn adopt(bounds: Bounds, law: Law, found: Limits, sample: Sample) -> Self {
+        let mut workload = Self::new(bounds, law);
+        let high = bounds.clamp(found.high).page_floor();
+        let least = high.saturating_add(law.band_min);
+        let most = bounds.ceiling.saturating_add(law.band(bounds.ceiling, law.launch_threads, 0));
+        // A `memory.max` below use would have the kernel kill it: then it rather stands above the ceiling's band.
+        let least = least.max(sample.current.saturating_add(law.band_min));
+        workload.limits = Limits { high, max: found.max.min(most).max(least).page_ceil() };
+        workload.window = Window::starting_at(sample);
+        workload
+    }
+
+    /// The limits to launch with: `memory.high` at the floor, `memory.max` a band above it.
+    #[must_use]
+    pub fn launch_limits(&self) -> Limits {
+        Self::new(self.bounds, self.law).limits
+    }
+
+    /// The bounds of `memory.high`.
+    #[must_use]
+    pub const fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// The governed limits: those last committed.
+    #[must_use]
+    pub const fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// What a budget holds for this workload: the governed `memory.high`, also while released or failed.
+    #[must_use]
+    pub const fn granted(&self) -> Bytes {
+        self.limits.high
+    }
+
+    /// Use at the last look, bytes.
+    #[must_use]
+    pub fn current(&self) -> Bytes {
+        self.window.last().map_or(Bytes::ZERO, |sample| sample.current)
+    }
+
+    /// The band that a grow to `high` would put above it now, by threads and growth as they are known.
+    #[must_use]
+    pub fn band_above(&self, high: Bytes) -> Bytes {
+        let rate = self.window.last().map_or(0, |sample| self.window.rate(sample.at));
+        self.law.band(high, self.threads, rate)
+    }
+
+    /// The constants it is governed by.
+    #[must_use]
+    pub const fn law(&self) -> &Law {
+        &self.law
+    }
+
+    /// The last detail seen.
+    #[must_use]
+    pub const fn detail(&self) -> Option<&Detail> {
+        self.detail.as_ref()
+    }
+
+    /// Whether a grow was decided that nobody committed: refused by the budget, or its write failed.
+    #[must_use]
+    pub const fn is_deferred(&self) -> bool {
+        self.wanted.is_some()
+    }
+
+    /// Whether growth is known to be cache, and the limit held.
+    #[must_use]
+    pub const fn is_held(&self) -> bool {
+        matches!(self.phase, Phase::Held(_))
+    }
+
+    /// Whether the stall clock runs: a limit was met that cannot be raised.
+    #[must_use]
+    pub const fn is_cornered(&self) -> bool {
+        self.stall.is_some()
+    }
+
+    /// Whether the tripwire was moved away for the kernel to end the workload.
+    #[must_use]
+    pub const fn is_failed(&self) -> bool {
+        matches!(self.mode, Mode::Failed)
+    }
+
+    /// Whether the limits are released; also while the tripwire is about to be put back.
+    #[must_use]
+    pub const fn is_released(&self) -> bool {
+        matches!(self.mode, Mode::Released | Mode::Rearming)
+    }
+
+    /// Takes in the dear reads: counts threads, judges growth, winds the stall clock. A detail that was overtaken is
+    /// ignored. The verdict is acted upon by the next [`crate::step`].
+    pub fn observe(&mut self, detail: &Detail) {
+        if self.detail.is_some_and(|last| detail.at <= last.at) {
+            return;
+        }
+        self.threads = detail.threads.max(1);
+        if self.phase == Phase::Calm {
+            self.reference = detail.stat;
+        } else {
+            let last = self.detail.as_ref();
+            let verdict = verdict::judge(&self.law, self.limits.high, &self.reference, last, detail);
+            if matches!(verdict, Verdict::Need(_)) {
+                self.reference = detail.stat;
+            }
+            self.verdict = Some(verdict);
+        }
+        self.wind(detail);
+        self.detail = Some(*detail);
+    }
+
+    /// Takes in limits that were written successfully at `now`. `high` = `max` is a failure put into effect: the
+    /// governed `memory.high` stays as it was, to go back to if the workload lives on.
+    pub fn commit(&mut self, limits: Limits, now: Instant) {
+        if limits.high >= limits.max {
+            self.mode = Mode::Failed;
+            self.limits.max = limits.max;
+            self.stall = None;
+            return;
+        }
+        let raised = limits.high > self.limits.high;
+        self.limits = limits;
+        self.mode = Mode::Armed;
+        if raised {
+            self.wanted = None;
+            self.fresh_room = Some(limits.high.saturating_sub(self.current()));
+        }
+        match &mut self.phase {
+            Phase::Hot(episode) if raised => {
+                episode.last_grow = now;
+                episode.last_active = now;
+                episode.verdict_used = true;
+                episode.ahead += u32::from(episode.need.is_none());
+            }
+            Phase::Held(hold) if !raised => {
+                hold.settled_at = now.plus(super::law::ms(self.law.settle_ms));
+                if hold.take_back.is_some_and(|high| limits.high <= high) {
+                    hold.take_back = None;
+                }
+            }
+            Phase::Hot(_) | Phase::Held(_) | Phase::Calm => {}
+        }
+    }
+
+    /// Takes in that the tripwire is disarmed: `memory.high` = max and `memory.max` = ceiling + band, which is what
+    /// `limits().max` says afterwards.
+    /// The grant stays charged. Looks hold until [`Self::rearm`].
+    pub fn release(&mut self) {
+        self.limits.max = self.limits.max.max(self.released_max());
+        self.mode = Mode::Released;
+        self.phase = Phase::Calm;
+        self.verdict = None;
+        self.wanted = None;
+        self.stall = None;
+    }
+
+    /// The `memory.max` of a release: ceiling + band.
+    #[must_use]
+    pub fn released_max(&self) -> Bytes {
+        self.bounds.ceiling.saturating_add(self.band_above(self.bounds.ceiling)).page_floor()
+    }
+
+    /// Asks for the tripwire to be put back: the next [`crate::step`] decides where.
+    pub fn rearm(&mut self) {
+        self.mode = Mode::Rearming;
+    }
+}

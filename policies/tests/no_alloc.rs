@@ -1,0 +1,117 @@
+//! `step`, `observe`, `plan`, `settle`, `undo` and `commit` never allocate: they run on the control thread.
+
+#![expect(unsafe_code, reason = "an allocator can only be counted by being one")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::hint::black_box;
+
+use bellows_policies::{
+    Budget, Bytes, Detail, Instant, Law, MemoryEvents, MemoryStat, Plan, Pressure, Sample, Workload, launch,
+    plan, settle, step, undo,
+};
+
+struct Counting;
+
+thread_local! {
+    // Per thread, since the test harness allocates on threads of its own.
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+}
+
+// SAFETY: every call is passed on to the system allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`, which is the same.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract of `realloc`, which is the same.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn a_turn_does_not_allocate() {
+    let mut budget = Budget::new(Bytes::mib(600), Bytes::ZERO);
+    let mut workload = Workload::new("32M..512M".parse().unwrap(), Law::default());
+    let first = launch(&workload, &mut budget).unwrap();
+    settle(&first, &mut budget);
+    let mut events = MemoryEvents::default();
+    let mut detail = Detail { threads: 4, ..Detail::default() };
+    let (mut writes, mut holds) = (0_u64, 0_u64);
+
+    let before = ALLOCATIONS.get();
+    for turn in 1..20_000_u64 {
+        let at = Instant(turn * 2_000_000);
+        if turn % 2_500 == 0 {
+            // As the slow lane would, which lowers what is no longer used.
+            let low = workload.launch_limits();
+            budget.give_back(workload.granted().saturating_sub(low.high));
+            workload.commit(low, at);
+        }
+        // Grower, reader, stall and fall by turns, so that every path is walked.
+        let (need, current) = match turn / 2_500 % 4 {
+            0 => (turn % 2_500 / 4, turn % 2_500 / 4),
+            1 => (8, workload.limits().high.0 >> 20),
+            2 => (700, (workload.limits().high.0 >> 20) + 2),
+            _ => (8, 16),
+        };
+        events.high += u64::from(Bytes::mib(current) >= workload.limits().high);
+        let step = step(&mut workload, &Sample { at, current: Bytes::mib(current), events });
+        let plan = plan(&workload, step.decision, &mut budget);
+        match plan {
+            Plan::Write { .. } if turn % 7 == 3 => undo(&plan, &mut budget),
+            Plan::Write { to, .. } => {
+                writes += 1;
+                settle(&plan, &mut budget);
+                workload.commit(to, at);
+            }
+            Plan::Nothing { .. } => holds += 1,
+        }
+        if step.read_detail {
+            let need = Bytes::mib(need).min(Bytes::mib(current));
+            let file = Bytes::mib(current).saturating_sub(need);
+            let stat = MemoryStat { anon: need, file, inactive_file: file, ..MemoryStat::default() };
+            let pressure = Pressure { some_us: at.0 / 2000, full_us: at.0 / 2000 };
+            detail = Detail { at, stat, pressure, ..detail };
+            workload.observe(&detail);
+        }
+        black_box(&workload);
+    }
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert!(writes > 20 && holds > 1000, "{writes} writes, {holds} holds");
+}
+
+/// Not a test of speed, which machines differ in: `cargo test --release --test no_alloc -- --ignored --nocapture`.
+#[test]
+#[ignore = "prints a figure for people"]
+fn turn_time() {
+    let mut budget = Budget::new(Bytes::GIB, Bytes::ZERO);
+    let mut workload = Workload::new("32M..512M".parse().unwrap(), Law::default());
+    let start = std::time::Instant::now();
+    let turns = 2_000_000_u64;
+    for turn in 1..turns {
+        let at = Instant(turn * 1_500_000);
+        let current = Bytes::mib(20 + turn % 400);
+        let events = MemoryEvents { high: turn, ..MemoryEvents::default() };
+        let step = step(&mut workload, black_box(&Sample { at, current, events }));
+        let plan = plan(&workload, step.decision, &mut budget);
+        undo(black_box(&plan), &mut budget);
+    }
+    println!("step + plan: {} ns", start.elapsed().as_nanos() / u128::from(turns));
+}

@@ -97,9 +97,8 @@ pub fn undo(plan: &Plan, budget: &mut Budget) {
 fn raise(workload: &Workload, want: Limits) -> Limits {
     let (law, bounds, from) = (workload.law(), workload.bounds(), workload.limits());
     let top = target::most_max(law, from, workload.current());
-    let band = workload.band_above(bounds.ceiling).max(law.band_min);
     let high = bounds.clamp(want.high).min(top.saturating_sub(law.band_min)).page_floor().max(from.high);
-    let most = bounds.ceiling.saturating_add(band).min(top).max(from.max);
+    let most = workload.released_max().min(top).max(from.max);
     let max = want.max.min(most).max(high.saturating_add(law.band_min)).page_floor().max(from.max);
     Limits { high, max }
 }

@@ -96,22 +96,3 @@ fn a_turn_does_not_allocate() {
     assert_eq!(ALLOCATIONS.get() - before, 0);
     assert!(writes > 20 && holds > 1000, "{writes} writes, {holds} holds");
 }
-
-/// Not a test of speed, which machines differ in: `cargo test --release --test no_alloc -- --ignored --nocapture`.
-#[test]
-#[ignore = "prints a figure for people"]
-fn turn_time() {
-    let mut budget = Budget::new(Bytes::GIB, Bytes::ZERO);
-    let mut workload = Workload::new("32M..512M".parse().unwrap(), Law::default());
-    let start = std::time::Instant::now();
-    let turns = 2_000_000_u64;
-    for turn in 1..turns {
-        let at = Instant(turn * 1_500_000);
-        let current = Bytes::mib(20 + turn % 400);
-        let events = MemoryEvents { high: turn, ..MemoryEvents::default() };
-        let step = step(&mut workload, black_box(&Sample { at, current, events }));
-        let plan = plan(&workload, step.decision, &mut budget);
-        undo(black_box(&plan), &mut budget);
-    }
-    println!("step + plan: {} ns", start.elapsed().as_nanos() / u128::from(turns));
-}

@@ -106,7 +106,6 @@ pub struct Launched {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ended {
     /// How.
-    #[serde(flatten)]
     pub exit: Exit,
     /// The exit code that a shell would see.
     pub code: i32,

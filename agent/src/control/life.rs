@@ -58,7 +58,7 @@ impl Control {
         let Plan::Write { to, .. } = plan else { return };
         let order = LaunchOrder {
             limits: actuator::launch_limits(&spec, to, self.launch_limits.pids),
-            failsafe: failsafe(&spec, to),
+            failsafe: law.released_max(),
             spec: Arc::clone(&spec),
             stdio,
         };
@@ -276,13 +276,13 @@ impl Control {
         if let Some(shrink) = &entry.shrink {
             self.lanes.cancel(shrink);
         }
-        let failsafe = failsafe(&entry.spec, entry.law.limits());
-        if let Err(error) = actuator::open_up(open, failsafe) {
+        entry.law.release();
+        let max = entry.law.limits().max;
+        if let Err(error) = actuator::open_up(open, max) {
             eprintln!("bellows: cannot open the limits of {}: {error}", entry.name);
             return false;
         }
-        entry.law.release();
-        entry.published.limits(bellows_policies::Limits { high: Bytes(u64::MAX), max: failsafe });
+        entry.published.limits(bellows_policies::Limits { high: Bytes(u64::MAX), max });
         true
     }
 
@@ -331,12 +331,6 @@ impl Control {
         // Use may have risen meanwhile.
         self.look(key, now);
     }
-}
-
-/// What `memory.max` is opened to when nobody governs: the ceiling and the present band, as a static limit would be.
-fn failsafe(spec: &Spec, limits: bellows_policies::Limits) -> Bytes {
-    let band = limits.max.saturating_sub(limits.high);
-    spec.identity.memory.ceiling.saturating_add(band)
 }
 
 fn answer(reply: Option<LaunchReply>, result: Result<Launched, Refused>) {

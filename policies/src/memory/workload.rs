@@ -175,11 +175,13 @@ impl Workload {
         self.window.last().map_or(Bytes::ZERO, |sample| sample.current)
     }
 
-    /// The band that a grow to `high` would put above it now, by threads and growth as they are known.
+    /// The band that a grow to `high` would put above it now, by threads and growth as they are known. Near the ceiling it
+    /// shrinks to what [`Self::released_max`] leaves: growth needs a band while we react, and there we will not.
     #[must_use]
     pub fn band_above(&self, high: Bytes) -> Bytes {
         let rate = self.window.last().map_or(0, |sample| self.window.rate(sample.at));
-        self.law.band(high, self.threads, rate)
+        let room = self.released_max().saturating_sub(high);
+        self.law.band(high, self.threads, rate).min(room).max(self.law.band_min)
     }
 
     /// The constants it is governed by.
@@ -290,10 +292,12 @@ impl Workload {
         self.stall = None;
     }
 
-    /// The `memory.max` of a release: ceiling + band.
+    /// The highest `memory.max` that is ever asked for, and that of a release: ceiling + the band of its threads. However
+    /// fast it grows, a tenant gets no more beyond its ceiling.
     #[must_use]
     pub fn released_max(&self) -> Bytes {
-        self.bounds.ceiling.saturating_add(self.band_above(self.bounds.ceiling)).page_floor()
+        let ceiling = self.bounds.ceiling;
+        ceiling.saturating_add(self.law.band(ceiling, self.threads, 0)).page_floor()
     }
 
     /// Asks for the tripwire to be put back: the next [`crate::step`] decides where.

@@ -26,7 +26,7 @@ impl Control {
             return;
         }
         let Some(open) = &entry.open else { return };
-        let sample = match open.sample(clock::now()) {
+        let sample = match open.sample(woke) {
             Ok(sample) => sample,
             Err(error) => {
                 if error.raw_os_error() == Some(libc::ENODEV) {

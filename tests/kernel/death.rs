@@ -1,0 +1,109 @@
+//! A dead or hung agent does no worse than a static limit at the ceiling: its watchdog opens the limits.
+
+use bellows::journal::What;
+use nix::sys::signal::Signal;
+
+use crate::rig::{Agent, MIB, eventually, is_grow, is_launched, number, read};
+
+/// Grows in a way that takes some seconds, beyond what was granted when the agent went away.
+const GROW: &[&str] = &["grow", "240", "--pause-ms", "8"];
+
+/// Its client lost the agent, so the end of the workload is seen in the tree: nothing is left, and nobody was killed.
+fn ends_alive(agent: &Agent, name: &str) {
+    let cgroup = agent.tree.workload(name);
+    let kills = || {
+        let text = read(&cgroup.join("memory.events"));
+        text.lines().find_map(|l| l.strip_prefix("oom_kill ")?.parse().ok()).unwrap_or(0_u64)
+    };
+    eventually("the workload ends", || !read(&cgroup.join("cgroup.events")).contains("populated 1"));
+    assert_eq!(kills(), 0);
+}
+
+#[test]
+fn workloads_outgrow_a_killed_agent() {
+    let mut agent = Agent::start(&[]);
+    let mut journal = agent.follow();
+    let run = agent.load("grower", "32M..512M", GROW);
+    journal.wait("default/grower", is_grow);
+    agent.signal(Signal::SIGKILL);
+    let high = agent.tree.workload("grower").join("memory.high");
+    eventually("the tripwire is out of the way", || number(&high) == u64::MAX);
+    let max = number(&agent.tree.workload("grower").join("memory.max"));
+    assert!((512 * MIB..=640 * MIB).contains(&max), "opened to the ceiling and a band, not to {max}");
+    let finished = run.finish();
+    assert!(finished.err.contains("lost the agent"), "{finished:?}");
+    assert!(finished.out.contains("grew 240 MiB"), "its output outlives the agent: {finished:?}");
+    ends_alive(&agent, "grower");
+
+    // The next agent takes the tree; the exit record of the lost one is still there.
+    let records: Vec<_> = std::fs::read_dir(agent.runtime_dir.join("exits")).expect("exits").flatten().collect();
+    assert_eq!(records.len(), 1);
+    assert!(read(&records[0].path()).starts_with("exited 0\n"));
+    agent.restart();
+    assert_eq!(agent.run("again", "16M..64M", &["true"]).finish().code, 0);
+}
+
+#[test]
+fn workloads_outgrow_a_stopped_agent_and_are_taken_back() {
+    let agent = Agent::start(&[]);
+    let mut journal = agent.follow();
+    let run = agent.load("grower", "32M..512M", &[GROW, &["--hold-ms", "4000"]].concat());
+    journal.wait("default/grower", is_grow);
+    agent.signal(Signal::SIGSTOP);
+    let high = agent.tree.workload("grower").join("memory.high");
+    eventually("the tripwire is out of the way", || number(&high) == u64::MAX);
+    agent.signal(Signal::SIGCONT);
+    journal.wait("default/grower", |w| matches!(w, What::TakenBack { .. }));
+    eventually("it is governed again", || number(&high) < 512 * MIB);
+    let finished = run.finish();
+    assert_eq!(finished.code, 0, "{finished:?}\n{}", journal.told());
+}
+
+#[test]
+fn told_to_end_it_leaves_workloads_running_or_ends_them() {
+    let mut agent = Agent::start(&["--on-exit", "keep"]);
+    let mut journal = agent.follow();
+    let load = crate::rig::program("bellows-load").display().to_string();
+    let kept = agent.run("kept", "32M..256M", &[&load, "idle", "300"]);
+    journal.wait("default/kept", is_launched);
+    agent.signal(Signal::SIGTERM);
+    assert!(agent.child.wait().expect("agent").success());
+    let cgroup = agent.tree.workload("kept");
+    assert!(read(&cgroup.join("cgroup.events")).contains("populated 1"));
+    assert_eq!(number(&cgroup.join("memory.high")), u64::MAX, "squeezes are released");
+    std::fs::write(cgroup.join("cgroup.kill"), "1").expect("kill");
+    drop(kept);
+
+    let mut agent = Agent::start(&["--on-exit", "stop"]);
+    let mut journal = agent.follow();
+    let ended = agent.run("ended", "32M..256M", &[&load, "idle", "300"]);
+    journal.wait("default/ended", is_launched);
+    agent.signal(Signal::SIGTERM);
+    assert!(agent.child.wait().expect("agent").success());
+    assert!(!agent.tree.workload("ended").exists());
+    assert_ne!(ended.finish().code, 0);
+}
+
+/// By hand: with an agent through it, without one on the tree itself.
+#[test]
+fn release_opens_everything() {
+    let mut agent = Agent::start(&[]);
+    let mut journal = agent.follow();
+    let load = crate::rig::program("bellows-load").display().to_string();
+    let _one = agent.run("one", "32M..256M", &[&load, "idle", "300"]);
+    journal.wait("default/one", is_launched);
+    let high = agent.tree.workload("one").join("memory.high");
+    assert_eq!(number(&high), 32 * MIB);
+    let output = agent.output("release", &["--all", "--json"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "{\"workloads\":1,\"failed\":0}\n");
+    assert_eq!(number(&high), u64::MAX);
+
+    agent.signal(Signal::SIGKILL);
+    let _ = agent.child.wait();
+    eventually("the watchdog is done", || agent.tree.root.join("supervisor/cgroup.procs").exists() && read(&agent.tree.root.join("supervisor/cgroup.procs")).is_empty());
+    std::fs::write(&high, (32 * MIB).to_string()).expect("arm again");
+    let root = agent.tree.root.display().to_string();
+    let output = agent.output("release", &["--all", "--root", &root]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(number(&high), u64::MAX);
+}

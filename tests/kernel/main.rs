@@ -1,0 +1,16 @@
+//! Proof on a real kernel: each test starts a real agent on a subtree of its own, real workloads in it, and reads what the
+//! kernel and the journal say. Events are awaited with deadlines; orders and counts are asserted, never microseconds.
+//!
+//! A test that cannot run fails: without `BELLOWS_CGROUP` there is nothing to prove anything on.
+
+mod ceiling;
+mod death;
+mod ends;
+mod growth;
+mod held;
+mod overflow;
+mod refusals;
+mod rig;
+mod surface;
+mod turn;
+mod walls;

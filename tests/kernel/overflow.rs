@@ -1,0 +1,48 @@
+//! Lost events heal.
+
+use std::fs;
+
+use bellows::journal::What;
+use nix::sys::signal::Signal;
+
+use crate::rig::{Agent, is_grow, is_launched};
+
+const QUEUED: &str = "/proc/sys/fs/inotify/max_queued_events";
+
+/// With a queue of 16, a storm of foreign cgroups while the agent does not look overflows it. The grower's own event is
+/// among the lost ones; it gets its memory all the same.
+#[test]
+fn an_overflowed_queue_heals() {
+    let before = fs::read_to_string(QUEUED).expect("max_queued_events");
+    fs::write(QUEUED, "16").expect("a small queue");
+    let config = std::env::temp_dir().join("bellows-overflow.toml");
+    fs::write(&config, "[agent]\nhearing = \"inotify\"\n").expect("config");
+    let agent = Agent::start(&["--config", &config.display().to_string()]);
+    fs::write(QUEUED, before.trim()).expect("the queue as it was");
+    let mut journal = agent.follow();
+    let go = agent.runtime_dir.join("go");
+    let load = crate::rig::program("bellows-load").display().to_string();
+    let script = format!("while [ ! -e {} ]; do sleep 0.02; done; exec {load} grow 200", go.display());
+    let run = agent.run("grower", "32M..512M", &["sh", "-c", &script]);
+    journal.wait("default/grower", is_launched);
+
+    // Less than the watchdog's patience, so that nobody opens the limits meanwhile.
+    agent.signal(Signal::SIGSTOP);
+    let tenant = agent.tree.root.join("workloads/default");
+    for n in 0..40 {
+        let foreign = tenant.join(format!("foreign-{n}"));
+        fs::create_dir(&foreign).expect("foreign cgroup");
+        fs::remove_dir(&foreign).expect("foreign cgroup");
+    }
+    fs::write(&go, "").expect("go");
+    crate::rig::eventually("the grower has met its tripwire", || {
+        let events = crate::rig::read(&agent.tree.workload("grower").join("memory.events.local"));
+        !events.contains("high 0\n")
+    });
+    agent.signal(Signal::SIGCONT);
+    journal.wait("", |w| matches!(w, What::QueueOverflowed {}));
+    let finished = run.finish();
+    assert_eq!(finished.code, 0, "{finished:?}\n{}", journal.told());
+    assert!(journal.of("default/grower").iter().any(is_grow), "{}", journal.told());
+    assert!(agent.http("/metrics").contains("bellows_event_queue_overflows_total 1\n"));
+}

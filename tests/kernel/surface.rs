@@ -1,0 +1,64 @@
+//! What people and machines see while it runs.
+
+use crate::rig::{Agent, MIB, is_grow, is_launched, number};
+
+#[test]
+fn metrics_health_and_listing_tell_the_same() {
+    let agent = Agent::start(&[]);
+    let mut journal = agent.follow();
+    let load = crate::rig::program("bellows-load").display().to_string();
+    let _run = agent.run_with("web", "32M..256M", &["--tenant", "acme", "--class", "latency"], &[&load, "grow", "100", "--hold-ms", "20000"]);
+    journal.wait("acme/web", is_launched);
+    journal.wait("acme/web", is_grow);
+    let cgroup = agent.tree.root.join("workloads/acme/web");
+    crate::rig::eventually("it has grown", || number(&cgroup.join("memory.current")) > 100 * MIB);
+    assert_eq!(number(&cgroup.join("memory.min")), 32 * MIB, "the floor of the latency class is protected");
+    assert_eq!(number(&cgroup.join("cpu.weight")), 500);
+
+    let high = || number(&cgroup.join("memory.high"));
+    let text = || agent.http("/metrics");
+    crate::rig::eventually("the published limit is the kernel's", || {
+        text().contains(&format!("bellows_workload_memory_high_bytes{{tenant=\"acme\",workload=\"web\"}} {}\n", high()))
+    });
+    let metrics = text();
+    for part in [
+        "HTTP/1.1 200",
+        "text/plain; version=0.0.4",
+        "bellows_workload_info{tenant=\"acme\",workload=\"web\",class=\"latency\"} 1\n",
+        "bellows_workload_memory_ceiling_bytes{tenant=\"acme\",workload=\"web\"} 268435456\n",
+        "# TYPE bellows_reaction_seconds histogram\n",
+        "bellows_workloads 1\n",
+        "bellows_journal_records_lost_total 0\n",
+        "bellows_event_queue_overflows_total 0\n",
+    ] {
+        assert!(metrics.contains(part), "{part:?} is not in\n{metrics}");
+    }
+    assert!(!metrics.contains("bellows_reaction_seconds_count 0\n"), "{metrics}");
+    let granted = metrics.lines().find_map(|l| l.strip_prefix("bellows_budget_bytes{state=\"granted\"} ")).expect("granted");
+    assert_eq!(granted.parse::<f64>().expect("number"), high() as f64, "the budget counts what the kernel was told");
+
+    assert!(agent.http("/healthz").ends_with("ok\n"));
+    assert!(agent.http("/readyz").ends_with("ready\n"));
+    assert!(agent.http("/nothing").starts_with("HTTP/1.1 404"));
+    let posted = agent.http("/api/v1/release");
+    assert!(posted.starts_with("HTTP/1.1 404"), "nothing that changes anything is on TCP: {posted}");
+
+    let listed = agent.output("ps", &["--json"]);
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).expect("json");
+    assert_eq!(listed[0]["name"], "web");
+    assert_eq!(listed[0]["memory_high"], high());
+    assert_eq!(listed[0]["state"], "running");
+}
+
+/// `bellows events` without `-f` ends, and resumes after an id.
+#[test]
+fn events_can_be_read_in_parts() {
+    let agent = Agent::start(&[]);
+    assert_eq!(agent.run("one", "16M..64M", &["true"]).finish().code, 0);
+    let mut journal = agent.follow();
+    let ended = journal.wait("default/one", crate::rig::is_ended);
+    let all = String::from_utf8(agent.output("events", &["--json"]).stdout).expect("utf-8");
+    assert!(all.lines().count() >= 3, "{all}");
+    let rest = agent.output("events", &["--json", "--since", &ended.id.to_string()]);
+    assert_eq!(String::from_utf8_lossy(&rest.stdout), "");
+}

@@ -1,0 +1,46 @@
+//! What can be proven on any machine: the command line says what is wrong.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn bellows() -> PathBuf {
+    let own = std::env::current_exe().expect("own path");
+    let path = own.parent().and_then(Path::parent).expect("target directory").join("bellows");
+    assert!(path.exists(), "{} is missing: build it first (make test does)", path.display());
+    path
+}
+
+/// `doctor` works where nothing works, and its exit code agrees with what it prints.
+#[test]
+fn doctor_judges_this_machine() {
+    let output = Command::new(bellows()).arg("doctor").output().expect("doctor");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let ready = text.lines().last() == Some("ready");
+    assert_eq!(output.status.code(), Some(if ready { 0 } else { 3 }), "{text}");
+    assert_eq!(ready, !text.contains("FAIL  "), "{text}");
+    let json = Command::new(bellows()).args(["doctor", "--json"]).output().expect("doctor");
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("json");
+    assert_eq!(json["ready"], ready);
+    for check in json["checks"].as_array().expect("checks") {
+        assert!(check["status"] == "ok" || check["fix"] != "", "what is not ok has a fix: {check}");
+    }
+}
+
+#[test]
+fn without_an_agent_a_client_says_how_to_start_one() {
+    let output = Command::new(bellows()).args(["ps", "--runtime-dir", "/nonexistent"]).output().expect("ps");
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("no agent answers in /nonexistent") && text.contains("bellows agent"), "{text}");
+}
+
+#[test]
+fn a_misspelt_key_in_the_configuration_is_named() {
+    let path = std::env::temp_dir().join(format!("bellows-misspelt-{}.toml", std::process::id()));
+    std::fs::write(&path, "[agent]\non_exitt = \"stop\"\n").expect("config");
+    let output = Command::new(bellows()).args(["agent", "--config"]).arg(&path).output().expect("agent");
+    let _ = std::fs::remove_file(&path);
+    assert!(!output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("on_exitt"), "{text}");
+}

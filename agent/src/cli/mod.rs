@@ -74,6 +74,7 @@ struct Failure {
 /// Parses the command line and carries it out.
 #[must_use]
 pub fn main() -> ExitCode {
+    die_on_panic();
     let result = match Cli::parse().verb {
         Verb::Agent(arguments) => agent::run(arguments),
         Verb::Watchdog(arguments) => agent::watchdog(&arguments),
@@ -92,6 +93,15 @@ pub fn main() -> ExitCode {
             ExitCode::from(error.downcast_ref::<Failure>().map_or(1, |f| f.code))
         }
     }
+}
+
+/// A panic in any thread ends the process: an agent without its control loop must be dead, so that its watchdog sees it.
+fn die_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        std::process::abort();
+    }));
 }
 
 fn on_runtime(verb: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {

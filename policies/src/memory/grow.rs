@@ -139,12 +139,15 @@ impl Workload {
             return self.hold(Reason::Calm, None);
         }
         let mut read_detail = signals.hit && signals.at >= hold.next_detail;
-        let over =
-            signals.current > self.limits.high.saturating_add(self.limits.high.scale(self.law.overage_share));
-        if signals.hit_max || (over && signals.at >= hold.settled_at) {
+        // Cache stands a little above the limit too, by charges under way: that is worth a detail, not a step.
+        let overage = signals.current.saturating_sub(self.limits.high);
+        let settled = signals.at >= hold.settled_at;
+        let least = self.limits.high.scale(self.law.overage_share).max(self.law.overage_min);
+        if signals.hit_max || (settled && overage > least) {
             let gap = self.law.detail_gap_ms.max(hold.pause_ms / 8);
             read_detail |= signals.at.since(hold.detail_asked) >= ms(gap);
-            if signals.at >= hold.next_ahead {
+            let far = overage.0 > least.0.saturating_mul(self.law.overage_far);
+            if (signals.hit_max || far) && signals.at >= hold.next_ahead {
                 return self.leave_hold(signals, &hold);
             }
         }

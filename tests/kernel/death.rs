@@ -36,7 +36,8 @@ fn workloads_outgrow_a_killed_agent() {
     ends_alive(&agent, "grower");
 
     // The next agent takes the tree; the exit record of the lost one is still there.
-    let records: Vec<_> = std::fs::read_dir(agent.runtime_dir.join("exits")).expect("exits").flatten().collect();
+    let records: Vec<_> =
+        std::fs::read_dir(agent.runtime_dir.join("exits")).expect("exits").flatten().collect();
     assert_eq!(records.len(), 1);
     assert!(read(&records[0].path()).starts_with("exited 0\n"));
     agent.restart();
@@ -100,7 +101,10 @@ fn release_opens_everything() {
 
     agent.signal(Signal::SIGKILL);
     let _ = agent.child.wait();
-    eventually("the watchdog is done", || agent.tree.root.join("supervisor/cgroup.procs").exists() && read(&agent.tree.root.join("supervisor/cgroup.procs")).is_empty());
+    eventually("the watchdog is done", || {
+        agent.tree.root.join("supervisor/cgroup.procs").exists()
+            && read(&agent.tree.root.join("supervisor/cgroup.procs")).is_empty()
+    });
     std::fs::write(&high, (32 * MIB).to_string()).expect("arm again");
     let root = agent.tree.root.display().to_string();
     let output = agent.output("release", &["--all", "--root", &root]);

@@ -29,7 +29,16 @@ fn output_input_and_environment_are_the_clients() {
     let agent = Agent::start(&[]);
     let out = agent
         .command("run")
-        .args(["--name", "io", "--memory", "16M..64M", "--", "sh", "-c", "cat; echo $GREETING; pwd; echo oops >&2"])
+        .args([
+            "--name",
+            "io",
+            "--memory",
+            "16M..64M",
+            "--",
+            "sh",
+            "-c",
+            "cat; echo $GREETING; pwd; echo oops >&2",
+        ])
         .env("GREETING", "hello")
         .current_dir("/usr")
         .stdin(std::process::Stdio::piped())

@@ -14,7 +14,9 @@ fn full_speed_is_never_killed() {
         let agent = Agent::start_on(tree, &[]);
         let mut journal = agent.follow();
         for threads in ["1", "4", "16"] {
-            for flags in [&[][..], &["--huge"][..], &["--populate", "4"][..], &["--huge", "--populate", "16"][..]] {
+            for flags in
+                [&[][..], &["--huge"][..], &["--populate", "4"][..], &["--huge", "--populate", "16"][..]]
+            {
                 let name = format!("t{threads}{}", flags.concat().replace('-', ""));
                 let workload = format!("default/{name}");
                 let arguments = [&["grow", "512", "--threads", threads][..], flags].concat();

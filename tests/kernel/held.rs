@@ -47,7 +47,9 @@ fn a_reader_is_held_while_growers_grow() {
 
     // A step that went to cache ahead of the verdict is taken back: by now all are.
     let high = agent.tree.workload("reader").join("memory.high");
-    eventually("the reader's limit is back at its floor, or a step above its need", || number(&high) <= 64 * MIB);
+    eventually("the reader's limit is back at its floor, or a step above its need", || {
+        number(&high) <= 64 * MIB
+    });
     let reader = reader.finish();
     println!("reader: {}", reader.out.trim());
     assert_eq!(reader.code, 0, "{reader:?}");
@@ -80,7 +82,8 @@ fn a_nested_child_does_not_grow_its_parent() {
     let go = std::env::temp_dir().join(format!("bellows-go-{}", std::process::id()));
     let _ = std::fs::remove_file(&go);
     let load = crate::rig::program("bellows-load").display().to_string();
-    let script = format!("while [ ! -e {} ]; do sleep 0.05; done; exec {load} grow 24 --hold-ms 500", go.display());
+    let script =
+        format!("while [ ! -e {} ]; do sleep 0.05; done; exec {load} grow 24 --hold-ms 500", go.display());
     let run = agent.run("parent", "64M..512M", &["sh", "-c", &script]);
     journal.wait("default/parent", is_launched);
     let parent = agent.tree.workload("parent");

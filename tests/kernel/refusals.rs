@@ -41,9 +41,11 @@ fn an_agent_without_its_controllers_names_them() {
     for part in ["controller memory: missing", "echo +memory >", "controller cpu", "controller pids"] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    let doctor = Command::new(program("bellows")).args(["doctor", "--root"]).arg(&bare).output().expect("doctor");
+    let doctor =
+        Command::new(program("bellows")).args(["doctor", "--root"]).arg(&bare).output().expect("doctor");
     assert_eq!(doctor.status.code(), Some(3));
-    let doctor = Command::new(program("bellows")).args(["doctor", "--root"]).arg(&tree.root).output().expect("doctor");
+    let doctor =
+        Command::new(program("bellows")).args(["doctor", "--root"]).arg(&tree.root).output().expect("doctor");
     assert_eq!(doctor.status.code(), Some(0), "{}", String::from_utf8_lossy(&doctor.stdout));
 }
 
@@ -59,7 +61,11 @@ fn bad_launches_leave_nothing() {
     refused(&agent.run("x", "64Q..1G", &["true"]).finish(), 2, "64Q");
     refused(&agent.run_with("x", ok, &["--class", "gold"], &["true"]).finish(), 2, "gold");
     refused(&agent.run("x", "2G..4G", &["true"]).finish(), 5, "can never fit");
-    refused(&agent.run("missing", ok, &["/does/not/exist"]).finish(), 1, "cannot execute /does/not/exist: No such file");
+    refused(
+        &agent.run("missing", ok, &["/does/not/exist"]).finish(),
+        1,
+        "cannot execute /does/not/exist: No such file",
+    );
     let unknown = agent.output("kill", &["nobody"]);
     assert_eq!(unknown.status.code(), Some(4));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("no workload default/nobody"));
@@ -96,7 +102,11 @@ fn a_vanished_cgroup_is_told_and_forgotten() {
     let finished = run.finish();
     assert_eq!(finished.code, 137, "{finished:?}");
     journal.wait("default/ghost", |w| matches!(w, What::Ended { .. }));
-    eventually("it is listed no more", || !String::from_utf8_lossy(&agent.output("ps", &[]).stdout).contains("ghost"));
+    eventually("it is listed no more", || {
+        !String::from_utf8_lossy(&agent.output("ps", &[]).stdout).contains("ghost")
+    });
     assert_eq!(agent.run("ghost", "16M..64M", &["true"]).finish().code, 0, "its name is free again");
-    assert!(!read(&agent.tree.root.join("workloads/default/cgroup.procs")).contains(|c: char| c.is_ascii_digit()));
+    assert!(
+        !read(&agent.tree.root.join("workloads/default/cgroup.procs")).contains(|c: char| c.is_ascii_digit())
+    );
 }

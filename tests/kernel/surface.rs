@@ -7,7 +7,12 @@ fn metrics_health_and_listing_tell_the_same() {
     let agent = Agent::start(&[]);
     let mut journal = agent.follow();
     let load = crate::rig::program("bellows-load").display().to_string();
-    let _run = agent.run_with("web", "32M..256M", &["--tenant", "acme", "--class", "latency"], &[&load, "grow", "100", "--hold-ms", "20000"]);
+    let _run = agent.run_with(
+        "web",
+        "32M..256M",
+        &["--tenant", "acme", "--class", "latency"],
+        &[&load, "grow", "100", "--hold-ms", "20000"],
+    );
     journal.wait("acme/web", is_launched);
     journal.wait("acme/web", is_grow);
     let cgroup = agent.tree.root.join("workloads/acme/web");
@@ -18,7 +23,10 @@ fn metrics_health_and_listing_tell_the_same() {
     let high = || number(&cgroup.join("memory.high"));
     let text = || agent.http("/metrics");
     crate::rig::eventually("the published limit is the kernel's", || {
-        text().contains(&format!("bellows_workload_memory_high_bytes{{tenant=\"acme\",workload=\"web\"}} {}\n", high()))
+        text().contains(&format!(
+            "bellows_workload_memory_high_bytes{{tenant=\"acme\",workload=\"web\"}} {}\n",
+            high()
+        ))
     });
     let metrics = text();
     for part in [
@@ -34,8 +42,15 @@ fn metrics_health_and_listing_tell_the_same() {
         assert!(metrics.contains(part), "{part:?} is not in\n{metrics}");
     }
     assert!(!metrics.contains("bellows_reaction_seconds_count 0\n"), "{metrics}");
-    let granted = metrics.lines().find_map(|l| l.strip_prefix("bellows_budget_bytes{state=\"granted\"} ")).expect("granted");
-    assert_eq!(granted.parse::<f64>().expect("number"), high() as f64, "the budget counts what the kernel was told");
+    let granted = metrics
+        .lines()
+        .find_map(|l| l.strip_prefix("bellows_budget_bytes{state=\"granted\"} "))
+        .expect("granted");
+    assert_eq!(
+        granted.parse::<u64>().expect("a whole number of bytes"),
+        high(),
+        "the budget counts what the kernel was told"
+    );
 
     assert!(agent.http("/healthz").ends_with("ok\n"));
     assert!(agent.http("/readyz").ends_with("ready\n"));

@@ -63,7 +63,12 @@ fn a_turn_is_one_wake_two_reads_two_writes() {
     }
     let count = |turn: &[&str], call: &str| turn.iter().filter(|c| c.contains(call)).count();
     let writing: Vec<&Vec<&str>> = turns.iter().filter(|t| count(t, WRITE) > 0).collect();
-    println!("{} calls in {} turns, {} of them write; {grows} grows", calls.len(), turns.len(), writing.len());
+    println!(
+        "{} calls in {} turns, {} of them write; {grows} grows",
+        calls.len(),
+        turns.len(),
+        writing.len()
+    );
     // A take-back that was overtaken may be written over; otherwise each grow is one writing turn.
     assert!(!writing.is_empty() && writing.len() >= grows, "{trace}");
     for turn in writing {
@@ -72,6 +77,10 @@ fn a_turn_is_one_wake_two_reads_two_writes() {
         // Besides, at most the hand-over of a look into memory.stat, and the reading of the inotify queue or a wake-up.
         let others: Vec<&&str> = turn.iter().filter(|c| !c.contains(READ) && !c.contains(WRITE)).collect();
         assert!(others.len() <= 2, "nothing else:\n{}", turn.join("\n"));
-        assert!(others.iter().all(|c| c.contains(FUTEX) || c.contains("NR 0 (") || c.contains("NR 1 (")), "{}", turn.join("\n"));
+        assert!(
+            others.iter().all(|c| c.contains(FUTEX) || c.contains("NR 0 (") || c.contains("NR 1 (")),
+            "{}",
+            turn.join("\n")
+        );
     }
 }

@@ -6,7 +6,7 @@ use crate::rig::{Agent, number};
 #[test]
 fn a_workload_cannot_write_limits() {
     let agent = Agent::start(&[]);
-    let script = r#"
+    let script = r"
         cat /proc/self/cgroup
         echo 999999999 > /sys/fs/cgroup/memory.max && echo WROTE
         echo max > /sys/fs/cgroup/memory.high && echo WROTE
@@ -19,7 +19,7 @@ fn a_workload_cannot_write_limits() {
         umount /tmp/own.$$; rmdir /tmp/own.$$
         umount /sys/fs/cgroup && ls /sys/fs/cgroup/ | head -3
         true
-    "#;
+    ";
     let finished = agent.run("tenant", "16M..64M", &["sh", "-c", script]).finish();
     assert_eq!(finished.code, 0, "{finished:?}");
     assert!(finished.out.starts_with("0::/\n"), "its own cgroup is its root: {finished:?}");

@@ -1,0 +1,3 @@
+//! Shared helpers of the tests.
+
+pub mod guest;

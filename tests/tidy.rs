@@ -1,1 +1,214 @@
-//! tidy.
+//! Rules of the repository as tests: what a reader may rely on everywhere. STYLE.md gives the reasons.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Longest source file, in lines.
+const LONGEST: usize = 400;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("workspace").to_owned()
+}
+
+/// Files with this extension that belong to the repository.
+fn files(extension: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut open = vec![root()];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(&directory).expect("readable").flatten() {
+            let path = entry.path();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if path.is_dir() && !name.starts_with('.') && name != "target" {
+                open.push(path);
+            } else if path.extension().is_some_and(|e| e == extension) {
+                let relative = path.strip_prefix(root()).expect("below").display().to_string();
+                found.push((relative, fs::read_to_string(&path).expect("utf-8")));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no .{extension} file: the walk is broken");
+    found.sort();
+    found
+}
+
+fn report(rule: &str, broken: &[String]) {
+    assert!(broken.is_empty(), "{rule}:\n  {}", broken.join("\n  "));
+}
+
+#[test]
+fn files_are_short() {
+    let long = |text: &str| text.lines().count() > LONGEST;
+    let broken: Vec<String> = files("rs")
+        .iter()
+        .filter(|(_, t)| long(t))
+        .map(|(p, t)| format!("{p}: {} lines", t.lines().count()))
+        .collect();
+    report("a source file longer than 400 lines wants to be two", &broken);
+}
+
+#[test]
+fn every_source_file_begins_with_its_purpose() {
+    let broken: Vec<String> =
+        files("rs").iter().filter(|(_, t)| !t.starts_with("//! ")).map(|(p, _)| p.clone()).collect();
+    report("a source file begins with `//!`: what it is for", &broken);
+}
+
+#[test]
+fn markdown_has_one_title() {
+    let titles = |text: &str| {
+        let mut fenced = false;
+        text.lines()
+            .filter(|line| {
+                fenced ^= line.starts_with("```");
+                !fenced && line.starts_with("# ")
+            })
+            .count()
+    };
+    let broken: Vec<String> = files("md")
+        .iter()
+        .filter(|(_, t)| titles(t) != 1 || !t.starts_with("# "))
+        .map(|(p, t)| format!("{p}: {} titles", titles(t)))
+        .collect();
+    report("a markdown file begins with its one title", &broken);
+}
+
+/// Who may import whom, inside the agent: part, and the parts that it may name. ARCHITECTURE.md has the same table.
+const IMPORTS: &[(&str, &[&str])] = &[
+    ("kernel", &[]),
+    ("workload", &["kernel"]),
+    ("journal", &[]),
+    ("metrics", &[]),
+    ("watchdog", &["kernel", "workload"]),
+    ("control", &["kernel", "workload", "journal", "metrics", "watchdog"]),
+    ("config", &["kernel"]),
+    // From kernel only the taking over of received descriptors; from workload the types of the wire.
+    ("api", &["control", "journal", "metrics", "workload", "kernel"]),
+    ("cli", &["api", "config", "control", "journal", "kernel", "workload", "agent", "watchdog"]),
+];
+
+#[test]
+fn parts_import_only_downwards() {
+    let mut broken = Vec::new();
+    for (path, text) in files("rs") {
+        let Some(inside) = path.strip_prefix("agent/src/") else { continue };
+        let part = inside.split(['/', '.']).next().unwrap_or_default();
+        let Some((_, allowed)) = IMPORTS.iter().find(|(p, _)| *p == part) else { continue };
+        for named in text.split("crate::").skip(1) {
+            let name: String = named.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+            if name != part && !name.is_empty() && !allowed.contains(&name.as_str()) {
+                broken.push(format!("{path} names crate::{name}"));
+            }
+        }
+    }
+    report("a part of the agent may import only what ARCHITECTURE.md allows it", &broken);
+}
+
+#[test]
+fn policies_are_pure() {
+    let forbidden = [
+        "std::fs",
+        "std::net",
+        "std::thread",
+        "std::process",
+        "std::io",
+        "SystemTime",
+        "Instant::now",
+        "tokio",
+    ];
+    let mut broken = Vec::new();
+    for (path, text) in files("rs").iter().filter(|(p, _)| p.starts_with("policies/src")) {
+        broken.extend(forbidden.iter().filter(|f| text.contains(**f)).map(|f| format!("{path}: {f}")));
+    }
+    report("policies do no I/O and read no clock", &broken);
+}
+
+#[test]
+fn only_kernel_opens_kernel_files() {
+    let mut broken = Vec::new();
+    for (path, text) in files("rs").iter().filter(|(p, _)| p.starts_with("agent/src")) {
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let opens = code.lines().filter(|l| !l.trim_start().starts_with("//")).any(|l| {
+            // /proc/self/exe is executed, not opened; messages may name paths.
+            (l.contains("\"/proc/") || l.contains("\"/sys/fs/cgroup")) && !l.contains("/proc/self/exe")
+        });
+        if opens && !path.starts_with("agent/src/kernel/") {
+            broken.push(path.clone());
+        }
+    }
+    report("only kernel/ opens files below /proc and cgroupfs", &broken);
+}
+
+#[test]
+fn unsafe_code_has_few_homes() {
+    let homes = [
+        "agent/src/kernel/sys.rs",
+        "agent/init/src/sys.rs",
+        "tests/load/sys.rs",
+        "tests/bench/sys.rs",
+        "policies/tests/no_alloc.rs",
+    ];
+    let broken: Vec<String> = files("rs")
+        .iter()
+        .filter(|(p, t)| {
+            (t.contains("unsafe {") || t.contains("unsafe fn"))
+                && !homes.contains(&p.as_str())
+                && p != "tests/tidy.rs"
+        })
+        .map(|(p, _)| p.clone())
+        .collect();
+    report("unsafe code lives in the sys files", &broken);
+}
+
+#[test]
+fn dependencies_have_a_reason() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("Cargo.toml");
+    let section = manifest
+        .split("[workspace.dependencies]")
+        .nth(1)
+        .and_then(|s| s.split("\n[").next())
+        .expect("section");
+    let architecture = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    let broken: Vec<String> = section
+        .lines()
+        .filter(|l| !l.starts_with(' '))
+        .filter_map(|l| l.split_once(" = ").map(|(name, _)| name))
+        .filter(|name| !name.starts_with("bellows") && !architecture.contains(&format!("| {name} |")))
+        .map(str::to_owned)
+        .collect();
+    report("each dependency has a row with its reason in ARCHITECTURE.md", &broken);
+}
+
+#[test]
+fn metrics_are_documented_and_documents_name_real_ones() {
+    let named = |text: &str| -> BTreeSet<String> {
+        text.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'))
+            .filter(|w| {
+                w.starts_with("bellows_")
+                    && !w.starts_with("bellows_policies")
+                    && !w.starts_with("bellows_tests")
+            })
+            .map(str::to_owned)
+            .collect()
+    };
+    let metrics = bellows::metrics::Metrics::new().expect("metrics");
+    let facts = bellows::metrics::Facts {
+        tenant: "t".to_owned(),
+        workload: "w".to_owned(),
+        class: "standard",
+        memory: "1M..2M".parse().expect("bounds"),
+        started_unix_ns: 0,
+    };
+    let published = std::sync::Arc::new(bellows::metrics::Published::new(facts));
+    let text = bellows::metrics::encode(&metrics, &[published], 0);
+    let real: BTreeSet<String> = text
+        .lines()
+        .filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned))
+        .collect();
+    let document = fs::read_to_string(root().join("dashboards/metrics.md")).expect("dashboards/metrics.md");
+    let documented = named(&document);
+    let missing: Vec<String> = real.difference(&documented).cloned().collect();
+    let invented: Vec<String> = documented.difference(&real).cloned().collect();
+    report("each metric is in dashboards/metrics.md", &missing);
+    report("dashboards/metrics.md names only metrics that exist", &invented);
+}

@@ -61,6 +61,12 @@ impl Heartbeat {
         }
     }
 
+    /// For how long the watchdog has heard nothing.
+    #[must_use]
+    pub fn silence(&self, now: Instant) -> Duration {
+        if self.last == Instant(0) { Duration::ZERO } else { now.since(self.last) }
+    }
+
     /// Tells the watchdog that the agent leaves in good order, and waits for it.
     pub fn farewell(mut self) {
         let _ = self.pipe.write(&[FAREWELL]);

@@ -2,14 +2,14 @@
 
 use bellows::journal::What;
 
-use crate::rig::{Agent, is_ended};
+use crate::rig::{Agent, Tree, is_ended};
 
 const SECOND: u64 = 1_000_000_000;
 
 /// It wants more than it may have: the kernel kills it, whatever the speed, and everybody says so.
 #[test]
 fn beyond_the_ceiling_is_out_of_memory() {
-    let agent = Agent::start(&[]);
+    let agent = Agent::start_on(Tree::without_swap(), &[]);
     for (name, flags) in
         [("touch", &[][..]), ("threads", &["--threads", "16"][..]), ("slow", &["--pause-ms", "20"][..])]
     {
@@ -37,7 +37,7 @@ fn beyond_the_ceiling_is_out_of_memory() {
 /// What can never fit beside the others is failed the same way, and what fits is not.
 #[test]
 fn an_empty_budget_ends_cleanly_too() {
-    let agent = Agent::start(&["--capacity", "200M", "--reserve", "20M"]);
+    let agent = Agent::start_on(Tree::without_swap(), &["--capacity", "200M", "--reserve", "20M"]);
     let mut journal = agent.follow();
     let holder = agent.load("holder", "64M..128M", &["grow", "100", "--hold-ms", "15000"]);
     journal.wait("default/holder", crate::rig::is_grow);

@@ -39,6 +39,13 @@ impl Tree {
         Self { root }
     }
 
+    /// One in which memory at a limit is not swapped out, so that the limit ends things.
+    pub(crate) fn without_swap() -> Self {
+        let tree = Self::new();
+        let _ = fs::write(tree.root.join("memory.swap.max"), "0");
+        tree
+    }
+
     pub(crate) fn workload(&self, name: &str) -> PathBuf {
         self.root.join("workloads/default").join(name)
     }

@@ -33,7 +33,8 @@ const SLICE_EVERY: Duration = Duration::from_millis(100);
 const SLICE: usize = 64;
 /// A pass through all workloads takes this long, or longer when they are more than ten slices.
 const PASS_EVERY: Duration = Duration::from_secs(1);
-/// A loop held up for this long has lost its limits to the watchdog, or is about to: see `watchdog::PATIENCE`.
+/// After a silence this long the watchdog has opened the limits, or was about to: less than `watchdog::PATIENCE`, and more
+/// than beats are ever apart.
 const GAP: Duration = Duration::from_millis(1500);
 /// Pause before a teardown that failed is tried again.
 pub(super) const CLEAR_AGAIN: Duration = Duration::from_millis(200);
@@ -157,15 +158,15 @@ impl Control {
         let root = self.ground.workloads.path().parent().map(|p| p.display().to_string()).unwrap_or_default();
         self.journal.record(clock::unix_nanoseconds(), &self.node, What::AgentStarted { root });
         self.metrics.budget(&self.budget);
-        let mut last = clock::now();
         while !self.is_done() {
             let timeout = self.time_to_wait();
             self.signals.clear();
             let mut signals = std::mem::take(&mut self.signals);
             self.watcher.wait(timeout, &mut signals)?;
             let woke = clock::now();
-            if woke.since(last) > GAP + SLICE_EVERY {
-                self.held_up(woke.since(last));
+            let silence = self.heartbeat.as_ref().map_or(Duration::ZERO, |h| h.silence(woke));
+            if silence > GAP {
+                self.held_up(silence);
             }
             self.hear(&mut signals, woke);
             self.signals = signals;
@@ -175,8 +176,7 @@ impl Control {
                 heartbeat.beat(woke);
             }
             self.metrics.budget(&self.budget);
-            last = clock::now();
-            self.metrics.turn.observe(last.since(woke).as_secs_f64());
+            self.metrics.turn.observe(clock::now().since(woke).as_secs_f64());
         }
         if let Some(heartbeat) = self.heartbeat.take() {
             heartbeat.farewell();

@@ -18,7 +18,7 @@ demo: build setup
 # One profile for everything that runs, so that nothing is built twice.
 test: build setup
 	cargo test --release --locked --workspace --exclude bellows-tests
-	cargo test --release --locked -p bellows-tests --lib --test tidy --test native
+	cargo test --release --locked -p bellows-tests --lib --bin bellows-demo --test tidy --test native
 	$(KERNEL) with --memory 3G --swap 1G --timeout 1200 -- \
 		cargo test --release --locked -p bellows-tests --test kernel -- --test-threads=1
 

@@ -44,3 +44,13 @@ fn a_misspelt_key_in_the_configuration_is_named() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("on_exitt"), "{text}");
 }
+
+/// The example configuration is read, and says what is the case: its values are the defaults.
+#[test]
+fn the_example_configuration_holds_the_defaults() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/config/config.toml");
+    let read = |file| {
+        bellows::config::load(&bellows::config::Overrides { file, values: Vec::new() }).expect("readable")
+    };
+    assert_eq!(format!("{:?}", read(Some(path))), format!("{:?}", read(None)));
+}

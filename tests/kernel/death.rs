@@ -5,8 +5,8 @@ use nix::sys::signal::Signal;
 
 use crate::rig::{Agent, MIB, eventually, is_grow, is_launched, number, read};
 
-/// Grows in a way that takes some seconds, beyond what was granted when the agent went away.
-const GROW: &[&str] = &["grow", "240", "--pause-ms", "8"];
+/// Grows for some seconds, beyond what was granted when the agent went away, and stays long enough to be looked at.
+const GROW: &[&str] = &["grow", "240", "--pause-ms", "20", "--hold-ms", "4000"];
 
 /// Its client lost the agent, so the end of the workload is seen in the tree: nothing is left, and nobody was killed.
 fn ends_alive(agent: &Agent, name: &str) {
@@ -48,7 +48,7 @@ fn workloads_outgrow_a_killed_agent() {
 fn workloads_outgrow_a_stopped_agent_and_are_taken_back() {
     let agent = Agent::start(&[]);
     let mut journal = agent.follow();
-    let run = agent.load("grower", "32M..512M", &[GROW, &["--hold-ms", "4000"]].concat());
+    let run = agent.load("grower", "32M..512M", GROW);
     journal.wait("default/grower", is_grow);
     agent.signal(Signal::SIGSTOP);
     let high = agent.tree.workload("grower").join("memory.high");

@@ -41,7 +41,13 @@ pub fn id() -> i32 {
 /// Protects this process from the OOM killer and lets it open as many files as it is allowed to. What is refused is told,
 /// and not fatal.
 pub fn protect_process() {
+    use nix::sys::mman::{MlockAllFlags, mlockall};
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    // What is mapped now is the program itself: without this, the first event waits for its pages to be read from disk, and
+    // under memory pressure so does any other.
+    if let Err(error) = mlockall(MlockAllFlags::MCL_CURRENT) {
+        eprintln!("bellows: the agent's code may be paged out: {error}");
+    }
     // -900 of -1000: after everything else, but not never, should it leak.
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "-900") {
         eprintln!("bellows: the agent is not protected from the OOM killer: {error}");

@@ -29,7 +29,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     }
     let init = find_init()?;
     let tree = tree::take(&root)?;
-    crate::kernel::thread::protect_process();
+    let open_files = crate::kernel::thread::protect_process();
 
     let machine = tree::capacity(&tree.root).context("cannot find out how much memory there is")?;
     let capacity = config.node.capacity.map_or(machine, |size| size.0);
@@ -48,7 +48,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         workloads: tree.workloads.clone(),
         records: supervisor::make_records(&config.runtime_dir)
             .with_context(|| format!("cannot make {}", config.runtime_dir.display()))?,
-        init: Program::load(&init).with_context(|| format!("cannot load {}", init.display()))?,
+        init: Program::load(&init, open_files).with_context(|| format!("cannot load {}", init.display()))?,
     });
     let metrics = Arc::new(Metrics::new()?);
     let (writer, readers, drain) = journal::open()?;

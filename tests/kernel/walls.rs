@@ -31,11 +31,17 @@ fn a_workload_cannot_write_limits() {
 #[test]
 fn a_workload_has_namespaces_and_descriptors_of_its_own() {
     let agent = Agent::start(&[]);
-    let script = "hostname; echo $PPID; ls /proc/self/fd | tr '\\n' ' '; for n in pid mnt uts ipc cgroup; do readlink /proc/self/ns/$n; done";
+    let script = "hostname; echo $PPID; ulimit -n;  ls /proc/self/fd | tr '\\n' ' '; for n in pid mnt uts ipc cgroup; do readlink /proc/self/ns/$n; done";
     let finished = agent.run("boxed", "16M..64M", &["sh", "-c", script]).finish();
     let mut lines = finished.out.lines();
     assert_eq!(lines.next(), Some("boxed"), "{finished:?}");
     assert_eq!(lines.next(), Some("1"), "bellows-init is PID 1: {finished:?}");
+    let soft = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).expect("limit").0;
+    assert_eq!(
+        lines.next(),
+        Some(soft.to_string().as_str()),
+        "the agent's own raised limit is not passed on: {finished:?}"
+    );
     let rest: String = lines.collect::<Vec<_>>().join("\n");
     // 3 is the directory that ls itself reads.
     assert!(rest.starts_with("0 1 2 3 "), "no descriptor leaks in: {rest}");

@@ -4,7 +4,7 @@
 //! reports its pid and ends. Stage 2 waits for the word to go, sets the namespaces up, starts the command, and stays:
 //! it reaps orphans, forwards signals, and writes how the command ended to the exit record. It needs no agent to live.
 //!
-//! `bellows-init --hostname=NAME --cwd=DIR [--cgroup=DIR]... [--hide=DIR]... -- COMMAND [ARG]...`
+//! `bellows-init --hostname=NAME --cwd=DIR [--files=N] [--cgroup=DIR]... [--hide=DIR]... -- COMMAND [ARG]...`
 //!
 //! Descriptors: 0-2 stdio, 3 the channel to the agent (SOCK_SEQPACKET, a message each way), 4 the exit record.
 
@@ -31,6 +31,8 @@ const RECORD: i32 = 4;
 struct Order {
     hostname: String,
     cwd: String,
+    /// The soft limit of open files.
+    files: Option<u64>,
     /// Where the workload gets its own view of the cgroup tree.
     cgroups: Vec<String>,
     /// Mounts that the workload must not see.
@@ -81,6 +83,9 @@ fn parse(arguments: impl Iterator<Item = Vec<u8>>) -> Result<Order, String> {
         match text.split_once('=') {
             Some(("--hostname", value)) => value.clone_into(&mut order.hostname),
             Some(("--cwd", value)) => value.clone_into(&mut order.cwd),
+            Some(("--files", value)) => {
+                order.files = Some(value.parse().map_err(|_| format!("{value:?} is no number"))?);
+            }
             Some(("--cgroup", value)) => order.cgroups.push(value.to_owned()),
             Some(("--hide", value)) => order.hidden.push(value.to_owned()),
             _ => return Err(format!("unknown argument {text:?}")),

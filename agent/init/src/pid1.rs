@@ -6,6 +6,7 @@ use std::process::exit;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::socket::{MsgFlags, recv};
 use nix::sys::stat::{Mode, umask};
@@ -61,6 +62,11 @@ fn prepare(order: &Order) -> Result<(), String> {
     umask(Mode::from_bits_truncate(0o022));
     // The agent protects itself from the OOM killer; its workloads do not inherit that.
     fs::write("/proc/self/oom_score_adj", "0").map_err(|e| format!("cannot reset oom_score_adj: {e}"))?;
+    if let Some(files) = order.files {
+        getrlimit(Resource::RLIMIT_NOFILE)
+            .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, files.min(hard), hard))
+            .map_err(|e| format!("cannot set the number of open files: {e}"))?;
+    }
     chdir(order.cwd.as_str()).map_err(|e| format!("cannot enter the working directory {}: {e}", order.cwd))
 }
 

@@ -86,6 +86,7 @@ fn what(what: &What) -> String {
             format!("governed again after the agent had been held up for {gap_ms} ms")
         }
         What::Ended { how, .. } => how.clone(),
+        What::Trouble { text } => text.clone(),
         What::QueueOverflowed {} => "the kernel's event queue overflowed: looking at everything".to_owned(),
         What::ForeignCgroup { name } => format!("somebody else made {name}: left alone"),
     }

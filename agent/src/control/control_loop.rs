@@ -153,7 +153,8 @@ impl Control {
     /// it is waiting for.
     pub fn run(mut self) -> io::Result<()> {
         if let Err(error) = thread::set_realtime() {
-            eprintln!("bellows: the control loop runs without real-time priority: {error}");
+            let text = format!("the control loop runs without real-time priority: {error}");
+            self.journal.record(clock::unix_nanoseconds(), &self.node, What::Trouble { text });
         }
         let root = self.ground.workloads.path().parent().map(|p| p.display().to_string()).unwrap_or_default();
         self.journal.record(clock::unix_nanoseconds(), &self.node, What::AgentStarted { root });
@@ -168,6 +169,8 @@ impl Control {
             if silence > GAP {
                 self.held_up(silence);
             }
+            self.hear(&mut signals, woke);
+            self.watcher.read_inotify(&mut signals)?;
             self.hear(&mut signals, woke);
             self.signals = signals;
             self.run_timers(woke);
@@ -299,7 +302,8 @@ impl Control {
             if let Some(open) = &entry.open
                 && let Err(error) = open.cgroup().kill()
             {
-                eprintln!("bellows: {error}");
+                let text = error.to_string();
+                self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
             }
         }
     }
@@ -324,7 +328,8 @@ impl Control {
         let key = tenant_key(self.tenant_names.len());
         self.tenants.insert(tenant.clone(), key);
         if let Err(error) = self.watcher.add_directory(key, &cgroup) {
-            eprintln!("bellows: cannot listen to tenant {tenant}: {error}");
+            let text = format!("cannot listen to tenant {tenant}: {error}");
+            self.journal.record(clock::unix_nanoseconds(), &self.node, What::Trouble { text });
         }
     }
 

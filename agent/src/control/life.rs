@@ -82,6 +82,7 @@ impl Control {
             open: None,
             due: None,
             looked: Instant(0),
+            sampled: Instant(0),
             detail_pending: false,
             shrink: None,
             held: None,
@@ -131,7 +132,8 @@ impl Control {
                 let tenant = entry.identity().tenant.clone();
                 if let Err(error) = heard {
                     // Deaf but not blind: the slow pass still looks at it.
-                    eprintln!("bellows: cannot listen to {}: {error}", entry.name);
+                    let text = format!("cannot listen to it: {error}");
+                    self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
                 }
                 self.watch_tenant(&tenant);
                 if self.released {
@@ -203,8 +205,9 @@ impl Control {
                 Remains { exit, events: bellows_policies::MemoryEvents::default() }
             }
             Err((error, _)) => {
-                eprintln!("bellows: {error}; trying again");
                 if let Some(entry) = self.registry.get(key) {
+                    let text = format!("{error}; trying again");
+                    self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
                     let again = clock::now().plus(CLEAR_AGAIN);
                     entry.due = Some(again);
                     self.timers.push(again, key);
@@ -279,7 +282,8 @@ impl Control {
         entry.law.release();
         let max = entry.law.limits().max;
         if let Err(error) = actuator::open_up(open, max) {
-            eprintln!("bellows: cannot open the limits of {}: {error}", entry.name);
+            let text = format!("cannot open its limits: {error}");
+            self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
             return false;
         }
         entry.published.limits(bellows_policies::Limits { high: Bytes(u64::MAX), max });

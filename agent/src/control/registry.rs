@@ -42,6 +42,8 @@ pub(super) struct Entry {
     pub(super) due: Option<Instant>,
     /// When the last look was taken; a second signal of the same wake-up is skipped.
     pub(super) looked: Instant,
+    /// The instant of the last sample: they never go back.
+    pub(super) sampled: Instant,
     /// A look into `memory.stat` is under way.
     pub(super) detail_pending: bool,
     /// A shrink is under way.

@@ -26,7 +26,9 @@ impl Control {
             return;
         }
         let Some(open) = &entry.open else { return };
-        let sample = match open.sample(woke) {
+        // A look on a lane's answer may already have been later than this wake-up.
+        let at = woke.max(entry.sampled);
+        let sample = match open.sample(at) {
             Ok(sample) => sample,
             Err(error) => {
                 if error.raw_os_error() == Some(libc::ENODEV) {
@@ -36,6 +38,7 @@ impl Control {
             }
         };
         entry.looked = woke;
+        entry.sampled = at;
         entry.published.sample(&sample);
 
         let step = bellows_policies::step(&mut entry.law, &sample);

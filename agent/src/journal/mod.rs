@@ -120,6 +120,11 @@ pub enum What {
         /// As a shell would see it.
         code: i32,
     },
+    /// Something failed that the loop can live with.
+    Trouble {
+        /// What.
+        text: String,
+    },
     /// The kernel's event queue overflowed; everything was looked at again.
     QueueOverflowed {},
     /// Somebody else made a cgroup among ours. It is left alone.

@@ -36,11 +36,13 @@ use super::sys;
 #[derive(Debug)]
 pub struct Program {
     memfd: OwnedFd,
+    open_files: u64,
 }
 
 impl Program {
-    /// Loads the program at `path`.
-    pub fn load(path: &Path) -> io::Result<Self> {
+    /// Loads the program at `path`. What it starts begins with `open_files` as its soft limit of open files: the agent has
+    /// raised its own, which programs that use `select` do not survive.
+    pub fn load(path: &Path, open_files: u64) -> io::Result<Self> {
         let image = std::fs::read(path)?;
         let memfd = memfd_create(c"bellows-init", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
         let mut file = File::from(memfd);
@@ -48,7 +50,7 @@ impl Program {
         let seals =
             SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
         fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
-        Ok(Self { memfd: file.into() })
+        Ok(Self { memfd: file.into(), open_files })
     }
 }
 
@@ -131,7 +133,7 @@ pub fn start(program: &Program, launch: Launch<'_>) -> Result<Process, SpawnErro
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::seconds(ANSWER_DEADLINE_S))?;
 
-    let (argv, env) = (c_strings(&init_arguments(&launch))?, c_strings(launch.env)?);
+    let (argv, env) = (c_strings(&init_arguments(program, &launch))?, c_strings(launch.env)?);
     let (argv_pointers, env_pointers) = (pointers(&argv), pointers(&env));
     let [stdin, stdout, stderr] = launch.stdio;
     let kept: Vec<OwnedFd> = [stdin, stdout, stderr, theirs, launch.record.into()]
@@ -187,11 +189,12 @@ pub fn signal(pidfd: &OwnedFd, signal: i32) -> io::Result<()> {
     sys::pidfd_send_signal(pidfd.as_fd(), signal)
 }
 
-fn init_arguments(launch: &Launch<'_>) -> Vec<String> {
+fn init_arguments(program: &Program, launch: &Launch<'_>) -> Vec<String> {
     let mut arguments = vec![
         "bellows-init".to_owned(),
         format!("--hostname={}", launch.hostname),
         format!("--cwd={}", launch.cwd),
+        format!("--files={}", program.open_files),
     ];
     arguments.extend(launch.cgroup_mounts.iter().map(|point| format!("--cgroup={point}")));
     arguments.extend(launch.hidden_mounts.iter().map(|point| format!("--hide={point}")));

@@ -38,9 +38,10 @@ pub fn id() -> i32 {
     sys::thread_id()
 }
 
-/// Protects this process from the OOM killer and lets it open as many files as it is allowed to. What is refused is told,
-/// and not fatal.
-pub fn protect_process() {
+/// Protects this process from paging and the OOM killer and lets it open as many files as it is allowed to. What is refused is
+/// told, and not fatal. Returns how many files it could open before: what its workloads are to start with.
+#[must_use]
+pub fn protect_process() -> u64 {
     use nix::sys::mman::{MlockAllFlags, mlockall};
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     // What is mapped now is the program itself: without this, the first event waits for its pages to be read from disk, and
@@ -52,9 +53,9 @@ pub fn protect_process() {
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "-900") {
         eprintln!("bellows: the agent is not protected from the OOM killer: {error}");
     }
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    if let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
         eprintln!("bellows: cannot raise the number of open files: {error}");
     }
+    soft
 }

@@ -85,6 +85,7 @@ pub struct Watcher {
     watched: HashMap<WatchDescriptor, (Kind, Key)>,
     descriptors: HashMap<Key, Vec<WatchDescriptor>>,
     ready: Vec<EpollEvent>,
+    inotify_is_ready: bool,
     buffer: Vec<u8>,
 }
 
@@ -133,6 +134,7 @@ impl Watcher {
             watched: HashMap::new(),
             descriptors: HashMap::new(),
             ready: vec![EpollEvent::empty(); Self::BATCH],
+            inotify_is_ready: false,
             buffer: vec![0; 64 * 1024],
         })
     }
@@ -189,7 +191,6 @@ impl Watcher {
             Err(Errno::EINTR) => 0,
             Err(e) => return Err(e.into()),
         };
-        let mut heard_inotify = false;
         for event in &self.ready[..count] {
             match parse_token(event.data()) {
                 (Some(Kind::Memory), key) => signals.push(Signal::Memory(key)),
@@ -199,17 +200,19 @@ impl Watcher {
                     let _ = self.waker.0.read();
                     signals.push(Signal::Woken);
                 }
-                (Some(Kind::Inotify), _) => heard_inotify = true,
+                (Some(Kind::Inotify), _) => self.inotify_is_ready = true,
                 (Some(Kind::Cpu | Kind::Directory) | None, _) => {}
             }
-        }
-        if heard_inotify {
-            self.read_inotify(signals)?;
         }
         Ok(())
     }
 
-    fn read_inotify(&mut self, signals: &mut Vec<Signal>) -> io::Result<()> {
+    /// Appends what the last wait left in the inotify queue, if anything. Apart from [`Watcher::wait`], so that what POLLPRI
+    /// told is acted upon before this is read: in most cases it is the same news.
+    pub fn read_inotify(&mut self, signals: &mut Vec<Signal>) -> io::Result<()> {
+        if !std::mem::take(&mut self.inotify_is_ready) {
+            return Ok(());
+        }
         let events = match self.inotify.read_events(&mut self.buffer) {
             Ok(events) => events,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),

@@ -1,0 +1,98 @@
+//! `bellows-bench`: how fast the agent moves a limit, beside the smallest loop that does the same on this kernel.
+//!
+//! ```text
+//! machine      where the figures come from
+//! tree         cgroups of our own, made and removed
+//! generator    workloads: crosses its tripwire on order (breach), grows at full speed (grow), sleeps, spins
+//! sys          the memory that they touch
+//! cpu          the one cpu that the measured path is kept on
+//! crew         the generators of one side, from the outside: orders, answers, replacement
+//! floor        the smallest loop: wait, read the counter, write two limits
+//! agent        a real `bellows agent` process, its API and its journal
+//! reaction     floor and agent in turns, breach by breach
+//! growth       full-speed growth under the agent and without limits
+//! stats        percentiles of sorted samples
+//! report       bench.json, and a table with the bars
+//! ```
+//!
+//! Runs as root in `$BELLOWS_CGROUP` and writes `$BELLOWS_OUT/bench.json`. It exits with 0 when everything was measured,
+//! whatever the figures are. `BELLOWS_BENCH_ONLY=1|1000|growth` measures a part, `BELLOWS_BENCH_SAMPLES=N` takes fewer or
+//! more samples.
+
+mod agent;
+mod cpu;
+mod crew;
+mod floor;
+mod generator;
+mod growth;
+mod machine;
+mod reaction;
+mod report;
+mod stats;
+#[expect(unsafe_code, reason = "memory that is touched page by page; see the file's head")]
+mod sys;
+mod tree;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use nix::sys::resource::{Resource, setrlimit};
+
+use crate::report::Report;
+
+/// Samples of a reaction, for each side and condition.
+const SAMPLES: usize = 2000;
+/// Open files of this process and of those that it starts.
+const OPEN_FILES: u64 = 65_536;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.first() {
+        None => measure(),
+        Some(mode) => generator::run(mode, &arguments[1..]),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bellows-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure() -> anyhow::Result<()> {
+    let directory =
+        |name: &str| std::env::var(name).with_context(|| format!("{name} is not set: see bellows-kernel"));
+    let (root, scratch, out) =
+        (directory("BELLOWS_CGROUP")?, directory("BELLOWS_SCRATCH")?, directory("BELLOWS_OUT")?);
+    let only = std::env::var("BELLOWS_BENCH_ONLY").ok();
+    let is_wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
+
+    let samples = match std::env::var("BELLOWS_BENCH_SAMPLES") {
+        Ok(text) => text.parse().with_context(|| format!("BELLOWS_BENCH_SAMPLES={text} is not a number"))?,
+        Err(_) => SAMPLES,
+    };
+
+    // For the agents, that have a dozen files open for each workload; where a manager starts them, it grants that.
+    setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES)
+        .context("cannot raise the number of open files")?;
+    let place = tree::Place::new(root.as_ref(), scratch.as_ref())?;
+    let mut report = Report::new(machine::describe());
+    if is_wanted("1") {
+        report.one =
+            Some(reaction::measure(&place, &reaction::ONE, samples).context("reaction of 1 workload")?);
+    }
+    if is_wanted("1000") {
+        report.thousand = Some(
+            reaction::measure(&place, &reaction::THOUSAND, samples).context("reaction of 1000 workloads")?,
+        );
+    }
+    if is_wanted("growth") {
+        report.growth = Some(growth::measure(&place).context("growth")?);
+    }
+    let path = std::path::Path::new(&out).join("bench.json");
+    let text = serde_json::to_string_pretty(&report.json())?;
+    std::fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    print!("{}", report.table());
+    Ok(())
+}

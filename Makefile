@@ -20,7 +20,7 @@ test: build setup
 	cargo test --release --locked --workspace --exclude bellows-tests
 	cargo test --release --locked -p bellows-tests --lib --bin bellows-demo --test tidy --test native
 	$(KERNEL) with --memory 3G --swap 1G --timeout 1200 -- \
-		cargo test --release --locked -p bellows-tests --test kernel -- --test-threads=1
+		cargo test --release --locked -p bellows-tests --test kernel -- --test-threads=1 --show-output
 
 check: toolchain
 	cargo fmt --all --check

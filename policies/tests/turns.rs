@@ -84,6 +84,24 @@ fn two_steps_ahead_of_the_verdict_and_no_more_until_it_is_overdue() {
     );
 }
 
+/// The detail thread was starved for a second, and the workload is quiet by then.
+#[test]
+fn a_step_that_was_judged_late_is_taken_back_all_the_same() {
+    let mut budget = Budget::new(Bytes::GIB, Bytes::ZERO);
+    let mut workload = launched("64M..512M", &mut budget);
+    let (look, _) = turn(&mut workload, &mut budget, &sample(1000, 64, 1));
+    assert_eq!(look.decision.verb, Verb::Grow);
+    for ms in (1050..2000).step_by(50) {
+        let (look, _) = turn(&mut workload, &mut budget, &sample(ms, 64, 1));
+        assert_eq!((look.decision.reason, look.read_detail), (Reason::RoomLeft, true), "at {ms} ms");
+        assert_eq!(look.look_again, Some(Duration::from_millis(50)), "at {ms} ms");
+    }
+    workload.observe(&detail(2000, 4, 60));
+    let (look, _) = turn(&mut workload, &mut budget, &sample(2001, 64, 1));
+    assert_eq!((look.decision.verb, look.decision.reason), (Verb::Shrink, Reason::CacheTakenBack));
+    assert_eq!(look.decision.want.high, MIB(64));
+}
+
 #[test]
 fn a_workload_known_to_be_cache_is_waited_for_once() {
     let mut budget = Budget::new(Bytes::GIB, Bytes::ZERO);

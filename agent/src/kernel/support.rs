@@ -188,6 +188,8 @@ fn controller(root: &Path, available: &str, name: &str, required: bool) -> Check
 }
 
 fn on_version_1(controller: &str) -> bool {
+    // What v2 calls io, v1 calls blkio.
+    let controller = if controller == "io" { "blkio" } else { controller };
     fs::read_to_string("/proc/self/cgroup").is_ok_and(|text| {
         text.lines()
             .filter(|l| !l.starts_with("0::"))

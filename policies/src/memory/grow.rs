@@ -99,7 +99,9 @@ impl Workload {
             episode.last_active = signals.at;
         }
         let quiet = signals.at.since(episode.last_active);
-        let awaits = episode.need.is_none() && quiet < ms(self.law.verdict_timeout_ms);
+        // A step that nobody has judged is not forgotten: it would never be taken back.
+        let overdue = ms(self.law.verdict_timeout_ms);
+        let awaits = episode.need.is_none() && (quiet < overdue || episode.ahead > 0);
         if quiet >= ms(self.law.calm_ms) && !awaits && !self.is_pressed_in_vain(signals) {
             self.phase = Phase::Calm;
             return self.look_calm(signals);
@@ -111,6 +113,9 @@ impl Workload {
         if signals.at.since(episode.detail_asked) >= ms(gap) && (episode.need.is_none() || near) {
             episode.detail_asked = signals.at;
             step.read_detail = true;
+        }
+        if quiet >= overdue && step.decision.reason == Reason::RoomLeft {
+            step.look_again = Some(overdue);
         }
         self.phase = Phase::Hot(episode);
         step

@@ -37,10 +37,12 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let mut budget = Budget::new(capacity, reserve);
     let (count, held) = tree::left_over(&tree.workloads)?;
     if count > 0 {
-        eprintln!(
-            "bellows: {count} workloads of an earlier agent run on with up to {held}: they are counted, not governed \
+        // Its watchdog may have seen this agent's lock and left them to us.
+        crate::watchdog::open_limits(&tree.root)?;
+        crate::kernel::tell(&format!(
+            "{count} workloads of an earlier agent run on with up to {held}: they are counted, not governed \
              (end them with cgroup.kill; taking them over is not built yet)"
-        );
+        ));
         budget.adopt(held);
     }
 
@@ -64,26 +66,34 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         metrics,
         heartbeat: Some(heartbeat),
     })?;
-    let loop_thread =
-        thread::Builder::new().name("bellows-control".to_owned()).spawn(move || control.run())?;
+    let (ended, loop_ended) = tokio::sync::oneshot::channel();
+    let loop_thread = thread::Builder::new().name("bellows-control".to_owned()).spawn(move || {
+        let result = control.run();
+        let _ = ended.send(());
+        result
+    })?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let served = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let server = api::serve(&handle, &config.runtime_dir, config.http.listen).await?;
-        eprintln!("bellows: governing {}", root.display());
-        eprintln!("bellows: granting {} (capacity {capacity}, reserve {reserve})", budget.pool());
-        eprintln!("bellows: metrics at http://{}/metrics", server.address);
+        crate::kernel::tell(&format!("governing {}", root.display()));
+        crate::kernel::tell(&format!("granting {} (capacity {capacity}, reserve {reserve})", budget.pool()));
+        crate::kernel::tell(&format!("metrics at http://{}/metrics", server.address));
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            // Of itself it ends only by failing: then this process must end too, and its watchdog see that.
+            _ = loop_ended => {}
         }
-        anyhow::Ok(())
+        anyhow::Ok(server)
     });
     let end_workloads = config.agent.on_exit == OnExit::Stop && served.is_ok();
-    handle.send(Command::Shutdown { end_workloads })?;
+    let _ = handle.send(Command::Shutdown { end_workloads });
     let ran = loop_thread.join().map_err(|_| anyhow::anyhow!("the control loop panicked"))?;
+    // Whoever waits for the end of a workload gets the answer that has just been given.
+    let served = served.map(|server| runtime.block_on(server.finish()));
     runtime.shutdown_background();
     drop(drain);
     served?;

@@ -19,7 +19,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::kernel::cgroup::{Cgroup, CgroupError};
-use crate::kernel::parse;
+use crate::kernel::{parse, tell};
 use crate::workload::supervisor::FAILSAFE;
 
 /// Time between heartbeats.
@@ -53,11 +53,15 @@ impl Heartbeat {
         Ok(Self { pipe: write.into(), last: Instant(0), watchdog })
     }
 
-    /// Beats, if it is time. A pipe full of unread beats is as good as a beat.
-    pub fn beat(&mut self, now: Instant) {
-        if now.since(self.last) >= BEAT {
-            self.last = now;
-            let _ = self.pipe.write(&[ALIVE]);
+    /// Beats, if it is time; false when nobody hears it any more. A pipe full of unread beats is as good as a beat.
+    pub fn beat(&mut self, now: Instant) -> bool {
+        if now.since(self.last) < BEAT {
+            return true;
+        }
+        self.last = now;
+        match self.pipe.write_all(&[ALIVE]) {
+            Ok(()) => true,
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         }
     }
 
@@ -67,9 +71,14 @@ impl Heartbeat {
         if self.last == Instant(0) { Duration::ZERO } else { now.since(self.last) }
     }
 
+    /// Reaps a watchdog that is gone.
+    pub fn bury(mut self) {
+        let _ = self.watchdog.try_wait();
+    }
+
     /// Tells the watchdog that the agent leaves in good order, and waits for it.
     pub fn farewell(mut self) {
-        let _ = self.pipe.write(&[FAREWELL]);
+        let _ = self.pipe.write_all(&[FAREWELL]);
         drop(self.pipe);
         let _ = self.watchdog.wait();
     }
@@ -85,12 +94,15 @@ pub fn run(root: &Path) -> io::Result<()> {
     loop {
         let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, PollTimeout::from(patience)) {
-            Ok(0) if !opened => {
-                eprintln!("bellows watchdog: no heartbeat for {} ms: opening limits", PATIENCE.as_millis());
-                report(open_limits(&root));
+            // Again and again while it lasts: some may have failed, and a worker of the agent may still be launching.
+            Ok(0) => {
+                let result = open_limits(&root);
+                if !opened {
+                    report(&format!("no heartbeat for {} ms", PATIENCE.as_millis()), result);
+                }
                 opened = true;
             }
-            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
+            Err(nix::errno::Errno::EINTR) => {}
             Ok(_) => {
                 let mut beats = [0_u8; 64];
                 let count = pipe.read(&mut beats)?;
@@ -107,24 +119,29 @@ pub fn run(root: &Path) -> io::Result<()> {
     }
 }
 
-/// The agent is dead. Unless a new one holds the tree already, its workloads are on their own now.
+/// The agent is dead, or about to be: its pipe may be closed before its lock is. Unless a new one holds the tree, which then
+/// has opened what it found, the workloads are on their own now.
 fn after_death(root: &Cgroup) -> io::Result<()> {
-    match root.try_lock().map_err(io::Error::other)? {
-        None => eprintln!("bellows watchdog: the agent died, and a new one has taken over"),
-        Some(_lock) => {
-            eprintln!("bellows watchdog: the agent died: opening limits");
-            report(open_limits(root));
+    const TRIES: u32 = 40;
+    const PAUSE: Duration = Duration::from_millis(50);
+    for _ in 0..TRIES {
+        if let Some(_lock) = root.try_lock().map_err(io::Error::other)? {
+            report("the agent died", open_limits(root));
+            return Ok(());
         }
+        std::thread::sleep(PAUSE);
     }
+    tell("watchdog: the agent died, and a new one has taken over");
     Ok(())
 }
 
-fn report(result: Result<Opened, CgroupError>) {
+/// After the work: standard error may block, or be nobody's any more.
+fn report(why: &str, result: Result<Opened, CgroupError>) {
     match result {
         Ok(Opened { workloads, failed }) => {
-            eprintln!("bellows watchdog: opened {workloads} workloads, {failed} failed");
+            tell(&format!("watchdog: {why}: opened the limits of {workloads} workloads, {failed} failed"));
         }
-        Err(error) => eprintln!("bellows watchdog: {error}"),
+        Err(error) => tell(&format!("watchdog: {why}: {error}")),
     }
 }
 
@@ -151,10 +168,7 @@ pub fn open_limits(root: &Cgroup) -> Result<Opened, CgroupError> {
                 Ok(true) => opened.workloads += 1,
                 Ok(false) => {}
                 Err(e) if e.is_gone() => {}
-                Err(error) => {
-                    eprintln!("bellows: {error}");
-                    opened.failed += 1;
-                }
+                Err(_) => opened.failed += 1,
             }
         }
     }

@@ -64,7 +64,15 @@ pub fn plan(workload: &Workload, decision: Decision, budget: &mut Budget) -> Pla
         let is_worth = widened.max >= from.max.saturating_add(workload.law().band_min);
         if is_worth { write(widened, reason) } else { Plan::Nothing { reason } }
     };
-    match budget.request(from.high, to.high) {
+    let grant = budget.request(from.high, to.high);
+    if decision.reason == Reason::Rearmed && grant != Grant::Full {
+        // The kernel's tripwire is open: part of a grant would put it below use. It stays open until there is room.
+        if let Grant::Partial(high) = grant {
+            budget.give_back(high.saturating_sub(from.high));
+        }
+        return Plan::Nothing { reason: Reason::BudgetDeferred };
+    }
+    match grant {
         Grant::Full => write(to, decision.reason),
         Grant::Partial(high) => write(shorten(workload, to, high), decision.reason),
         Grant::Deferred => refused(Reason::BudgetDeferred),

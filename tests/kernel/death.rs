@@ -111,3 +111,20 @@ fn release_opens_everything() {
     assert!(output.status.success(), "{output:?}");
     assert_eq!(number(&high), u64::MAX);
 }
+
+/// Without its watchdog a dead agent would leave limits as they are: a lost one is replaced.
+#[test]
+fn a_killed_watchdog_is_replaced() {
+    let agent = Agent::start(&[]);
+    let mut journal = agent.follow();
+    let supervisor = agent.tree.root.join("supervisor/cgroup.procs");
+    let watchdog = || {
+        let pids = read(&supervisor);
+        pids.lines().filter_map(|p| p.parse::<i32>().ok()).find(|&p| p != agent.child.id().cast_signed())
+    };
+    let first = watchdog().expect("a watchdog");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), Signal::SIGKILL).expect("kill");
+    journal.wait("", |w| matches!(w, What::Trouble { text } if text.contains("watchdog is gone")));
+    eventually("another one is there", || watchdog().is_some_and(|pid| pid != first));
+    assert!(agent.http("/metrics").contains("bellows_watchdog_restarts_total 1\n"));
+}

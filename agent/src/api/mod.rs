@@ -18,9 +18,12 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::control::Handle;
 
@@ -34,6 +37,22 @@ pub const STDIO_SOCKET: &str = "stdio.sock";
 pub struct Server {
     /// The TCP address, with the port that was really taken.
     pub address: SocketAddr,
+    ending: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<std::io::Result<()>>>,
+}
+
+impl Server {
+    /// Takes no more requests and lets those under way have their answers, for a moment: followers of events never end.
+    pub async fn finish(self) {
+        const MOMENT: Duration = Duration::from_millis(500);
+        let _ = self.ending.send(true);
+        let all = async {
+            for task in self.tasks {
+                let _ = task.await;
+            }
+        };
+        let _ = tokio::time::timeout(MOMENT, all).await;
+    }
 }
 
 /// State shared by all requests.
@@ -53,14 +72,19 @@ pub async fn serve(control: &Handle, runtime_dir: &Path, listen: SocketAddr) -> 
         .with_context(|| format!("cannot listen on {listen} (another agent? choose one with --listen)"))?;
     let address = tcp.local_addr()?;
 
-    let router = routes::control(shared.clone());
-    tokio::spawn(async move {
-        axum::serve(api, router.into_make_service_with_connect_info::<types::Peer>()).await
-    });
-    let router = routes::reading(shared.clone());
-    tokio::spawn(async move { axum::serve(tcp, router).await });
+    let (ending, _) = watch::channel(false);
+    let ended = || {
+        let mut told = ending.subscribe();
+        async move {
+            let _ = told.wait_for(|ends| *ends).await;
+        }
+    };
+    let router = routes::control(shared.clone()).into_make_service_with_connect_info::<types::Peer>();
+    let control = axum::serve(api, router).with_graceful_shutdown(ended());
+    let reading = axum::serve(tcp, routes::reading(shared.clone())).with_graceful_shutdown(ended());
+    let tasks = vec![tokio::spawn(control.into_future()), tokio::spawn(reading.into_future())];
     tokio::spawn(stdio::serve(descriptors, shared.stdio));
-    Ok(Server { address })
+    Ok(Server { address, ending, tasks })
 }
 
 /// Binds a Unix socket, over a leftover of a dead agent. That none lives is certain: the tree is locked.

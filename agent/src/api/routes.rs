@@ -81,8 +81,8 @@ async fn release(
     State(shared): State<Shared>,
     ConnectInfo(peer): ConnectInfo<Peer>,
 ) -> Result<Json<Released>, Response> {
-    let workloads = shared.control.release(peer.uid).await.map_err(refused)?;
-    Ok(Json(Released { workloads, failed: 0 }))
+    let opened = shared.control.release(peer.uid).await.map_err(refused)?;
+    Ok(Json(Released { workloads: opened.workloads, failed: opened.failed }))
 }
 
 async fn list(State(shared): State<Shared>) -> Json<Vec<WorkloadView>> {
@@ -99,13 +99,13 @@ async fn healthy() -> &'static str {
     "ok\n"
 }
 
-/// Ready is: the control loop turns. It answers a question that only the loop can answer.
+/// Ready is: the control loop turns. Looked at, not asked: this is open to anybody on the machine.
 async fn ready(State(shared): State<Shared>) -> Response {
-    let deadline = std::time::Duration::from_secs(1);
-    match tokio::time::timeout(deadline, shared.control.wait(0)).await {
-        Ok(Err(Refused::NotFound(_)) | Ok(_)) => "ready\n".into_response(),
-        Ok(Err(refusal)) => problem(StatusCode::SERVICE_UNAVAILABLE, &refusal.to_string()),
-        Err(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "the control loop does not answer"),
+    // Idle, it turns ten times a second.
+    if shared.control.idle() < std::time::Duration::from_secs(1) {
+        "ready\n".into_response()
+    } else {
+        problem(StatusCode::SERVICE_UNAVAILABLE, "the control loop does not turn")
     }
 }
 

@@ -18,6 +18,9 @@ use crate::kernel::spawn::own_received;
 /// Tokens that may be open at a time.
 const MOST: usize = 1024;
 
+/// How long a client may take to send its descriptors.
+const DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Descriptors that wait for their launch.
 #[derive(Debug, Default)]
 pub(super) struct Tokens(Mutex<HashMap<String, [OwnedFd; 3]>>);
@@ -56,14 +59,15 @@ pub(super) async fn serve(listener: UnixListener, tokens: Arc<Tokens>) {
         let tokens = Arc::clone(&tokens);
         tokio::spawn(async move {
             if let Err(error) = hold(stream, &tokens).await {
-                eprintln!("bellows: stdio socket: {error}");
+                crate::kernel::tell(&format!("stdio socket: {error}"));
             }
         });
     }
 }
 
 async fn hold(mut stream: UnixStream, tokens: &Tokens) -> io::Result<()> {
-    let descriptors = stream.async_io(Interest::READABLE, || receive(&stream)).await?;
+    let descriptors =
+        tokio::time::timeout(DEADLINE, stream.async_io(Interest::READABLE, || receive(&stream))).await??;
     let token = tokens.open(descriptors)?;
     let answered = stream.write_all(format!("{token}\n").as_bytes()).await;
     // Until the client closes.
@@ -76,7 +80,8 @@ async fn hold(mut stream: UnixStream, tokens: &Tokens) -> io::Result<()> {
 fn receive(stream: &UnixStream) -> io::Result<[OwnedFd; 3]> {
     let mut byte = [0_u8; 1];
     let mut parts = [IoSliceMut::new(&mut byte)];
-    let mut space = cmsg_space!([std::os::fd::RawFd; 3]);
+    // Room for as many as one message can carry (SCM_MAX_FD): what is cut off would be nobody's, and stay open for ever.
+    let mut space = cmsg_space!([std::os::fd::RawFd; 253]);
     let message =
         recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
     let mut received = Vec::new();

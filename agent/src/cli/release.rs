@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::Connection;
 use super::client::Client;
+use super::{Connection, Failure};
 use crate::agent;
 use crate::api::types::Released;
 
@@ -29,6 +29,8 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let client = Client::new(&arguments.connection.runtime_dir);
     let released = match client.post::<Released>("/api/v1/release", &()).await {
         Ok(released) => released,
+        // An agent that answers and refuses goes on governing: opening behind its back would not last.
+        Err(error) if error.downcast_ref::<Failure>().is_some() => return Err(error),
         // No agent answers: with a root named, the tree itself is enough.
         Err(error) => match &arguments.root {
             Some(root) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use bellows_policies::units::{Bytes, Limit};
-use bellows_policies::{Limits, Reason};
+use bellows_policies::{Limits, Plan};
 
 use super::lanes::{Lanes, Shrink};
 use super::registry::{Entry, Open};
@@ -24,14 +24,14 @@ pub(super) fn open_up(open: &Open, failsafe: Bytes) -> io::Result<()> {
     open.high.write(Limit::Max)
 }
 
-/// Hands a lowering of `memory.high` to the slow lane; false when the lane is full.
-pub(super) fn lower(lanes: &Lanes, entry: &mut Entry, to: Limits, reason: Reason) -> bool {
-    let Some(open) = &entry.open else { return false };
+/// Hands a plan that lowers `memory.high` in the kernel to the slow lane; false when the lane is full.
+pub(super) fn lower(lanes: &Lanes, entry: &mut Entry, plan: Plan) -> bool {
+    let (Some(open), Plan::Write { to, .. }) = (&entry.open, plan) else { return false };
     let shrink = Arc::new(Shrink {
         key: entry.key,
         high: Arc::clone(&open.slow_high),
+        plan,
         to,
-        reason,
         cancelled: AtomicBool::new(false),
     });
     let taken = lanes.shrink(&shrink);

@@ -4,10 +4,10 @@
 //! it runs through at once. A loop that finds itself held up for long (a debugger, SIGSTOP, a starved machine) knows that
 //! its watchdog has opened the limits meanwhile, and takes them back.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bellows_policies::units::{Bytes, Instant};
@@ -18,6 +18,7 @@ use super::handle::{Command, Handle, QUEUE};
 use super::lanes::Lanes;
 use super::life::Limits;
 use super::registry::Registry;
+use super::timers::Timers;
 use crate::journal::{Journal, What, Writer};
 use crate::kernel::watch::{Hearing, Key, Signal, Waker, Watcher};
 use crate::kernel::{clock, thread};
@@ -33,9 +34,6 @@ const SLICE_EVERY: Duration = Duration::from_millis(100);
 const SLICE: usize = 64;
 /// A pass through all workloads takes this long, or longer when they are more than ten slices.
 const PASS_EVERY: Duration = Duration::from_secs(1);
-/// After a silence this long the watchdog has opened the limits, or was about to: less than `watchdog::PATIENCE`, and more
-/// than beats are ever apart.
-const GAP: Duration = Duration::from_millis(1500);
 /// Pause before a teardown that failed is tried again.
 pub(super) const CLEAR_AGAIN: Duration = Duration::from_millis(200);
 /// How long the end of all workloads may take at a shutdown that ends them.
@@ -81,23 +79,27 @@ pub struct Control {
     pub(super) node: Arc<str>,
     pub(super) released: bool,
     pub(super) stopping: bool,
-    ground: Arc<Ground>,
+    pub(super) ends_workloads: bool,
+    pub(super) ground: Arc<Ground>,
     commands: Arc<ArrayQueue<Command>>,
-    heartbeat: Option<Heartbeat>,
+    pub(super) heartbeat: Option<Heartbeat>,
     signals: Vec<Signal>,
     tenants: HashMap<Name, Key>,
     tenant_names: Vec<Name>,
-    pass: Pass,
+    pub(super) pass: Pass,
     stop_by: Option<Instant>,
+    /// When limits are to be compared with the kernel's once more.
+    pub(super) recheck: Option<Instant>,
+    turned: Arc<AtomicU64>,
 }
 
 /// Where the slow pass is.
 #[derive(Debug, Default)]
-struct Pass {
+pub(super) struct Pass {
     next_slot: usize,
     next_slice: Instant,
     /// Workloads still to be looked at without pause.
-    urgent: usize,
+    pub(super) urgent: usize,
 }
 
 impl Control {
@@ -107,7 +109,9 @@ impl Control {
         watcher.add_directory(tenant_key(0), &parts.ground.workloads)?;
         let commands = Arc::new(ArrayQueue::new(QUEUE));
         let table = Table::default();
+        let turned = Arc::new(AtomicU64::new(clock::now().0));
         let handle = Handle {
+            turned: Arc::clone(&turned),
             queue: Arc::clone(&commands),
             waker: watcher.waker(),
             metrics: Arc::clone(&parts.metrics),
@@ -137,6 +141,9 @@ impl Control {
             tenant_names: Vec::new(),
             pass: Pass::default(),
             stop_by: None,
+            recheck: None,
+            ends_workloads: false,
+            turned,
         };
         Ok((control, handle))
     }
@@ -165,21 +172,20 @@ impl Control {
             let mut signals = std::mem::take(&mut self.signals);
             self.watcher.wait(timeout, &mut signals)?;
             let woke = clock::now();
-            let silence = self.heartbeat.as_ref().map_or(Duration::ZERO, |h| h.silence(woke));
-            if silence > GAP {
-                self.held_up(silence);
-            }
+            self.turned.store(woke.0, Ordering::Relaxed);
+            self.beat(woke);
             self.hear(&mut signals, woke);
             self.watcher.read_inotify(&mut signals)?;
             self.hear(&mut signals, woke);
             self.signals = signals;
             self.run_timers(woke);
             self.slow_pass(woke);
-            if let Some(heartbeat) = &mut self.heartbeat {
-                heartbeat.beat(woke);
-            }
             self.metrics.budget(&self.budget);
             self.metrics.turn.observe(clock::now().since(woke).as_secs_f64());
+        }
+        if self.registry.len() > 0 && !self.released {
+            // Out of time to end them: then they live, and nobody will govern them.
+            self.release_all(None);
         }
         if let Some(heartbeat) = self.heartbeat.take() {
             heartbeat.farewell();
@@ -267,25 +273,6 @@ impl Control {
         self.timers.next().map_or(SLICE_EVERY, |due| due.since(now).min(SLICE_EVERY))
     }
 
-    /// The loop did not run for `gap`: the watchdog has opened the limits, or would have.
-    fn held_up(&mut self, gap: Duration) {
-        self.metrics.gaps.inc();
-        if self.released {
-            return;
-        }
-        let gap_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
-        for entry in self.registry.iter_mut() {
-            let Some(open) = &entry.open else { continue };
-            let opened = open.cgroup().read("memory.high").is_ok_and(|text| text.starts_with("max"));
-            if opened {
-                entry.law.release();
-                entry.law.rearm();
-                self.journal.record(clock::unix_nanoseconds(), &entry.name, What::TakenBack { gap_ms });
-            }
-        }
-        self.pass.urgent = self.registry.len();
-    }
-
     fn begin_stopping(&mut self, end_workloads: bool) {
         if self.stopping {
             return;
@@ -293,29 +280,27 @@ impl Control {
         self.stopping = true;
         let what = What::AgentStopping { workloads_end: end_workloads };
         self.journal.record(clock::unix_nanoseconds(), &self.node, what);
+        self.stop_by = Some(clock::now().plus(END_DEADLINE));
         if !end_workloads {
             self.release_all(None);
             return;
         }
-        self.stop_by = Some(clock::now().plus(END_DEADLINE));
-        for entry in self.registry.iter_mut() {
-            if let Some(open) = &entry.open
-                && let Err(error) = open.cgroup().kill()
-            {
-                let text = error.to_string();
-                self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
-            }
+        self.ends_workloads = true;
+        let keys: Vec<Key> = self.registry.iter_mut().map(|e| e.key).collect();
+        for key in keys {
+            self.kill(key);
         }
     }
 
-    fn is_done(&self) -> bool {
-        if !self.stopping {
-            return false;
-        }
-        match self.stop_by {
-            None => true,
-            Some(deadline) => self.registry.len() == 0 || clock::now() >= deadline,
-        }
+    /// Workloads that are to be ended have ended, or those that go on have been opened: launches under way included.
+    fn is_done(&mut self) -> bool {
+        let Some(deadline) = self.stop_by else { return false };
+        let left = if self.ends_workloads {
+            self.registry.len()
+        } else {
+            self.registry.iter_mut().filter(|e| e.state == State::Starting).count()
+        };
+        left == 0 || clock::now() >= deadline
     }
 
     /// Listens to a tenant's directory from its first workload on.
@@ -360,33 +345,6 @@ impl Control {
 /// Directories have keys of their own: the generation of none of the workloads.
 fn tenant_key(index: usize) -> Key {
     Key { slot: u32::try_from(index).unwrap_or(u32::MAX), generation: u32::MAX }
-}
-
-/// Looks that are due without being told. A workload that was scheduled anew leaves its old entry to be skipped.
-#[derive(Debug)]
-pub(super) struct Timers(BinaryHeap<Reverse<(Instant, Key)>>);
-
-impl Default for Timers {
-    fn default() -> Self {
-        Self(BinaryHeap::with_capacity(4096))
-    }
-}
-
-impl Timers {
-    pub(super) fn push(&mut self, due: Instant, key: Key) {
-        self.0.push(Reverse((due, key)));
-    }
-
-    fn next(&self) -> Option<Instant> {
-        self.0.peek().map(|Reverse((due, _))| *due)
-    }
-
-    fn pop_due(&mut self, now: Instant) -> Option<(Instant, Key)> {
-        if self.next()? > now {
-            return None;
-        }
-        self.0.pop().map(|Reverse(entry)| entry)
-    }
 }
 
 /// Bytes of the whole machine that are not granted by default: bands and emergencies live there.

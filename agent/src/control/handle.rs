@@ -2,17 +2,22 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bellows_policies::sample::Detail;
-use bellows_policies::units::Bytes;
+use bellows_policies::units::{Bytes, Instant};
 use crossbeam_queue::ArrayQueue;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::registry::Open;
 use crate::journal::Journal;
 use crate::kernel::cgroup::CgroupError;
+use crate::kernel::clock;
 use crate::kernel::watch::{Key, Waker};
 use crate::metrics::{Metrics, Table};
+use crate::watchdog::Opened;
 use crate::workload::spec::{Name, Spec};
 use crate::workload::supervisor::{Exit, LaunchError, Remains, Running};
 
@@ -56,7 +61,7 @@ pub enum Command {
         /// Who asks.
         uid: u32,
         /// Where the number of opened workloads goes.
-        reply: oneshot::Sender<usize>,
+        reply: oneshot::Sender<Opened>,
     },
     /// Let go of everything and end the loop.
     Shutdown {
@@ -68,7 +73,7 @@ pub enum Command {
         /// Which.
         key: Key,
         /// With what result.
-        result: Result<Running, LaunchError>,
+        result: Result<Box<Open>, LaunchError>,
     },
     /// A teardown has been carried out.
     ClearDone {
@@ -144,6 +149,8 @@ pub enum Refused {
 pub struct Handle {
     pub(super) queue: Arc<ArrayQueue<Command>>,
     pub(super) waker: Waker,
+    /// When the loop last turned, in nanoseconds of CLOCK_MONOTONIC.
+    pub(super) turned: Arc<AtomicU64>,
     /// The agent's own metrics.
     pub metrics: Arc<Metrics>,
     /// The published state of all workloads.
@@ -161,6 +168,12 @@ impl Handle {
         }
         self.waker.wake();
         Ok(())
+    }
+
+    /// For how long the loop has not turned.
+    #[must_use]
+    pub fn idle(&self) -> Duration {
+        clock::now().since(Instant(self.turned.load(Ordering::Relaxed)))
     }
 
     /// Like [`Handle::send`], but gives the command back when the queue is full.
@@ -186,7 +199,7 @@ impl Handle {
     }
 
     /// Opens all limits; returns how many workloads were opened.
-    pub async fn release(&self, uid: u32) -> Result<usize, Refused> {
+    pub async fn release(&self, uid: u32) -> Result<Opened, Refused> {
         self.ask(|reply| Command::Release { uid, reply }).await
     }
 

@@ -9,10 +9,12 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
+use bellows_policies::Plan;
 use bellows_policies::sample::Detail;
 use bellows_policies::units::Limit;
 
 use super::handle::{Command, Handle};
+use super::registry::Open;
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::limit::LimitFile;
 use crate::kernel::thread::Interruptible;
@@ -71,8 +73,9 @@ impl DetailFiles {
 pub(super) struct Shrink {
     pub(super) key: Key,
     pub(super) high: Arc<LimitFile>,
+    /// What is carried out, to be settled or undone.
+    pub(super) plan: Plan,
     pub(super) to: bellows_policies::Limits,
-    pub(super) reason: bellows_policies::Reason,
     /// A grow has come in between: whatever was written, the control loop will write over.
     pub(super) cancelled: AtomicBool,
 }
@@ -155,7 +158,7 @@ fn read_details(queue: &Receiver<(Key, Arc<DetailFiles>)>, answers: &Handle) {
     let mut buffer = vec![0_u8; 16 * 1024];
     while let Ok((key, files)) = queue.recv() {
         let detail = files.read(&mut buffer).ok();
-        let _ = answers.send(Command::DetailRead { key, detail });
+        deliver(answers, Command::DetailRead { key, detail });
     }
 }
 
@@ -167,7 +170,7 @@ fn write_shrinks(queue: &Receiver<Arc<Shrink>>, answers: &Handle) {
             shrink.high.write(Limit::At(shrink.to.high))
         };
         let errno = result.err().map(|e| e.raw_os_error().unwrap_or(libc::EIO));
-        let _ = answers.send(Command::ShrinkDone { key: shrink.key, errno });
+        deliver(answers, Command::ShrinkDone { key: shrink.key, errno });
     }
 }
 
@@ -176,7 +179,16 @@ fn work(queue: &Mutex<Receiver<Job>>, answers: &Handle, ground: &Ground) {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let answer = match job {
             Ok(Job::Launch(key, order)) => {
-                Command::LaunchDone { key, result: supervisor::launch(ground, order) }
+                let spec = Arc::clone(&order.spec);
+                let result = supervisor::launch(ground, order).and_then(|running| {
+                    let running = Arc::new(running);
+                    Open::new(&running).map(Box::new).map_err(|error| {
+                        // It runs, and could not be governed: then it does not run.
+                        let _ = supervisor::tear_down(ground, &spec.identity, &running);
+                        error.into()
+                    })
+                });
+                Command::LaunchDone { key, result }
             }
             Ok(Job::Clear(key, spec, running)) => {
                 let result =
@@ -185,13 +197,17 @@ fn work(queue: &Mutex<Receiver<Job>>, answers: &Handle, ground: &Ground) {
             }
             Err(_) => return,
         };
-        // The answer must arrive: wait for room rather than lose it.
-        let mut answer = Some(answer);
-        while let Some(command) = answer.take() {
-            answer = answers.send_or_return(command);
-            if answer.is_some() {
-                thread::sleep(std::time::Duration::from_millis(1));
-            }
+        deliver(answers, answer);
+    }
+}
+
+/// A lane's answer must arrive: it waits for room rather than be lost.
+fn deliver(answers: &Handle, answer: Command) {
+    let mut answer = Some(answer);
+    while let Some(command) = answer.take() {
+        answer = answers.send_or_return(command);
+        if answer.is_some() {
+            thread::sleep(std::time::Duration::from_millis(1));
         }
     }
 }

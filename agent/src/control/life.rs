@@ -18,6 +18,7 @@ use crate::kernel::cgroup::CgroupError;
 use crate::kernel::watch::{Key, Sources};
 use crate::kernel::{clock, spawn};
 use crate::metrics::{Facts, Published};
+use crate::watchdog::Opened;
 use crate::workload::lifecycle::{Event, State};
 use crate::workload::spec::{Name, Spec};
 use crate::workload::supervisor::{Exit, LaunchError, LaunchOrder, Remains, Running};
@@ -100,16 +101,9 @@ impl Control {
         settle(&plan, &mut self.budget);
     }
 
-    pub(super) fn launch_done(&mut self, key: Key, result: Result<Running, LaunchError>) {
-        let opened = result.map_err(|e| e.to_string()).and_then(|running| {
-            Open::new(running).map_err(|e| {
-                // Gone before it could be opened: it ended at once, and took its cgroup's files along only if somebody
-                // removed them.
-                e.to_string()
-            })
-        });
+    pub(super) fn launch_done(&mut self, key: Key, result: Result<Box<Open>, LaunchError>) {
         let Some(entry) = self.registry.get(key) else { return };
-        match opened {
+        match result.map_err(|e| e.to_string()) {
             Ok(open) => {
                 let sources = Sources {
                     cgroup: open.cgroup(),
@@ -138,6 +132,9 @@ impl Control {
                 self.watch_tenant(&tenant);
                 if self.released {
                     self.release_one(key);
+                }
+                if self.ends_workloads {
+                    self.kill(key);
                 }
                 // What happened before we listened.
                 self.look(key, clock::now());
@@ -176,6 +173,8 @@ impl Control {
             return;
         }
         entry.move_to(next);
+        // From now on its timer is that of a teardown that has to be tried again.
+        entry.due = None;
         self.clear(key);
     }
 
@@ -239,6 +238,8 @@ impl Control {
         if let Some(ended) = self.registry.recall(id) {
             let _ = reply.send(Ok(ended.clone()));
         } else if let Some(entry) = self.registry.find_id(id) {
+            // Clients that hung up wait no more.
+            entry.waiting.retain(|waiting| !waiting.is_closed());
             entry.waiting.push(reply);
         } else {
             let _ = reply.send(Err(Refused::NotFound(format!("with id {id}"))));
@@ -265,12 +266,12 @@ impl Control {
     }
 
     /// Opens every limit and stops governing; workloads started from now on are opened too.
-    pub(super) fn release_all(&mut self, uid: Option<u32>) -> usize {
+    pub(super) fn release_all(&mut self, uid: Option<u32>) -> Opened {
         self.released = true;
         let keys: Vec<Key> = self.registry.iter_mut().filter(|e| e.open.is_some()).map(|e| e.key).collect();
-        let opened = keys.iter().filter(|&&key| self.release_one(key)).count();
+        let workloads = keys.iter().filter(|&&key| self.release_one(key)).count();
         self.journal.record(clock::unix_nanoseconds(), &self.node, What::Released { uid });
-        opened
+        Opened { workloads, failed: keys.len() - workloads }
     }
 
     fn release_one(&mut self, key: Key) -> bool {
@@ -290,6 +291,16 @@ impl Control {
         true
     }
 
+    /// Ends everything in a workload's cgroup.
+    pub(super) fn kill(&mut self, key: Key) {
+        let Some(entry) = self.registry.get(key) else { return };
+        let Some(open) = &entry.open else { return };
+        if let Err(error) = open.cgroup().kill() {
+            let text = error.to_string();
+            self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
+        }
+    }
+
     pub(super) fn detail_read(&mut self, key: Key, detail: Option<Detail>) {
         let Some(entry) = self.registry.get(key) else { return };
         entry.detail_pending = false;
@@ -307,14 +318,20 @@ impl Control {
         let from = entry.law.limits();
         if shrink.cancelled.load(Ordering::Acquire) {
             // Whatever was written, a grow or a release has come after: its values are the right ones.
+            undo(&shrink.plan, &mut self.budget);
             if self.released {
                 self.release_one(key);
+            } else if entry.law.is_failed() {
+                let _ = actuator::raise(open, bellows_policies::Limits { high: from.max, max: from.max });
+            } else if entry.law.is_released() {
+                let _ = actuator::open_up(open, from.max);
             } else {
                 let _ = actuator::raise(open, from);
             }
             return;
         }
         if let Some(errno) = errno {
+            undo(&shrink.plan, &mut self.budget);
             self.journal.record(
                 clock::unix_nanoseconds(),
                 &entry.name,
@@ -322,9 +339,8 @@ impl Control {
             );
             return;
         }
-        let (to, reason) = (shrink.to, shrink.reason);
-        let verb = bellows_policies::Verb::Shrink;
-        settle(&Plan::Write { verb, from, to, reason, clamped: false }, &mut self.budget);
+        let Plan::Write { verb, to, reason, .. } = shrink.plan else { return };
+        settle(&shrink.plan, &mut self.budget);
         let now = clock::now();
         entry.law.commit(to, now);
         entry.published.limits(to);

@@ -6,6 +6,7 @@
 //!   -> the plan's writes                    actuator       grow here and now, shrink on the slow lane
 //!   -> record, metrics, published values
 //! launches, ends, signals, release          life
+//! heartbeat, silence, watchdog             vigil
 //! slow work on other threads                lanes          results come back as commands
 //! what the rest of the agent may ask        handle
 //! ```
@@ -19,7 +20,9 @@ mod handle;
 mod lanes;
 mod life;
 mod registry;
+mod timers;
 mod turn;
+mod vigil;
 
 pub use control_loop::{Control, Parts, default_reserve};
 pub use handle::{Command, Ended, Handle, Launched, Refused};

@@ -37,7 +37,7 @@ pub(super) struct Entry {
     pub(super) published: Arc<Published>,
     pub(super) admitted: Instant,
     /// Set while its command runs.
-    pub(super) open: Option<Open>,
+    pub(super) open: Option<Box<Open>>,
     /// When to look again without being told.
     pub(super) due: Option<Instant>,
     /// When the last look was taken; a second signal of the same wake-up is skipped.
@@ -68,7 +68,7 @@ impl Entry {
 
 /// The open files of a running workload: everything that a turn needs, so that it opens nothing.
 #[derive(Debug)]
-pub(super) struct Open {
+pub struct Open {
     pub(super) running: Arc<Running>,
     pub(super) memory_events: File,
     memory_current: File,
@@ -81,7 +81,7 @@ pub(super) struct Open {
 }
 
 impl Open {
-    pub(super) fn new(running: Running) -> Result<Self, CgroupError> {
+    pub(super) fn new(running: &Arc<Running>) -> Result<Self, CgroupError> {
         let cgroup = &running.cgroup;
         Ok(Self {
             memory_events: cgroup.open_read("memory.events.local")?,
@@ -91,7 +91,7 @@ impl Open {
             max: LimitFile::open(cgroup, "memory.max")?,
             slow_high: Arc::new(LimitFile::open(cgroup, "memory.high")?),
             detail: Arc::new(DetailFiles::open(cgroup)?),
-            running: Arc::new(running),
+            running: Arc::clone(running),
         })
     }
 

@@ -7,7 +7,7 @@
 //! lane adds one futex call, after the writes.
 
 use bellows_policies::units::Instant;
-use bellows_policies::{Decision, Plan, Sample, Verb};
+use bellows_policies::{Decision, Plan, Reason, Sample, Verb};
 
 use super::actuator;
 use super::control_loop::Control;
@@ -16,13 +16,14 @@ use crate::journal::What;
 use crate::kernel::clock;
 use crate::kernel::watch::Key;
 use crate::metrics::Outcome;
+use crate::workload::lifecycle::State;
 
 impl Control {
     /// Looks at a workload and acts. `woke` is when the loop woke up: reaction time is counted from there.
     pub(super) fn look(&mut self, key: Key, woke: Instant) {
         let Some(entry) = self.registry.get(key) else { return };
-        // The other way of hearing told of the same thing in the same wake-up.
-        if entry.looked == woke {
+        // The other way of hearing told of the same thing in the same wake-up; or it is being cleared away.
+        if entry.looked == woke || entry.state != State::Running {
             return;
         }
         let Some(open) = &entry.open else { return };
@@ -69,15 +70,16 @@ impl Control {
         entry.held = None;
         match verb {
             Verb::Hold => Outcome::Nothing,
-            Verb::Shrink => {
+            // To put a tripwire back lowers it from `max`, whatever it is for the law.
+            Verb::Shrink | Verb::Grow if verb == Verb::Shrink || reason == Reason::Rearmed => {
                 // One at a time; the law asks again.
-                if entry.shrink.is_none() && actuator::lower(&self.lanes, entry, to, reason) {
-                    Outcome::Applied
-                } else {
-                    Outcome::Nothing
+                if entry.shrink.is_none() && actuator::lower(&self.lanes, entry, *plan) {
+                    return Outcome::Applied;
                 }
+                bellows_policies::undo(plan, &mut self.budget);
+                Outcome::Nothing
             }
-            Verb::Grow | Verb::Fail => {
+            Verb::Shrink | Verb::Grow | Verb::Fail => {
                 if let Some(shrink) = &entry.shrink {
                     self.lanes.cancel(shrink);
                 }
@@ -118,7 +120,6 @@ impl Control {
         plan: &Plan,
         decision: Decision,
     ) {
-        use bellows_policies::Reason;
         let reason = plan_reason(plan);
         match (decision.verb, reason) {
             (Verb::Grow, Reason::BudgetDeferred) => metrics.deferred.inc(),
@@ -137,7 +138,7 @@ impl Control {
     }
 }
 
-fn plan_reason(plan: &Plan) -> bellows_policies::Reason {
+fn plan_reason(plan: &Plan) -> Reason {
     match plan {
         Plan::Write { reason, .. } | Plan::Nothing { reason } => *reason,
     }

@@ -8,6 +8,7 @@
 //! parse      kernel text -> types, pure
 //! limit      typed writes of limits, without allocation
 //! spawn      a process started inside a cgroup
+//! tell       a line for the operator, that cannot fail
 //! sys        the one file with `unsafe`
 //! ```
 
@@ -20,7 +21,9 @@ pub mod spawn;
 pub mod support;
 #[expect(unsafe_code, reason = "system calls that neither std nor nix offers; see the file's head")]
 mod sys;
+mod tell;
 pub mod thread;
 pub mod watch;
 
 pub use cgroup::{Cgroup, CgroupError};
+pub use tell::tell;

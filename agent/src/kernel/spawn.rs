@@ -109,9 +109,14 @@ pub enum SpawnError {
     /// Init reported a failed step, for example that the command does not exist.
     #[error("{0}")]
     Init(String),
-    /// Init ended, or did not answer in time.
+    /// Init ended.
     #[error("bellows-init ended before it could start the command (was its memory limit too low?)")]
     Silent,
+    /// Init did not answer in time.
+    #[error(
+        "bellows-init did not answer in {ANSWER_DEADLINE_S} s (is the machine, or the workload's cpu, starved?)"
+    )]
+    Late,
     /// The channel itself failed.
     #[error("launch channel: {0}")]
     Channel(#[from] io::Error),
@@ -152,25 +157,26 @@ pub fn start(program: &Program, launch: Launch<'_>) -> Result<Process, SpawnErro
     // With our copy closed, the end of init's copies is the end of file.
     drop(kept);
 
-    let answer = receive(&ours);
-    if answer.is_err() {
-        // Out of time: it must not outlive the attempt.
+    hand_over(&ours, stage1).inspect_err(|_| {
+        // Nothing of it may outlive the attempt. Both stages are our children, and one process group: stage 1 made it.
         let _ = launch.cgroup.kill();
-    }
-    let _ = waitpid(stage1, None);
-    let text = answer?.ok_or(SpawnError::Silent)?;
+        while waitpid(Pid::from_raw(-stage1.as_raw()), None).is_ok() {}
+    })
+}
+
+/// The agent's side of the conversation, from the first answer to the execution of the command.
+fn hand_over(ours: &OwnedFd, stage1: Pid) -> Result<Process, SpawnError> {
+    let text = receive(ours)?.ok_or(SpawnError::Silent)?;
     let Some(pid) = text.strip_prefix("pid ").and_then(|n| n.parse().ok()).map(Pid::from_raw) else {
         return Err(SpawnError::Init(text));
     };
+    let _ = waitpid(stage1, None);
     // Stage 2 is our child by CLONE_PARENT and nobody else reaps it: the number is still its own.
     let pidfd = sys::pidfd_open(pid)?;
     send(ours.as_raw_fd(), b"go", MsgFlags::MSG_NOSIGNAL)?;
-    match receive(&ours)? {
+    match receive(ours)? {
         None => Ok(Process { pid: pid.as_raw(), pidfd }),
-        Some(text) => {
-            let _ = wait(&pidfd);
-            Err(SpawnError::Init(text))
-        }
+        Some(text) => Err(SpawnError::Init(text)),
     }
 }
 
@@ -216,8 +222,8 @@ fn pointers(list: &[CString]) -> Vec<*const c_char> {
     list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
-/// One message, `None` at the end of file or when nothing came in time.
-fn receive(socket: &OwnedFd) -> io::Result<Option<String>> {
+/// One message, `None` at the end of file.
+fn receive(socket: &OwnedFd) -> Result<Option<String>, SpawnError> {
     let mut buffer = [0_u8; 4096];
     loop {
         let mut parts = [IoSliceMut::new(&mut buffer)];
@@ -227,6 +233,7 @@ fn receive(socket: &OwnedFd) -> io::Result<Option<String>> {
                 return Ok((length > 0).then(|| String::from_utf8_lossy(&buffer[..length]).into_owned()));
             }
             Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => return Err(SpawnError::Late),
             Err(e) => return Err(e.into()),
         }
     }

@@ -47,15 +47,15 @@ pub fn protect_process() -> u64 {
     // What is mapped now is the program itself: without this, the first event waits for its pages to be read from disk, and
     // under memory pressure so does any other.
     if let Err(error) = mlockall(MlockAllFlags::MCL_CURRENT) {
-        eprintln!("bellows: the agent's code may be paged out: {error}");
+        crate::kernel::tell(&format!("the agent's code may be paged out: {error}"));
     }
     // -900 of -1000: after everything else, but not never, should it leak.
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "-900") {
-        eprintln!("bellows: the agent is not protected from the OOM killer: {error}");
+        crate::kernel::tell(&format!("the agent is not protected from the OOM killer: {error}"));
     }
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     if let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
-        eprintln!("bellows: cannot raise the number of open files: {error}");
+        crate::kernel::tell(&format!("cannot raise the number of open files: {error}"));
     }
     soft
 }

@@ -147,15 +147,16 @@ impl Watcher {
 
     /// Listens to a workload.
     pub fn add(&mut self, key: Key, sources: Sources<'_>) -> io::Result<()> {
+        // The end first: a workload that is not heard is still looked at, but one whose end is not heard never ends.
+        if let Some(process) = sources.process {
+            let ended = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+            self.epoll.add(process, EpollEvent::new(ended, token(Kind::Process, key)))?;
+        }
         let changed = EpollFlags::EPOLLPRI | EpollFlags::EPOLLET;
         if self.hearing != Hearing::Inotify {
             self.epoll.add(sources.memory_events, EpollEvent::new(changed, token(Kind::Memory, key)))?;
         }
         self.epoll.add(sources.cgroup_events, EpollEvent::new(changed, token(Kind::Cgroup, key)))?;
-        if let Some(process) = sources.process {
-            let ended = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
-            self.epoll.add(process, EpollEvent::new(ended, token(Kind::Process, key)))?;
-        }
         if self.hearing != Hearing::Pollpri {
             let modified = WatchMask::MODIFY;
             self.listen(Kind::Memory, key, sources.cgroup, "memory.events.local", modified)?;

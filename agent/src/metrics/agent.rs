@@ -51,6 +51,8 @@ pub struct Metrics {
     pub oom_kills: IntCounter,
     /// Times that the agent found itself held up and its limits opened by the watchdog.
     pub gaps: IntCounter,
+    /// Watchdogs that were gone and replaced.
+    pub watchdogs: IntCounter,
     budget: [Gauge; 4],
 }
 
@@ -138,6 +140,10 @@ impl Metrics {
             gaps: counter(
                 "bellows_agent_gaps_total",
                 "Times that the agent was held up so long that its watchdog opened the limits.",
+            )?,
+            watchdogs: counter(
+                "bellows_watchdog_restarts_total",
+                "Watchdogs that were found gone and replaced.",
             )?,
             budget: [state("capacity")?, state("reserve")?, state("granted")?, state("free")?],
             registry,

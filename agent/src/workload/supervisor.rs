@@ -7,7 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bellows_policies::sample::MemoryEvents;
@@ -59,6 +59,8 @@ pub struct Running {
     pub cgroup: Cgroup,
     /// Its first process.
     pub process: Process,
+    /// How that ended: the kernel tells once, and a teardown may be tried again.
+    ended: OnceLock<Option<Ended>>,
 }
 
 /// A launch failed; nothing of it is left.
@@ -141,11 +143,11 @@ pub fn launch(ground: &Ground, order: LaunchOrder) -> Result<Running, LaunchErro
         start(ground, &cgroup, order, file).inspect_err(|_| drop(fs::remove_file(path)))
     });
     match result {
-        Ok(process) => Ok(Running { cgroup, process }),
+        Ok(process) => Ok(Running { cgroup, process, ended: OnceLock::new() }),
         Err(error) => {
             let error = explain(error, &cgroup);
             if let Err(e) = clear(&cgroup, &tenant, cgroup_name(&cgroup)) {
-                eprintln!("bellows: after a failed launch: {e}");
+                crate::kernel::tell(&format!("after a failed launch: {e}"));
             }
             Err(error)
         }
@@ -155,7 +157,7 @@ pub fn launch(ground: &Ground, order: LaunchOrder) -> Result<Running, LaunchErro
 /// Ends and removes what is left of a workload. Blocks until it is empty.
 pub fn tear_down(ground: &Ground, identity: &Identity, running: &Running) -> Result<Remains, CgroupError> {
     let tenant = ground.workloads.child(identity.tenant.as_str())?;
-    let process = spawn::wait(&running.process.pidfd).ok().flatten();
+    let process = *running.ended.get_or_init(|| spawn::wait(&running.process.pidfd).ok().flatten());
     let cgroup = &running.cgroup;
     kill_and_wait(cgroup)?;
     let events = match cgroup.read("memory.events") {

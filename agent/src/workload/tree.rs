@@ -118,7 +118,7 @@ fn protect(supervisor: &Cgroup) {
     for (file, value) in [("memory.min", SUPERVISOR_MEMORY.0.to_string()), ("cpu.weight", "10000".to_owned())]
     {
         if let Err(error) = supervisor.write(file, &value) {
-            eprintln!("bellows: the agent is less protected than it should be: {error}");
+            crate::kernel::tell(&format!("the agent is less protected than it should be: {error}"));
         }
     }
 }

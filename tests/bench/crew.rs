@@ -55,7 +55,7 @@ impl Generator {
 
     /// Starts one in a plain cgroup for the floor, which has to hear it from `warm_up` on.
     pub(crate) fn under_floor(place: &Place, name: &str) -> anyhow::Result<(Self, Target)> {
-        let cgroup = place.cgroup.create_child(name)?;
+        let cgroup = place.floor.create_child(name)?;
         let target = Target::new(&cgroup, FIRST_LIMIT)?;
         let pipes = Pipes::new()?;
         let path = cgroup.path().display().to_string();
@@ -98,7 +98,7 @@ impl Generator {
     pub(crate) fn end(self, place: &Place) -> anyhow::Result<()> {
         drop(self.orders);
         if let Some(mut child) = self.child {
-            tree::clear(&place.cgroup, &self.name)?;
+            tree::clear(&place.floor, &self.name)?;
             child.wait()?;
         }
         Ok(())

@@ -18,6 +18,9 @@ pub(crate) struct Place {
     name: String,
     /// Our cgroup, with controllers enabled for its children.
     pub(crate) cgroup: Cgroup,
+    /// Where the floor's cgroups are: as deep as the agent's workloads, since the kernel charges and tells every ancestor
+    /// before the one that crossed its tripwire gives up the cpu.
+    pub(crate) floor: Cgroup,
     /// Our directory for files.
     pub(crate) scratch: PathBuf,
     /// This program.
@@ -33,13 +36,18 @@ impl Place {
         let name = format!("bellows-bench.{}", std::process::id());
         let cgroup = parent.create_child(&name)?;
         enable_controllers(&cgroup)?;
+        let mut floor = cgroup.clone();
+        for level in ["floor", "workloads", "default"] {
+            floor = floor.create_child(level)?;
+            enable_controllers(&floor)?;
+        }
         let scratch = scratch.join(&name);
         std::fs::create_dir(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
         let mounts = discover::cgroup_mounts()?;
         let mount = mounts.first().context("no cgroup2 file system is mounted")?;
         let own_events = mount.point.join("memory.events.local").display().to_string();
         let program = std::env::current_exe().context("cannot find this executable")?;
-        Ok(Self { parent, name, cgroup, scratch, program, own_events })
+        Ok(Self { parent, name, cgroup, floor, scratch, program, own_events })
     }
 
     /// This program in another mode, as a process that has nothing to read or to say.

@@ -35,6 +35,7 @@
 #![forbid(unsafe_code)]
 
 pub mod budget;
+pub mod cpu;
 pub mod decision;
 pub mod guard;
 pub mod memory;
@@ -44,6 +45,7 @@ pub mod units;
 pub mod window;
 
 pub use budget::{Budget, Grant, Refusal};
+pub use cpu::{CpuBounds, Cpus};
 pub use decision::{Decision, Limits, Reason, Step, Verb};
 pub use guard::{Plan, launch, plan, settle, undo};
 pub use memory::{Law, Verdict, Workload};

@@ -190,7 +190,8 @@ fn launch(
     arguments: &[&str],
     stdio: [BorrowedFd<'_>; 3],
 ) -> anyhow::Result<u64> {
-    let identity = Identity { tenant: TENANT.parse()?, name: name.parse()?, class: Class::Standard, memory };
+    let identity =
+        Identity { tenant: TENANT.parse()?, name: name.parse()?, class: Class::Standard, memory, cpu: None };
     let program = place.program.display().to_string();
     let argv = std::iter::once(program).chain(arguments.iter().map(|&a| a.to_owned())).collect();
     let spec = Spec { identity, argv, env: Vec::new(), cwd: "/".to_owned() };

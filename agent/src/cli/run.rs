@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use bellows_policies::CpuBounds;
 use bellows_policies::units::Bounds;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,6 +26,9 @@ pub(super) struct Arguments {
     /// Floor and ceiling of its memory limit, for example 64M..1G.
     #[arg(long, value_name = "FLOOR..CEILING")]
     memory: Bounds,
+    /// Floor and ceiling of its cpu quota, for example 0.1..2; without it, its class's weight alone decides.
+    #[arg(long, value_name = "FLOOR..CEILING")]
+    cpu: Option<CpuBounds>,
     /// How much it matters when there is not enough for all.
     #[arg(long, value_enum, default_value_t = Class::Standard)]
     class: Class,
@@ -44,7 +48,9 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     // Before the launch: a signal that comes meanwhile is for the workload.
     let mut signals = Signals::listen()?;
     let (stdio, connection) = client.pass_stdio()?;
-    let spec = spec(arguments.tenant, arguments.name, arguments.class, arguments.memory, arguments.command)?;
+    let Arguments { tenant: owner, name: own, memory, cpu, class, .. } = arguments;
+    let identity = Identity { tenant: owner, name: own, class, memory, cpu };
+    let spec = spec(identity, arguments.command)?;
     let launched: Launched = client.post("/api/v1/workloads", &LaunchRequest { spec, stdio }).await?;
     drop(connection);
 
@@ -76,12 +82,11 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::try_from(ended.code & 0xff).unwrap_or(1)))
 }
 
-fn spec(tenant: Name, name: Name, class: Class, memory: Bounds, argv: Vec<String>) -> anyhow::Result<Spec> {
+fn spec(identity: Identity, argv: Vec<String>) -> anyhow::Result<Spec> {
     let cwd = std::env::current_dir().context("the working directory is gone")?;
     let env = std::env::vars_os()
         .filter_map(|(key, value)| Some(format!("{}={}", key.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let identity = Identity { tenant, name, class, memory };
     Ok(Spec { identity, argv, env, cwd: cwd.to_string_lossy().into_owned() })
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use bellows_policies::CpuBounds;
 use bellows_policies::units::Bounds;
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +119,9 @@ pub struct Identity {
     pub class: Class,
     /// Between what its memory limit moves.
     pub memory: Bounds,
+    /// Between what its cpu quota moves; without bounds it has none, and its weight decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<CpuBounds>,
 }
 
 impl fmt::Display for Identity {

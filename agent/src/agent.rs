@@ -59,6 +59,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         ground,
         budget,
         law: config.memory,
+        node_law: config.cpu,
         launch_limits: LaunchLimits { pids: config.workload.pids },
         hearing: config.agent.hearing,
         journal: writer,

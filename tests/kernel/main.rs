@@ -9,6 +9,7 @@ mod ends;
 mod growth;
 mod held;
 mod overflow;
+mod quota;
 mod refusals;
 mod rig;
 mod surface;

@@ -142,9 +142,13 @@ impl Agent {
 
     /// `bellows-load` as a workload.
     pub(crate) fn load(&self, name: &str, memory: &str, arguments: &[&str]) -> Run {
+        self.load_with(name, memory, &[], arguments)
+    }
+
+    pub(crate) fn load_with(&self, name: &str, memory: &str, flags: &[&str], arguments: &[&str]) -> Run {
         let load = program("bellows-load").display().to_string();
         let command: Vec<&str> = std::iter::once(load.as_str()).chain(arguments.iter().copied()).collect();
-        self.run(name, memory, &command)
+        self.run_with(name, memory, flags, &command)
     }
 
     /// The journal from its beginning, as it comes.
@@ -340,6 +344,13 @@ pub(crate) fn read(path: &Path) -> String {
 pub(crate) fn number(path: &Path) -> u64 {
     let text = read(path);
     if text.starts_with("max") { u64::MAX } else { text.trim().parse().unwrap_or(0) }
+}
+
+/// A number of a flat-keyed file, 0 when it is not there.
+pub(crate) fn field(path: &Path, key: &str) -> u64 {
+    let text = read(path);
+    let value = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok());
+    value.unwrap_or(0)
 }
 
 /// Waits until something holds.

@@ -74,6 +74,15 @@ fn what(what: &What) -> String {
         What::Held { reason, limits, current } => {
             format!("held at {limits}, at a use of {current}: {reason}")
         }
+        What::QuotaMoved { verb, reason, from, to, .. } => {
+            format!("{verb}: quota {from} -> {to} cpus: {reason}")
+        }
+        What::QuotaFailed { to, errno } => {
+            format!("the kernel refused a quota of {to} cpus: {}", std::io::Error::from_raw_os_error(*errno))
+        }
+        What::Reclaimed { reason, bytes, before, after } => {
+            format!("reclaim: {bytes} asked for, use {before} -> {after}: {reason}")
+        }
         What::WriteFailed { to, errno } => {
             format!("the kernel refused {to}: {}", std::io::Error::from_raw_os_error(*errno))
         }
@@ -88,6 +97,9 @@ fn what(what: &What) -> String {
         What::Ended { how, .. } => how.clone(),
         What::Trouble { text } => text.clone(),
         What::QueueOverflowed {} => "the kernel's event queue overflowed: looking at everything".to_owned(),
+        What::ForeignWrite { file, expected, found } => {
+            format!("somebody else wrote {found} to {file}: {expected} was written again")
+        }
         What::ForeignCgroup { name } => format!("somebody else made {name}: left alone"),
     }
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::registry::Open;
+use super::shrinker::Reclaimed;
 use crate::journal::Journal;
 use crate::kernel::cgroup::CgroupError;
 use crate::kernel::clock;
@@ -89,12 +90,12 @@ pub enum Command {
         /// What was found.
         detail: Option<Detail>,
     },
-    /// A shrink has been written, or was cancelled.
+    /// A shrink has been carried out, or was cancelled.
     ShrinkDone {
         /// Of which workload.
         key: Key,
-        /// The kernel's error number, if it refused.
-        errno: Option<i32>,
+        /// What a reclaim found, or the kernel's error number.
+        result: Result<Option<Reclaimed>, i32>,
     },
 }
 

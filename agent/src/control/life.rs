@@ -1,18 +1,17 @@
 //! What happens to a workload besides growing: launch, end, signals, release, and the answers of the lanes.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bellows_policies::sample::Detail;
 use bellows_policies::units::{Bytes, Instant};
 use bellows_policies::{Plan, Refusal, Workload, settle, undo};
 use tokio::sync::oneshot;
 
-use super::actuator;
 use super::control_loop::{CLEAR_AGAIN, Control};
 use super::handle::{Ended, Launched, Refused, in_words};
 use super::lanes::{Full, Job};
 use super::registry::{Entry, Open};
+use super::{actuator, cpu_loop};
 use crate::journal::What;
 use crate::kernel::cgroup::CgroupError;
 use crate::kernel::watch::{Key, Sources};
@@ -68,6 +67,7 @@ impl Control {
             workload: identity.name.to_string(),
             class: identity.class.as_str(),
             memory: identity.memory,
+            cpu: identity.cpu,
             started_unix_ns: clock::unix_nanoseconds(),
         }));
         published.limits(to);
@@ -115,6 +115,7 @@ impl Control {
                 let (id, pid) = (open.cgroup().id(), open.running.process.pid);
                 let took = clock::now().since(entry.admitted);
                 entry.open = Some(open);
+                let is_governed = cpu_loop::govern(&self.cpu, entry);
                 entry.move_to(entry.state.after(Event::Started));
                 let limits = entry.law.limits();
                 let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -127,6 +128,11 @@ impl Control {
                 if let Err(error) = heard {
                     // Deaf but not blind: the slow pass still looks at it.
                     let text = format!("cannot listen to it: {error}");
+                    self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
+                }
+                if !is_governed {
+                    let text =
+                        "its cpu quota stays at its ceiling: the cpu loop has too much to do".to_owned();
                     self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
                 }
                 self.watch_tenant(&tenant);
@@ -173,6 +179,7 @@ impl Control {
             return;
         }
         entry.move_to(next);
+        self.cpu.forget(key);
         // From now on its timer is that of a teardown that has to be tried again.
         entry.due = None;
         self.clear(key);
@@ -268,17 +275,18 @@ impl Control {
     /// Opens every limit and stops governing; workloads started from now on are opened too.
     pub(super) fn release_all(&mut self, uid: Option<u32>) -> Opened {
         self.released = true;
+        self.cpu.release();
         let keys: Vec<Key> = self.registry.iter_mut().filter(|e| e.open.is_some()).map(|e| e.key).collect();
         let workloads = keys.iter().filter(|&&key| self.release_one(key)).count();
         self.journal.record(clock::unix_nanoseconds(), &self.node, What::Released { uid });
         Opened { workloads, failed: keys.len() - workloads }
     }
 
-    fn release_one(&mut self, key: Key) -> bool {
+    pub(super) fn release_one(&mut self, key: Key) -> bool {
         let Some(entry) = self.registry.get(key) else { return false };
         let Some(open) = &entry.open else { return false };
         if let Some(shrink) = &entry.shrink {
-            self.lanes.cancel(shrink);
+            shrink.cancel();
         }
         entry.law.release();
         let max = entry.law.limits().max;
@@ -309,47 +317,6 @@ impl Control {
         entry.published.detail(&detail);
         // The verdict may allow what the last look had to wait for.
         self.look(key, clock::now());
-    }
-
-    pub(super) fn shrink_done(&mut self, key: Key, errno: Option<i32>) {
-        let Some(entry) = self.registry.get(key) else { return };
-        let Some(shrink) = entry.shrink.take() else { return };
-        let Some(open) = &entry.open else { return };
-        let from = entry.law.limits();
-        if shrink.cancelled.load(Ordering::Acquire) {
-            // Whatever was written, a grow or a release has come after: its values are the right ones.
-            undo(&shrink.plan, &mut self.budget);
-            if self.released {
-                self.release_one(key);
-            } else if entry.law.is_failed() {
-                let _ = actuator::raise(open, bellows_policies::Limits { high: from.max, max: from.max });
-            } else if entry.law.is_released() {
-                let _ = actuator::open_up(open, from.max);
-            } else {
-                let _ = actuator::raise(open, from);
-            }
-            return;
-        }
-        if let Some(errno) = errno {
-            undo(&shrink.plan, &mut self.budget);
-            self.journal.record(
-                clock::unix_nanoseconds(),
-                &entry.name,
-                What::WriteFailed { to: shrink.to, errno },
-            );
-            return;
-        }
-        let Plan::Write { verb, to, reason, .. } = shrink.plan else { return };
-        settle(&shrink.plan, &mut self.budget);
-        let now = clock::now();
-        entry.law.commit(to, now);
-        entry.published.limits(to);
-        entry.published.moved();
-        let current = entry.law.current();
-        let what = What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us: 0 };
-        self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
-        // Use may have risen meanwhile.
-        self.look(key, now);
     }
 }
 

@@ -7,7 +7,8 @@
 //!   -> record, metrics, published values
 //! launches, ends, signals, release          life
 //! heartbeat, silence, watchdog             vigil
-//! slow work on other threads                lanes          results come back as commands
+//! cpu.stat, cpu.max: a thread of its own   cpu_loop
+//! slow work on other threads                lanes, shrinker  results come back as commands
 //! what the rest of the agent may ask        handle
 //! ```
 //!
@@ -16,10 +17,12 @@
 
 mod actuator;
 mod control_loop;
+mod cpu_loop;
 mod handle;
 mod lanes;
 mod life;
 mod registry;
+mod shrinker;
 mod timers;
 mod turn;
 mod vigil;

@@ -12,8 +12,10 @@ use bellows_policies::{Reason, Workload};
 use tokio::sync::oneshot;
 
 use super::handle::{Ended, Launched, Refused};
-use super::lanes::{DetailFiles, Shrink};
+use super::lanes::DetailFiles;
+use super::shrinker::{Shrink, SlowFiles};
 use crate::kernel::cgroup::{Cgroup, CgroupError};
+use crate::kernel::cpu::CpuFiles;
 use crate::kernel::limit::LimitFile;
 use crate::kernel::parse;
 use crate::kernel::watch::Key;
@@ -75,13 +77,15 @@ pub struct Open {
     pub(super) cgroup_events: File,
     pub(super) high: LimitFile,
     pub(super) max: LimitFile,
-    /// The slow lane's own descriptor: writes through one are serialised.
-    pub(super) slow_high: Arc<LimitFile>,
+    pub(super) slow: Arc<SlowFiles>,
+    /// Taken by the cpu loop, if the quota is governed.
+    pub(super) cpu: Option<CpuFiles>,
     pub(super) detail: Arc<DetailFiles>,
 }
 
 impl Open {
-    pub(super) fn new(running: &Arc<Running>) -> Result<Self, CgroupError> {
+    /// Opens all. `has_quota`: its cpu quota is governed.
+    pub(super) fn new(running: &Arc<Running>, has_quota: bool) -> Result<Self, CgroupError> {
         let cgroup = &running.cgroup;
         Ok(Self {
             memory_events: cgroup.open_read("memory.events.local")?,
@@ -89,7 +93,8 @@ impl Open {
             cgroup_events: cgroup.open_read("cgroup.events")?,
             high: LimitFile::open(cgroup, "memory.high")?,
             max: LimitFile::open(cgroup, "memory.max")?,
-            slow_high: Arc::new(LimitFile::open(cgroup, "memory.high")?),
+            slow: Arc::new(SlowFiles::open(cgroup)?),
+            cpu: has_quota.then(|| CpuFiles::open(cgroup)).transpose()?,
             detail: Arc::new(DetailFiles::open(cgroup)?),
             running: Arc::clone(running),
         })
@@ -100,9 +105,14 @@ impl Open {
         let mut text = [0_u8; 256];
         let length = self.memory_events.read_at(&mut text, 0)?;
         let events = parse::memory_events(&text[..length]);
+        Ok(Sample { at, current: self.current()?, events })
+    }
+
+    /// `memory.current`.
+    pub(super) fn current(&self) -> io::Result<Bytes> {
+        let mut text = [0_u8; 32];
         let length = self.memory_current.read_at(&mut text, 0)?;
-        let current = Bytes(parse::number(&text[..length]).unwrap_or(0));
-        Ok(Sample { at, current, events })
+        Ok(Bytes(parse::number(&text[..length]).unwrap_or(0)))
     }
 
     pub(super) fn cgroup(&self) -> &Cgroup {

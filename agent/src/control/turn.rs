@@ -7,15 +7,16 @@
 //! lane adds one futex call, after the writes.
 
 use bellows_policies::units::Instant;
-use bellows_policies::{Decision, Plan, Reason, Sample, Verb};
+use bellows_policies::{Decision, Limits, Plan, Reason, Sample, Verb, settle, undo};
 
-use super::actuator;
+use super::actuator::{self, Way};
 use super::control_loop::Control;
 use super::registry::Entry;
+use super::shrinker::Reclaimed;
 use crate::journal::What;
 use crate::kernel::clock;
 use crate::kernel::watch::Key;
-use crate::metrics::Outcome;
+use crate::metrics::{Outcome, Resource};
 use crate::workload::lifecycle::State;
 
 impl Control {
@@ -27,6 +28,10 @@ impl Control {
             return;
         }
         let Some(open) = &entry.open else { return };
+        if let Some(shrink) = entry.shrink.as_ref().filter(|shrink| shrink.is_cancelled()) {
+            // It has not answered: the signal may have come before its thread entered the kernel.
+            shrink.cancel();
+        }
         // A look on a lane's answer may already have been later than this wake-up.
         let at = woke.max(entry.sampled);
         let sample = match open.sample(at) {
@@ -47,7 +52,7 @@ impl Control {
         let outcome = self.act(key, woke, &sample, &plan, step.decision);
 
         let Some(entry) = self.registry.get(key) else { return };
-        self.metrics.decided(step.decision.verb, plan_reason(&plan), outcome);
+        self.metrics.decided(Resource::Memory, step.decision.verb, plan_reason(&plan), outcome);
         entry.due = step.look_again.map(|after| sample.at.plus(after));
         if let Some(due) = entry.due {
             self.timers.push(due, key);
@@ -68,47 +73,100 @@ impl Control {
             return Outcome::Nothing;
         };
         entry.held = None;
-        match verb {
-            Verb::Hold => Outcome::Nothing,
-            // To put a tripwire back lowers it from `max`, whatever it is for the law.
-            Verb::Shrink | Verb::Grow if verb == Verb::Shrink || reason == Reason::Rearmed => {
-                // One at a time; the law asks again.
-                if entry.shrink.is_none() && actuator::lower(&self.lanes, entry, *plan) {
-                    return Outcome::Applied;
-                }
-                bellows_policies::undo(plan, &mut self.budget);
-                Outcome::Nothing
+        let way = actuator::way(verb, reason, from, to);
+        if let Way::Slowly(act) = way {
+            if actuator::slowly(&self.lanes, entry, act, *plan) {
+                return Outcome::Applied;
             }
-            Verb::Shrink | Verb::Grow | Verb::Fail => {
-                if let Some(shrink) = &entry.shrink {
-                    self.lanes.cancel(shrink);
-                }
-                let Some(open) = &entry.open else { return Outcome::Nothing };
-                let result = actuator::raise(open, to);
-                let wrote = clock::now();
-                if let Err(error) = result {
-                    bellows_policies::undo(plan, &mut self.budget);
-                    let errno = error.raw_os_error().unwrap_or(libc::EIO);
-                    self.journal.record(
-                        clock::unix_nanoseconds(),
-                        &entry.name,
-                        What::WriteFailed { to, errno },
-                    );
-                    return Outcome::Failed;
-                }
-                bellows_policies::settle(plan, &mut self.budget);
-                entry.law.commit(to, wrote);
-                let wake_to_write = wrote.since(woke);
-                self.metrics.reaction.observe(wake_to_write.as_secs_f64());
-                entry.published.limits(to);
-                entry.published.moved();
-                let wake_to_write_us = u64::try_from(wake_to_write.as_micros()).unwrap_or(u64::MAX);
-                let current = sample.current;
-                let what = What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us };
+            // The law asks again.
+            undo(plan, &mut self.budget);
+            return Outcome::Nothing;
+        }
+        if let Some(shrink) = &entry.shrink {
+            shrink.cancel();
+        }
+        let Some(open) = &entry.open else { return Outcome::Nothing };
+        let written = match way {
+            Way::Narrow => actuator::narrow(open, from, to),
+            Way::Raise | Way::Slowly(_) => actuator::raise(open, to).map(|()| true),
+        };
+        let wrote = clock::now();
+        match written {
+            Ok(true) => {}
+            Ok(false) => {
+                undo(plan, &mut self.budget);
+                return Outcome::Nothing;
+            }
+            Err(error) => {
+                undo(plan, &mut self.budget);
+                let what = What::WriteFailed { to, errno: error.raw_os_error().unwrap_or(libc::EIO) };
                 self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
-                Outcome::Applied
+                return Outcome::Failed;
             }
         }
+        settle(plan, &mut self.budget);
+        entry.law.commit(to, wrote);
+        let wake_to_write = wrote.since(woke);
+        if way == Way::Raise {
+            self.metrics.reaction.observe(wake_to_write.as_secs_f64());
+        }
+        entry.published.limits(to);
+        entry.published.moved();
+        let wake_to_write_us = u64::try_from(wake_to_write.as_micros()).unwrap_or(u64::MAX);
+        let current = sample.current;
+        let what = What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us };
+        self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
+        Outcome::Applied
+    }
+
+    /// Takes in what the slow lane has done.
+    pub(super) fn shrink_done(&mut self, key: Key, result: Result<Option<Reclaimed>, i32>) {
+        let Some(entry) = self.registry.get(key) else { return };
+        let Some(shrink) = entry.shrink.take() else { return };
+        let Some(open) = &entry.open else { return };
+        let from = entry.law.limits();
+        if shrink.is_cancelled() {
+            // Whatever was written, a grow or a release has come after: its values are the right ones.
+            undo(&shrink.plan, &mut self.budget);
+            if self.released {
+                self.release_one(key);
+            } else if entry.law.is_failed() {
+                let _ = actuator::raise(open, Limits { high: from.max, max: from.max });
+            } else if entry.law.is_released() {
+                let _ = actuator::open_up(open, from.max);
+            } else {
+                let _ = actuator::raise(open, from);
+            }
+            return;
+        }
+        let Plan::Write { verb, to, reason, .. } = shrink.plan else { return };
+        match result {
+            Ok(_) => {}
+            // Meant for a shrink that this thread had before: the law asks again.
+            Err(libc::EINTR) => {
+                undo(&shrink.plan, &mut self.budget);
+                if reason != Reason::Rearmed {
+                    let _ = actuator::raise(open, from);
+                }
+                return;
+            }
+            Err(errno) => {
+                undo(&shrink.plan, &mut self.budget);
+                let what = What::WriteFailed { to, errno };
+                self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
+                return;
+            }
+        }
+        settle(&shrink.plan, &mut self.budget);
+        let now = clock::now();
+        entry.law.commit(to, now);
+        entry.published.limits(to);
+        entry.published.moved();
+        let current = entry.law.current();
+        let what = What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us: 0 };
+        self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
+        // Use may have risen meanwhile.
+        self.look(key, now);
     }
 
     /// Tells why nothing was done, once per reason.
@@ -124,7 +182,7 @@ impl Control {
         match (decision.verb, reason) {
             (Verb::Grow, Reason::BudgetDeferred) => metrics.deferred.inc(),
             (Verb::Grow, Reason::BudgetInfeasible) => metrics.infeasible.inc(),
-            _ => {}
+            (Verb::Grow | Verb::Shrink | Verb::Hold | Verb::Fail, _) => {}
         }
         let worth_telling = matches!(
             reason,

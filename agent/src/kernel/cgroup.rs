@@ -141,6 +141,12 @@ impl Cgroup {
         self.open_beneath("open for writing", file, libc::O_WRONLY).map(File::from)
     }
 
+    /// Opens one of its files for reading and writing, with `O_NONBLOCK`: from Linux 6.16 on a write of a memory limit then
+    /// never reclaims; older kernels ignore the flag.
+    pub fn open_nonblocking(&self, file: &str) -> Result<File, CgroupError> {
+        self.open_beneath("open", file, libc::O_RDWR | libc::O_NONBLOCK).map(File::from)
+    }
+
     /// Reads a file whole.
     pub fn read(&self, file: &str) -> Result<String, CgroupError> {
         let mut text = String::new();

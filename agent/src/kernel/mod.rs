@@ -5,6 +5,7 @@
 //! support    what this kernel and this delegation can do      -> `bellows doctor`
 //! cgroup     a directory handle: create, read, write, kill, remove
 //! watch      epoll over POLLPRI files, inotify, pidfds         -> `control`
+//! cpu        cpu.stat, cpu.max, the node's use      -> the cpu loop
 //! parse      kernel text -> types, pure
 //! limit      typed writes of limits, without allocation
 //! spawn      a process started inside a cgroup
@@ -14,6 +15,7 @@
 
 pub mod cgroup;
 pub mod clock;
+pub mod cpu;
 pub mod discover;
 pub mod limit;
 pub mod parse;

@@ -16,6 +16,16 @@ pub enum Outcome {
     Failed,
 }
 
+/// What a decision was about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource {
+    /// `memory.high` and `memory.max`.
+    Memory,
+    /// `cpu.max`.
+    Cpu,
+}
+
+const RESOURCES: [&str; 2] = ["memory", "cpu"];
 const VERBS: [Verb; 4] = [Verb::Grow, Verb::Shrink, Verb::Hold, Verb::Fail];
 const OUTCOMES: [&str; 3] = ["applied", "nothing", "failed"];
 /// 50 us to 1 s.
@@ -30,6 +40,8 @@ pub struct Metrics {
     pub reaction: Histogram,
     /// One turn of the loop, from wake-up to the next wait, seconds.
     pub turn: Histogram,
+    /// One turn of the cpu loop, from its tick to the next wait, seconds.
+    pub cpu_turn: Histogram,
     /// From admission to execution, seconds.
     pub launch: Histogram,
     decisions: Vec<IntCounter>,
@@ -53,6 +65,8 @@ pub struct Metrics {
     pub gaps: IntCounter,
     /// Watchdogs that were gone and replaced.
     pub watchdogs: IntCounter,
+    /// The node's use of its cpus, in cpus.
+    pub node_cpu: Gauge,
     budget: [Gauge; 4],
 }
 
@@ -79,12 +93,15 @@ impl Metrics {
             &["resource", "verb", "reason", "outcome"],
         )?;
         registry.register(Box::new(decisions.clone()))?;
-        let mut cells = Vec::with_capacity(VERBS.len() * Reason::ALL.len() * OUTCOMES.len());
-        for verb in VERBS {
-            for reason in Reason::ALL {
-                for outcome in OUTCOMES {
-                    let labels = ["memory", verb.as_str(), reason.as_str(), outcome];
-                    cells.push(decisions.get_metric_with_label_values(&labels)?);
+        let mut cells =
+            Vec::with_capacity(RESOURCES.len() * VERBS.len() * Reason::ALL.len() * OUTCOMES.len());
+        for resource in RESOURCES {
+            for verb in VERBS {
+                for reason in Reason::ALL {
+                    for outcome in OUTCOMES {
+                        let labels = [resource, verb.as_str(), reason.as_str(), outcome];
+                        cells.push(decisions.get_metric_with_label_values(&labels)?);
+                    }
                 }
             }
         }
@@ -96,6 +113,9 @@ impl Metrics {
             &["state"],
         )?;
         registry.register(Box::new(budget.clone()))?;
+        let node_cpu =
+            Gauge::new("bellows_node_cpu_used_cpus", "The node's use of its cpus, by /proc/stat.")?;
+        registry.register(Box::new(node_cpu.clone()))?;
         let state = |name: &str| budget.get_metric_with_label_values(&[name]);
         Ok(Self {
             reaction: histogram(
@@ -105,6 +125,10 @@ impl Metrics {
             turn: histogram(
                 "bellows_turn_seconds",
                 "One turn of the control loop, from wake-up to the next wait.",
+            )?,
+            cpu_turn: histogram(
+                "bellows_cpu_turn_seconds",
+                "One turn of the cpu loop, from its tick to the next wait.",
             )?,
             launch: histogram(
                 "bellows_launch_seconds",
@@ -145,14 +169,16 @@ impl Metrics {
                 "bellows_watchdog_restarts_total",
                 "Watchdogs that were found gone and replaced.",
             )?,
+            node_cpu,
             budget: [state("capacity")?, state("reserve")?, state("granted")?, state("free")?],
             registry,
         })
     }
 
     /// Counts a decision.
-    pub fn decided(&self, verb: Verb, reason: Reason, outcome: Outcome) {
-        let index = (verb as usize * Reason::ALL.len() + reason as usize) * OUTCOMES.len() + outcome as usize;
+    pub fn decided(&self, resource: Resource, verb: Verb, reason: Reason, outcome: Outcome) {
+        let what = resource as usize * VERBS.len() + verb as usize;
+        let index = (what * Reason::ALL.len() + reason as usize) * OUTCOMES.len() + outcome as usize;
         self.decisions[index].inc();
     }
 
@@ -179,15 +205,15 @@ mod tests {
     fn a_decision_is_counted_under_its_own_labels() {
         let metrics = Metrics::new().unwrap();
         let last = *Reason::ALL.last().unwrap();
-        metrics.decided(Verb::Fail, last, Outcome::Failed);
-        metrics.decided(Verb::Grow, Reason::TripwireHit, Outcome::Applied);
+        metrics.decided(Resource::Cpu, Verb::Fail, last, Outcome::Failed);
+        metrics.decided(Resource::Memory, Verb::Grow, Reason::TripwireHit, Outcome::Applied);
         let text = crate::metrics::encode(&metrics, &[], 0);
-        let line = |verb: &str, reason: &str, outcome: &str| {
+        let line = |resource: &str, verb: &str, reason: &str, outcome: &str| {
             format!(
-                "bellows_decisions_total{{outcome=\"{outcome}\",reason=\"{reason}\",resource=\"memory\",verb=\"{verb}\"}} 1\n"
+                "bellows_decisions_total{{outcome=\"{outcome}\",reason=\"{reason}\",resource=\"{resource}\",verb=\"{verb}\"}} 1\n"
             )
         };
-        assert!(text.contains(&line("fail", last.as_str(), "failed")), "{text}");
-        assert!(text.contains(&line("grow", "tripwire_hit", "applied")), "{text}");
+        assert!(text.contains(&line("cpu", "fail", last.as_str(), "failed")), "{text}");
+        assert!(text.contains(&line("memory", "grow", "tripwire_hit", "applied")), "{text}");
     }
 }

@@ -24,6 +24,8 @@ pub enum Verb {
     Grow,
     /// Lower; on the slow lane. Never raises either limit.
     Shrink,
+    /// Take memory that is cold, by `memory.reclaim`; on the slow lane. Moves no limit.
+    Reclaim,
     /// Leave as it is.
     Hold,
     /// Move the tripwire out of the way (`memory.high` = `memory.max`), so that the kernel ends the workload cleanly
@@ -76,6 +78,14 @@ reasons! {
     CacheHeld, "cache_held", "only page cache grew, which reclaims cheaply";
     /// A step that went to page cache was taken back.
     CacheTakenBack, "cache_taken_back", "the last step went to page cache and was taken back";
+    /// Use had left room below `memory.high` for a whole hold.
+    SlackTaken, "slack_taken", "room that use had left below memory.high was taken back";
+    /// `memory.max` stood higher than a band above `memory.high`.
+    BandTaken, "band_taken", "memory.max was brought down to a band above memory.high";
+    /// Nobody had waited for memory or I/O, and cold memory was asked for.
+    ColdReclaimed, "cold_reclaimed", "nobody had waited for memory, and cold memory was reclaimed";
+    /// Reclaim had been stopped as wasteful, and was tried once more.
+    ReclaimProbed, "reclaim_probed", "reclaim had been wasteful, and was tried once more";
     /// The limit stood at the ceiling already.
     CeilingReached, "ceiling_reached", "the ceiling was reached";
     /// The budget had nothing to give; it may have later.
@@ -122,8 +132,10 @@ reasons! {
 pub struct Decision {
     /// What to do.
     pub verb: Verb,
-    /// The limits wanted; the present ones for a hold.
+    /// The limits wanted; the present ones for a hold and a reclaim.
     pub want: Limits,
+    /// What to take by `memory.reclaim`, bytes; none but for a reclaim.
+    pub reclaim: Bytes,
     /// Why.
     pub reason: Reason,
 }
@@ -140,6 +152,13 @@ pub struct Step {
     pub read_detail: bool,
 }
 
+impl Decision {
+    /// A decision about limits.
+    pub const fn new(verb: Verb, want: Limits, reason: Reason) -> Self {
+        Self { verb, want, reclaim: Bytes::ZERO, reason }
+    }
+}
+
 impl Verb {
     /// The label of metrics and of the wire.
     #[must_use]
@@ -147,6 +166,7 @@ impl Verb {
         match self {
             Self::Grow => "grow",
             Self::Shrink => "shrink",
+            Self::Reclaim => "reclaim",
             Self::Hold => "hold",
             Self::Fail => "fail",
         }

@@ -81,6 +81,7 @@ fn a_turn_does_not_allocate() {
                 settle(&plan, &mut budget);
                 workload.commit(to, at);
             }
+            Plan::Reclaim { .. } => workload.reclaimed(at),
             Plan::Nothing { .. } => holds += 1,
         }
         if step.read_detail {

@@ -35,7 +35,12 @@ enum Act {
 
 fn happening() -> impl Strategy<Value = Happening> {
     let act = prop_oneof![40 => Just(Act::Look), 1 => Just(Act::Release), 2 => Just(Act::Rearm)];
-    let wait = prop_oneof![0..50_u64, 1_000..5_000_u64, 10_000..400_000_u64];
+    let wait = prop_oneof![
+        6 => 0..50_u64,
+        6 => 1_000..5_000_u64,
+        6 => 10_000..400_000_u64,
+        3 => 1_000_000..70_000_000_u64,
+    ];
     let hits = prop_oneof![Just(0), 1..40_u64];
     let detail = proptest::option::of(0..=100_u64);
     (0..3_usize, wait, 0..=115_u64, hits, detail, any::<bool>(), proptest::bool::weighted(0.1), act).prop_map(
@@ -83,10 +88,20 @@ fn play(happenings: &[Happening], pool_mib: u64) -> Result<Vec<Plan>, TestCaseEr
         let planned = plan(workload, look.decision, &mut budget);
         check(workload, &planned, current)?;
         match planned {
-            Plan::Write { .. } if what.write_fails => undo(&planned, &mut budget),
+            Plan::Write { verb, .. } if what.write_fails => {
+                undo(&planned, &mut budget);
+                if verb == Verb::Shrink {
+                    workload.shrink_refused(now);
+                }
+            }
             Plan::Write { to, .. } => {
                 settle(&planned, &mut budget);
                 workload.commit(to, now);
+            }
+            Plan::Reclaim { .. } if what.write_fails => workload.shrink_refused(now),
+            Plan::Reclaim { bytes, .. } => {
+                prop_assert!(bytes <= current.saturating_sub(workload.bounds().floor));
+                workload.reclaimed(now);
             }
             Plan::Nothing { .. } => {}
         }
@@ -97,7 +112,7 @@ fn play(happenings: &[Happening], pool_mib: u64) -> Result<Vec<Plan>, TestCaseEr
             let stat = MemoryStat { anon, file, inactive_file: file, ..detail.stat };
             let waited = detail.pressure.some_us + if what.waits { what.wait_us } else { 0 };
             let pressure = Pressure { some_us: waited, full_us: waited };
-            *detail = Detail { at: now, stat, pressure, threads: 4 };
+            *detail = Detail { at: now, stat, pressure, io: pressure, threads: 4 };
             workload.observe(detail);
         }
         let sum =
@@ -109,7 +124,7 @@ fn play(happenings: &[Happening], pool_mib: u64) -> Result<Vec<Plan>, TestCaseEr
 }
 
 fn check(workload: &Workload, planned: &Plan, current: Bytes) -> Result<(), TestCaseError> {
-    let Plan::Write { verb, from, to, clamped, .. } = *planned else { return Ok(()) };
+    let Plan::Write { verb, from, to, clamped, reason } = *planned else { return Ok(()) };
     let (bounds, law) = (workload.bounds(), workload.law());
     prop_assert!(!clamped, "the law went out of bounds: {planned:?}");
     prop_assert_eq!(from, workload.limits());
@@ -130,9 +145,12 @@ fn check(workload: &Workload, planned: &Plan, current: Bytes) -> Result<(), Test
         }
         Verb::Shrink => {
             prop_assert!(to.high <= from.high && to.max <= from.max);
-            prop_assert!(to.max >= current.min(from.max));
+            // One of the two; max leaves its room, high stays above use unless it takes back cache.
+            prop_assert!(to.high == from.high || to.max == from.max);
+            prop_assert!(to.max >= workload.room().above(current).min(from.max));
+            prop_assert!(reason == Reason::CacheTakenBack || to.high >= current.min(from.high));
         }
-        Verb::Hold | Verb::Fail => prop_assert!(false, "{planned:?}"),
+        Verb::Hold | Verb::Reclaim | Verb::Fail => prop_assert!(false, "{planned:?}"),
     }
     Ok(())
 }
@@ -190,7 +208,7 @@ proptest! {
         let current = Bytes::mib(use_mib);
         let _ = step(&mut workload, &Sample { at: Instant(1), current, ..Sample::default() });
         let want = Limits { high: Bytes(high), max: Bytes(max) };
-        let decision = bellows_policies::Decision { verb, want, reason: Reason::Calm };
+        let decision = bellows_policies::Decision::new(verb, want, Reason::Calm);
         if let Plan::Write { verb, from, to, reason, clamped } = plan(&workload, decision, &mut budget) {
             prop_assert!(clamped || to.high == want.high.page_floor());
             check(&workload, &Plan::Write { verb, from, to, reason, clamped: false }, current)?;

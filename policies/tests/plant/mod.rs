@@ -193,10 +193,14 @@ impl Rig {
         if step.read_detail && self.detail.is_none() {
             self.details += 1;
             let (stat, pressure) = (self.plant.stat, self.plant.pressure);
-            self.detail = Some((now + 1_000_000, Detail { at: Instant(now), stat, pressure, threads: 4 }));
+            self.detail = Some((
+                now + 1_000_000,
+                Detail { at: Instant(now), stat, pressure, io: Pressure::default(), threads: 4 },
+            ));
         }
         let plan = plan(&self.workload, step.decision, &mut self.budget);
         match plan {
+            Plan::Reclaim { .. } => unreachable!(),
             Plan::Nothing { reason } => self.note(Verb::Hold, reason, self.workload.limits()),
             Plan::Write { verb: Verb::Shrink, clamped, .. } => {
                 assert!(!clamped, "{plan:?}");

@@ -114,6 +114,8 @@ reasons! {
     ThrottledAfterShrink, "throttled_after_shrink", "the cpu quota ran out soon after it was lowered";
     /// The cpu quota ran out in no more periods than is borne.
     ThrottlingTolerated, "throttling_tolerated", "few enough periods were throttled";
+    /// The cpu quota was put back after a release, or for the first time on a workload found running.
+    QuotaPutBack, "quota_put_back", "the cpu quota was put back";
     /// The cpu quota had been changed a moment before.
     JustChanged, "just_changed", "the cpu quota had just been changed";
     /// More than the ceiling had been used, since each change refills the cpu quota.

@@ -27,6 +27,21 @@ pub(crate) struct Churn {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Swell {
+    /// How much, in MiB.
+    mib: usize,
+    /// How often.
+    #[arg(long, default_value_t = 2)]
+    times: usize,
+    /// How long to hold it.
+    #[arg(long, default_value_t = 200)]
+    hold_ms: u64,
+    /// How long to rest without it.
+    #[arg(long, default_value_t = 1000)]
+    rest_ms: u64,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Burn {
     /// For how long.
     #[arg(long, default_value_t = 10)]
@@ -72,18 +87,36 @@ pub(crate) fn churn(churn: &Churn) {
         let span = churn.high.saturating_sub(churn.low) as u64;
         let target = churn.low + usize::try_from(random.below(span + 1)).unwrap_or(0);
         held.truncate(target);
-        while held.len() < target {
-            let Ok(mut piece) = sys::Mapping::new(MIB, false) else { break };
-            for at in (0..MIB).step_by(PAGE) {
-                piece.touch(at);
-            }
-            held.push(piece);
-            faulted += 1;
-        }
+        faulted += fill(&mut held, target);
         changes += 1;
         thread::sleep(Duration::from_millis(random.below(churn.pause_ms + 1)));
     }
     println!("changed its size {changes} times, {faulted} MiB touched");
+}
+
+/// Takes memory, gives it back, and takes it again.
+pub(crate) fn swell(swell: &Swell) {
+    let mut held = Vec::new();
+    for _ in 0..swell.times {
+        fill(&mut held, swell.mib);
+        thread::sleep(Duration::from_millis(swell.hold_ms));
+        held.clear();
+        thread::sleep(Duration::from_millis(swell.rest_ms));
+    }
+    println!("swelled to {} MiB {} times", swell.mib, swell.times);
+}
+
+/// Touches pieces of a MiB until `target` are held; returns how many were new.
+fn fill(held: &mut Vec<sys::Mapping>, target: usize) -> u64 {
+    let before = held.len();
+    while held.len() < target {
+        let Ok(mut piece) = sys::Mapping::new(MIB, false) else { break };
+        for at in (0..MIB).step_by(PAGE) {
+            piece.touch(at);
+        }
+        held.push(piece);
+    }
+    held.len().saturating_sub(before) as u64
 }
 
 /// Burns cpu in each thread, in turns.

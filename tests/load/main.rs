@@ -34,6 +34,8 @@ enum Verb {
     Write { file: PathBuf, mib: usize },
     /// Allocates and frees anonymous memory at random.
     Churn(churn::Churn),
+    /// Allocates, holds and frees the same amount again and again.
+    Swell(churn::Swell),
     /// Burns cpu.
     Burn(churn::Burn),
     /// Sleeps.
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Verb::Read { file, seconds } => read(&file, seconds),
         Verb::Write { file, mib } => write(&file, mib),
         Verb::Churn(churn) => churn::churn(&churn),
+        Verb::Swell(swell) => churn::swell(&swell),
         Verb::Burn(burn) => churn::burn(&burn),
         Verb::Idle { seconds } => thread::sleep(Duration::from_secs(seconds)),
     }

@@ -64,7 +64,7 @@ fn what(what: &What) -> String {
         What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us } => {
             let took = match verb {
                 Verb::Grow | Verb::Fail => format!(" in {wake_to_write_us} us"),
-                Verb::Shrink | Verb::Hold => String::new(),
+                Verb::Shrink | Verb::Reclaim | Verb::Hold => String::new(),
             };
             format!(
                 "{verb}: high {} -> {}, max {} -> {}{took}, at a use of {current}: {reason}",

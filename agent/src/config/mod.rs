@@ -162,7 +162,10 @@ impl Config {
                 reserve.0, capacity.0
             )));
         }
-        Ok(())
+        match self.memory.problem() {
+            Some(problem) => Err(config::ConfigError::Message(format!("memory.{problem}"))),
+            None => Ok(()),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use bellows_policies::sample::Detail;
+use bellows_policies::sample::{Detail, Pressure};
 
 use super::handle::{Command, Handle};
 use super::registry::Open;
@@ -34,8 +34,9 @@ pub(super) struct Full<T>(pub(super) T);
 #[derive(Debug)]
 pub(super) struct DetailFiles {
     stat: File,
-    /// Absent where pressure is not accounted.
+    /// Both absent where pressure is not accounted.
     pressure: Option<File>,
+    io: Option<File>,
     threads: File,
 }
 
@@ -44,6 +45,7 @@ impl DetailFiles {
         Ok(Self {
             stat: cgroup.open_read("memory.stat")?,
             pressure: cgroup.open_read("memory.pressure").ok(),
+            io: cgroup.open_read("io.pressure").ok(),
             threads: cgroup.open_read("pids.current")?,
         })
     }
@@ -51,15 +53,18 @@ impl DetailFiles {
     fn read(&self, buffer: &mut [u8]) -> io::Result<Detail> {
         let length = self.stat.read_at(buffer, 0)?;
         let stat = parse::memory_stat(&buffer[..length]);
-        let pressure = match &self.pressure {
-            // Switched off at boot, it opens but does not read.
-            Some(file) => file.read_at(buffer, 0).map(|n| parse::pressure(&buffer[..n])).unwrap_or_default(),
-            None => bellows_policies::sample::Pressure::default(),
-        };
+        let pressure = read_pressure(self.pressure.as_ref(), buffer);
+        let io = read_pressure(self.io.as_ref(), buffer);
         let length = self.threads.read_at(buffer, 0)?;
         let threads = parse::number(&buffer[..length]).unwrap_or(0);
-        Ok(Detail { at: clock::now(), stat, pressure, threads })
+        Ok(Detail { at: clock::now(), stat, pressure, io, threads })
     }
+}
+
+/// Nothing where it is not accounted. Switched off at boot, it opens but does not read.
+fn read_pressure(file: Option<&File>, buffer: &mut [u8]) -> Pressure {
+    let read = file.and_then(|file| file.read_at(buffer, 0).ok());
+    read.map(|length| parse::pressure(&buffer[..length])).unwrap_or_default()
 }
 
 /// A job for the workers.

@@ -12,7 +12,7 @@ use bellows_policies::{Decision, Limits, Plan, Reason, Sample, Verb, settle, und
 use super::actuator::{self, Way};
 use super::control_loop::Control;
 use super::registry::Entry;
-use super::shrinker::Reclaimed;
+use super::shrinker::{Act, Reclaimed};
 use crate::journal::What;
 use crate::kernel::clock;
 use crate::kernel::watch::Key;
@@ -68,19 +68,18 @@ impl Control {
 
     fn act(&mut self, key: Key, woke: Instant, sample: &Sample, plan: &Plan, decision: Decision) -> Outcome {
         let Some(entry) = self.registry.get(key) else { return Outcome::Nothing };
-        let Plan::Write { verb, from, to, reason, clamped: _ } = *plan else {
-            Self::hold(&mut self.journal, &self.metrics, entry, sample, plan, decision);
-            return Outcome::Nothing;
+        let (verb, from, to, reason) = match *plan {
+            Plan::Write { verb, from, to, reason, clamped: _ } => (verb, from, to, reason),
+            Plan::Reclaim { bytes, .. } => return self.slowly(key, Act::Reclaim(bytes), plan),
+            Plan::Nothing { .. } => {
+                Self::hold(&self.journal, &self.metrics, entry, sample, plan, decision);
+                return Outcome::Nothing;
+            }
         };
         entry.held = None;
         let way = actuator::way(verb, reason, from, to);
         if let Way::Slowly(act) = way {
-            if actuator::slowly(&self.lanes, entry, act, *plan) {
-                return Outcome::Applied;
-            }
-            // The law asks again.
-            undo(plan, &mut self.budget);
-            return Outcome::Nothing;
+            return self.slowly(key, act, plan);
         }
         if let Some(shrink) = &entry.shrink {
             shrink.cancel();
@@ -95,10 +94,14 @@ impl Control {
             Ok(true) => {}
             Ok(false) => {
                 undo(plan, &mut self.budget);
+                entry.law.shrink_refused(wrote);
                 return Outcome::Nothing;
             }
             Err(error) => {
                 undo(plan, &mut self.budget);
+                if way == Way::Narrow {
+                    entry.law.shrink_refused(wrote);
+                }
                 let what = What::WriteFailed { to, errno: error.raw_os_error().unwrap_or(libc::EIO) };
                 self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
                 return Outcome::Failed;
@@ -119,15 +122,28 @@ impl Control {
         Outcome::Applied
     }
 
+    /// Hands a plan to the slow lane. One at a time; the law asks again.
+    fn slowly(&mut self, key: Key, act: Act, plan: &Plan) -> Outcome {
+        let Some(entry) = self.registry.get(key) else { return Outcome::Nothing };
+        if actuator::slowly(&self.lanes, entry, act, *plan) {
+            return Outcome::Applied;
+        }
+        undo(plan, &mut self.budget);
+        entry.law.shrink_refused(clock::now());
+        Outcome::Nothing
+    }
+
     /// Takes in what the slow lane has done.
     pub(super) fn shrink_done(&mut self, key: Key, result: Result<Option<Reclaimed>, i32>) {
         let Some(entry) = self.registry.get(key) else { return };
         let Some(shrink) = entry.shrink.take() else { return };
         let Some(open) = &entry.open else { return };
         let from = entry.law.limits();
+        let now = clock::now();
         if shrink.is_cancelled() {
             // Whatever was written, a grow or a release has come after: its values are the right ones.
             undo(&shrink.plan, &mut self.budget);
+            entry.law.shrink_refused(now);
             if self.released {
                 self.release_one(key);
             } else if entry.law.is_failed() {
@@ -139,31 +155,34 @@ impl Control {
             }
             return;
         }
-        let Plan::Write { verb, to, reason, .. } = shrink.plan else { return };
-        match result {
-            Ok(_) => {}
-            // Meant for a shrink that this thread had before: the law asks again.
-            Err(libc::EINTR) => {
-                undo(&shrink.plan, &mut self.budget);
-                if reason != Reason::Rearmed {
-                    let _ = actuator::raise(open, from);
+        let what = match (shrink.plan, result) {
+            (Plan::Write { verb, to, reason, .. }, Ok(_)) => {
+                settle(&shrink.plan, &mut self.budget);
+                entry.law.commit(to, now);
+                entry.published.limits(to);
+                entry.published.moved();
+                let current = entry.law.current();
+                What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us: 0 }
+            }
+            (Plan::Reclaim { bytes, reason }, Ok(Some(Reclaimed { before, after }))) => {
+                entry.law.reclaimed(now);
+                What::Reclaimed { reason, bytes, before, after }
+            }
+            (plan, result) => {
+                undo(&plan, &mut self.budget);
+                entry.law.shrink_refused(now);
+                let lowered = matches!(plan, Plan::Write { reason, .. } if reason != Reason::Rearmed);
+                match result {
+                    // The signal was for the shrink that this thread had before: half done is undone.
+                    Err(libc::EINTR) if lowered => {
+                        let _ = actuator::raise(open, from);
+                        return;
+                    }
+                    Ok(_) | Err(libc::EINTR) => return,
+                    Err(errno) => What::WriteFailed { to: from, errno },
                 }
-                return;
             }
-            Err(errno) => {
-                undo(&shrink.plan, &mut self.budget);
-                let what = What::WriteFailed { to, errno };
-                self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
-                return;
-            }
-        }
-        settle(&shrink.plan, &mut self.budget);
-        let now = clock::now();
-        entry.law.commit(to, now);
-        entry.published.limits(to);
-        entry.published.moved();
-        let current = entry.law.current();
-        let what = What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us: 0 };
+        };
         self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
         // Use may have risen meanwhile.
         self.look(key, now);
@@ -171,7 +190,7 @@ impl Control {
 
     /// Tells why nothing was done, once per reason.
     fn hold(
-        journal: &mut crate::journal::Writer,
+        journal: &crate::journal::Writer,
         metrics: &crate::metrics::Metrics,
         entry: &mut Entry,
         sample: &Sample,
@@ -182,7 +201,7 @@ impl Control {
         match (decision.verb, reason) {
             (Verb::Grow, Reason::BudgetDeferred) => metrics.deferred.inc(),
             (Verb::Grow, Reason::BudgetInfeasible) => metrics.infeasible.inc(),
-            (Verb::Grow | Verb::Shrink | Verb::Hold | Verb::Fail, _) => {}
+            (Verb::Grow | Verb::Shrink | Verb::Reclaim | Verb::Hold | Verb::Fail, _) => {}
         }
         let worth_telling = matches!(
             reason,
@@ -198,6 +217,6 @@ impl Control {
 
 fn plan_reason(plan: &Plan) -> Reason {
     match plan {
-        Plan::Write { reason, .. } | Plan::Nothing { reason } => *reason,
+        Plan::Write { reason, .. } | Plan::Reclaim { reason, .. } | Plan::Nothing { reason } => *reason,
     }
 }

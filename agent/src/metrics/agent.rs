@@ -26,7 +26,7 @@ pub enum Resource {
 }
 
 const RESOURCES: [&str; 2] = ["memory", "cpu"];
-const VERBS: [Verb; 4] = [Verb::Grow, Verb::Shrink, Verb::Hold, Verb::Fail];
+const VERBS: [Verb; 5] = [Verb::Grow, Verb::Shrink, Verb::Reclaim, Verb::Hold, Verb::Fail];
 const OUTCOMES: [&str; 3] = ["applied", "nothing", "failed"];
 /// 50 us to 1 s.
 const REACTION_BUCKETS: [f64; 14] =

@@ -12,5 +12,8 @@ mod overflow;
 mod refusals;
 mod rig;
 mod surface;
+mod takeover;
+mod takeover_ends;
+mod takeover_moments;
 mod turn;
 mod walls;

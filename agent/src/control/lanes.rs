@@ -11,7 +11,7 @@ use std::thread;
 
 use bellows_policies::Plan;
 use bellows_policies::sample::Detail;
-use bellows_policies::units::Limit;
+use bellows_policies::units::{Bytes, Limit};
 
 use super::handle::{Command, Handle};
 use super::registry::Open;
@@ -85,8 +85,8 @@ pub(super) struct Shrink {
 pub(super) enum Job {
     /// Start a workload.
     Launch(Key, LaunchOrder),
-    /// Clear away what is left of one.
-    Clear(Key, Arc<Spec>, Arc<Running>),
+    /// Clear away what is left of one; the bytes are what was granted to it.
+    Clear(Key, Arc<Spec>, Arc<Running>, Bytes),
 }
 
 /// All lanes. Their threads end when this is dropped and their queues are empty.
@@ -184,15 +184,15 @@ fn work(queue: &Mutex<Receiver<Job>>, answers: &Handle, ground: &Ground) {
                     let running = Arc::new(running);
                     Open::new(&running).map(Box::new).map_err(|error| {
                         // It runs, and could not be governed: then it does not run.
-                        let _ = supervisor::tear_down(ground, &spec.identity, &running);
+                        let _ = supervisor::tear_down(ground, &spec.identity, &running, Bytes::ZERO);
                         error.into()
                     })
                 });
                 Command::LaunchDone { key, result }
             }
-            Ok(Job::Clear(key, spec, running)) => {
-                let result =
-                    supervisor::tear_down(ground, &spec.identity, &running).map_err(|e| (e, running));
+            Ok(Job::Clear(key, spec, running, granted)) => {
+                let result = supervisor::tear_down(ground, &spec.identity, &running, granted)
+                    .map_err(|e| (e, running));
                 Command::ClearDone { key, result }
             }
             Err(_) => return,

@@ -88,6 +88,7 @@ impl Control {
                 let wrote = clock::now();
                 if let Err(error) = result {
                     bellows_policies::undo(plan, &mut self.budget);
+                    entry.is_unsure = true;
                     let errno = error.raw_os_error().unwrap_or(libc::EIO);
                     self.journal.record(
                         clock::unix_nanoseconds(),
@@ -98,6 +99,7 @@ impl Control {
                 }
                 bellows_policies::settle(plan, &mut self.budget);
                 entry.law.commit(to, wrote);
+                entry.is_unsure = false;
                 let wake_to_write = wrote.since(woke);
                 self.metrics.reaction.observe(wake_to_write.as_secs_f64());
                 entry.published.limits(to);

@@ -113,6 +113,34 @@ pub enum What {
         /// For how long the agent had not run, in milliseconds.
         gap_ms: u64,
     },
+    /// A workload of an earlier agent is governed again.
+    TakenOver {
+        /// Pid of its init.
+        pid: i32,
+        /// `memory.high` as it was found; absent when it stood open.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        found_high: Option<Bytes>,
+        /// `memory.max` as it was found; absent when it was unlimited.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        found_max: Option<Bytes>,
+        /// The limits that are governed from now on.
+        limits: Limits,
+    },
+    /// Somebody else wrote a limit; the governed ones are put back.
+    ForeignWrite {
+        /// The file.
+        file: String,
+        /// What was governed.
+        expected: Bytes,
+        /// What was found; absent when it was unlimited.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        found: Option<Bytes>,
+    },
+    /// A launch that an earlier agent's death cut short was cleared away.
+    LeftoverRemoved {
+        /// The cgroup's name.
+        name: String,
+    },
     /// The workload ended.
     Ended {
         /// In words.
@@ -127,7 +155,7 @@ pub enum What {
     },
     /// The kernel's event queue overflowed; everything was looked at again.
     QueueOverflowed {},
-    /// Somebody else made a cgroup among ours. It is left alone.
+    /// Somebody else made a cgroup among ours, or one was found that is not certain to be ours. It is left alone.
     ForeignCgroup {
         /// Its name.
         name: String,

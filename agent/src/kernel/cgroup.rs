@@ -136,6 +136,11 @@ impl Cgroup {
         self.open_beneath("open", file, libc::O_RDONLY).map(File::from)
     }
 
+    /// Opens one of its files for reading and writing.
+    pub fn open_both(&self, file: &str) -> Result<File, CgroupError> {
+        self.open_beneath("open", file, libc::O_RDWR).map(File::from)
+    }
+
     /// Opens one of its files for writing.
     pub fn open_write(&self, file: &str) -> Result<File, CgroupError> {
         self.open_beneath("open for writing", file, libc::O_WRONLY).map(File::from)
@@ -208,6 +213,19 @@ impl Cgroup {
             Err(e) if e.raw_os_error() == Some(libc::ENODATA) => Ok(None),
             Err(e) => Err(self.error("read attribute", name, e)),
         }
+    }
+
+    /// Removes an extended attribute, if it is there.
+    pub fn remove_attribute(&self, name: &str) -> Result<(), CgroupError> {
+        match sys::fremovexattr(self.dir.as_fd(), &attribute_name(name)) {
+            Err(e) if e.raw_os_error() != Some(libc::ENODATA) => Err(self.error("remove attribute", name, e)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// The pids of the processes in it, not below.
+    pub fn processes(&self) -> Result<Vec<i32>, CgroupError> {
+        Ok(self.read("cgroup.procs")?.lines().filter_map(|pid| pid.parse().ok()).collect())
     }
 
     /// Takes the exclusive lock of this cgroup, `None` when another process holds it. It lasts as long as the value.

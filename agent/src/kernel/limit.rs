@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use bellows_policies::units::Limit;
 
 use super::cgroup::{Cgroup, CgroupError};
+use super::parse;
 
 /// An open limit file of one cgroup. Writes through one open file are serialised by the kernel, so each lane opens its own.
 #[derive(Debug)]
@@ -15,9 +16,16 @@ pub struct LimitFile {
 }
 
 impl LimitFile {
-    /// Opens `name` (for example `memory.high`) of `cgroup` for writing.
+    /// Opens `name` (for example `memory.high`) of `cgroup`.
     pub fn open(cgroup: &Cgroup, name: &'static str) -> Result<Self, CgroupError> {
-        Ok(Self { file: cgroup.open_write(name)? })
+        Ok(Self { file: cgroup.open_both(name)? })
+    }
+
+    /// The limit as it stands in the kernel, rounded to pages; `None` when it is no limit.
+    pub fn read(&self) -> io::Result<Option<Limit>> {
+        let mut text = [0_u8; 32];
+        let length = self.file.read_at(&mut text, 0)?;
+        Ok(parse::limit(&text[..length]))
     }
 
     /// Writes the limit. Raising returns at once; lowering below use blocks in reclaim, and a signal ends that.

@@ -53,6 +53,12 @@ pub struct Metrics {
     pub gaps: IntCounter,
     /// Watchdogs that were gone and replaced.
     pub watchdogs: IntCounter,
+    /// Workloads of an earlier agent that are governed again.
+    pub taken_over: IntCounter,
+    /// Limits found to be written by somebody else.
+    pub foreign_writes: IntCounter,
+    /// From this agent's start to the last workload taken over, seconds.
+    pub takeover: Gauge,
     budget: [Gauge; 4],
 }
 
@@ -88,6 +94,11 @@ impl Metrics {
                 }
             }
         }
+        let takeover = Gauge::new(
+            "bellows_takeover_seconds",
+            "From the agent's start to the last workload that it took over.",
+        )?;
+        registry.register(Box::new(takeover.clone()))?;
         let budget = GaugeVec::new(
             Opts::new(
                 "bellows_budget_bytes",
@@ -145,6 +156,15 @@ impl Metrics {
                 "bellows_watchdog_restarts_total",
                 "Watchdogs that were found gone and replaced.",
             )?,
+            taken_over: counter(
+                "bellows_workloads_taken_over_total",
+                "Workloads of an earlier agent that are governed again.",
+            )?,
+            foreign_writes: counter(
+                "bellows_foreign_writes_total",
+                "Limits that somebody else had written and that were put back.",
+            )?,
+            takeover,
             budget: [state("capacity")?, state("reserve")?, state("granted")?, state("free")?],
             registry,
         })

@@ -16,7 +16,8 @@ pub(crate) fn is_taken_over(what: &What) -> bool {
 }
 
 /// Numbers from 1 to 150, one each 20 ms, and a code that is not usual.
-const COUNT: &[&str] = &["sh", "-c", "i=0; while [ $i -lt 150 ]; do i=$((i+1)); echo $i; sleep 0.02; done; exit 5"];
+const COUNT: &[&str] =
+    &["sh", "-c", "i=0; while [ $i -lt 150 ]; do i=$((i+1)); echo $i; sleep 0.02; done; exit 5"];
 
 fn counted() -> String {
     (1..=150).map(|n| format!("{n}\n")).collect()

@@ -45,7 +45,8 @@ fn is_inside(cgroup: &Cgroup, pid: i32) -> Result<bool, CgroupError> {
 
 fn is_first(pid: i32, depth: usize) -> bool {
     let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
-    namespace_pids(&status).is_some_and(|pids| depth > 0 && pids.len() == depth + 1 && pids.last() == Some(&1))
+    namespace_pids(&status)
+        .is_some_and(|pids| depth > 0 && pids.len() == depth + 1 && pids.last() == Some(&1))
 }
 
 /// `NSpid`: the pid in each namespace, outermost first.

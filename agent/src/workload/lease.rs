@@ -72,11 +72,8 @@ mod tests {
 
     #[test]
     fn leases_of_older_and_newer_agents_are_read() {
-        let lease = |cpu: Option<&str>| Lease {
-            high: Bytes(4096),
-            max: Bytes(8192),
-            cpu: cpu.map(str::to_owned),
-        };
+        let lease =
+            |cpu: Option<&str>| Lease { high: Bytes(4096), max: Bytes(8192), cpu: cpu.map(str::to_owned) };
         let table = [
             (r#"{"high":4096,"max":8192}"#, Some(lease(None))),
             (r#"{"high":4096,"max":8192,"cpu":"50000 100000"}"#, Some(lease(Some("50000 100000")))),

@@ -156,9 +156,9 @@ impl Records {
             let name = name.to_str().unwrap_or_default();
             let written = entry.metadata().and_then(|m| m.modified());
             if let Some(id) = name.strip_suffix(".end").and_then(|n| n.parse::<u64>().ok())
-                && let Ok(ended) = fs::read(&path).map_err(|_| ()).and_then(|text| {
-                    serde_json::from_slice::<Ended>(&text).map_err(|_| ())
-                })
+                && let Ok(ended) = fs::read(&path)
+                    .map_err(|_| ())
+                    .and_then(|text| serde_json::from_slice::<Ended>(&text).map_err(|_| ()))
             {
                 ends.push((written.ok(), id, ended));
             } else if let Ok(id) = name.parse::<u64>() {
@@ -280,7 +280,9 @@ mod tests {
     fn records_without_a_cgroup_become_ends_and_others_stay() {
         let runtime_dir = directory("orphans");
         let records = Records::open(&runtime_dir).unwrap();
-        for (id, text) in [(1, "exited 4\n"), (2, ""), (3, "exited 5\n"), (4, "unstarted\n"), (5, "signaled 9\n")] {
+        for (id, text) in
+            [(1, "exited 4\n"), (2, ""), (3, "exited 5\n"), (4, "unstarted\n"), (5, "signaled 9\n")]
+        {
             fs::write(runtime_dir.join("exits").join(id.to_string()), text).unwrap();
         }
         assert_eq!(without_agent(&runtime_dir, 1).map(|e| e.code), Some(4));

@@ -120,7 +120,8 @@ fn look(ground: &Ground, cgroup: &Cgroup, name: (&str, &str), depth: usize) -> R
         if !is_empty {
             return Ok(Kind::Foreign);
         }
-        let ours = [name.0, name.1].iter().all(|n| n.parse::<Name>().is_ok()) && cgroup.children()?.is_empty();
+        let ours =
+            [name.0, name.1].iter().all(|n| n.parse::<Name>().is_ok()) && cgroup.children()?.is_empty();
         return Ok(if ours { Kind::HalfMade } else { Kind::Nothing });
     };
     let process = adopt::init(cgroup, birth.pid, depth)?;

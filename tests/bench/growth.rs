@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
-use bellows::workload::supervisor::Exit;
+use bellows::workload::records::Exit;
 use bellows_policies::units::{Bounds, Bytes};
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;

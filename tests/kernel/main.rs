@@ -14,5 +14,8 @@ mod quota;
 mod refusals;
 mod rig;
 mod surface;
+mod takeover;
+mod takeover_ends;
+mod takeover_moments;
 mod turn;
 mod walls;

@@ -122,7 +122,7 @@ fn an_idle_workload_gives_its_quota_back() {
 /// Without an agent the quota stands at its ceiling, whether the agent left in good order or not.
 #[test]
 fn a_quota_is_opened_when_nobody_governs_it() {
-    for signal in [nix::sys::signal::Signal::SIGTERM] {
+    for signal in [nix::sys::signal::Signal::SIGTERM, nix::sys::signal::Signal::SIGKILL] {
         let mut agent = Agent::start(&[]);
         let mut journal = agent.follow();
         let run = agent.load_with("idler", "16M..64M", &["--cpu", "0.2..1.5"], &["idle", "60"]);

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bellows_policies::Verb;
+use bellows_policies::{Bytes, Verb};
 
 use crate::journal::{Record, What};
 
@@ -98,10 +98,20 @@ fn what(what: &What) -> String {
         What::Trouble { text } => text.clone(),
         What::QueueOverflowed {} => "the kernel's event queue overflowed: looking at everything".to_owned(),
         What::ForeignWrite { file, expected, found } => {
-            format!("somebody else wrote {found} to {file}: {expected} was written again")
+            format!("somebody else wrote {found} to {file}: putting {expected} back")
         }
         What::ForeignCgroup { name } => format!("somebody else made {name}: left alone"),
+        What::TakenOver { pid, found_high, found_max, limits } => format!(
+            "taken over as pid {pid}, found at high {}, max {}, governed at {limits}",
+            or_max(*found_high),
+            or_max(*found_max)
+        ),
+        What::LeftoverRemoved { name } => format!("removed {name}, a launch that was cut short"),
     }
+}
+
+fn or_max(limit: Option<Bytes>) -> String {
+    limit.map_or_else(|| "max".to_owned(), |bytes| bytes.to_string())
 }
 
 fn millis(us: u64) -> f64 {
@@ -111,7 +121,7 @@ fn millis(us: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bellows_policies::{Bytes, Limits, Reason};
+    use bellows_policies::{Limits, Reason};
 
     #[test]
     fn a_move_reads_as_a_sentence() {

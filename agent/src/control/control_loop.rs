@@ -177,8 +177,6 @@ impl Control {
             let text = format!("the control loop runs without real-time priority: {error}");
             self.journal.record(clock::unix_nanoseconds(), &self.node, What::Trouble { text });
         }
-        let root = self.ground.workloads.path().parent().map(|p| p.display().to_string()).unwrap_or_default();
-        self.journal.record(clock::unix_nanoseconds(), &self.node, What::AgentStarted { root });
         self.metrics.budget(&self.budget);
         while !self.is_done() {
             let timeout = self.time_to_wait();
@@ -276,6 +274,7 @@ impl Control {
             let Some(key) = next else { break };
             self.pass.next_slot = key.slot as usize + 1;
             self.look(key, woke);
+            self.compare(key, woke);
         }
         self.pass.urgent = self.pass.urgent.saturating_sub(count);
         self.pass.next_slice = woke.plus(SLICE_EVERY);

@@ -65,16 +65,20 @@ struct Governed {
     throttled: u64,
 }
 
-/// Hands a workload that was just launched to the cpu loop, if its quota is to be governed; false when the loop has no room.
-/// The launch itself ran at the ceiling: what init does for a workload is not the workload's use.
-pub(super) fn govern(lane: &CpuLane, entry: &mut Entry) -> bool {
+/// Hands a workload to the cpu loop, if its quota is to be governed. `before` is the quota that an earlier agent had given it;
+/// without one it begins at its floor. (The launch itself ran at the ceiling: what init does for it is not its use.)
+pub(super) fn govern(lane: &CpuLane, entry: &mut Entry, before: Option<Cpus>) -> io::Result<()> {
     let identity = &entry.spec.identity;
     let (Some(bounds), Some(files)) = (identity.cpu, entry.open.as_mut().and_then(|open| open.cpu.take()))
     else {
-        return true;
+        return Ok(());
     };
-    let law = CpuWorkload::new(bounds, law_of(identity.class));
-    lane.send(Order::Govern(Box::new(Governed {
+    let law = law_of(identity.class);
+    let law = match before {
+        None => CpuWorkload::new(bounds, law),
+        Some(_) => CpuWorkload::adopt(bounds, law, before, files.sample(clock::now())?),
+    };
+    let taken = lane.send(Order::Govern(Box::new(Governed {
         key: entry.key,
         name: Arc::clone(&entry.name),
         law,
@@ -84,7 +88,8 @@ pub(super) fn govern(lane: &CpuLane, entry: &mut Entry) -> bool {
         seen: None,
         tick: 0,
         throttled: 0,
-    })))
+    })));
+    if taken { Ok(()) } else { Err(io::Error::other("the cpu loop has too much to do")) }
 }
 
 fn law_of(class: Class) -> CpuLaw {
@@ -212,7 +217,8 @@ impl CpuLoop {
     /// Writes the first quota of a workload, and looks at it with the next tick.
     fn begin(&mut self, governed: Governed) {
         let quota = governed.law.quota();
-        match governed.files.set_quota(quota) {
+        let stands = governed.files.quota().is_ok_and(|found| found.is_some_and(|found| found == quota));
+        match if stands { Ok(()) } else { governed.files.set_quota(quota) } {
             Ok(()) => governed.published.quota(Some(quota)),
             Err(error) => {
                 let errno = error.raw_os_error().unwrap_or(libc::EIO);

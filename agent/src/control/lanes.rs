@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use bellows_policies::sample::{Detail, Pressure};
+use bellows_policies::units::Bytes;
 
 use super::handle::{Command, Handle};
 use super::registry::Open;
@@ -72,8 +73,8 @@ fn read_pressure(file: Option<&File>, buffer: &mut [u8]) -> Pressure {
 pub(super) enum Job {
     /// Start a workload.
     Launch(Key, LaunchOrder),
-    /// Clear away what is left of one.
-    Clear(Key, Arc<Spec>, Arc<Running>),
+    /// Clear away what is left of one; the bytes are what was granted to it.
+    Clear(Key, Arc<Spec>, Arc<Running>, Bytes),
 }
 
 /// All lanes. Their threads end when this is dropped and their queues are empty.
@@ -140,15 +141,15 @@ fn work(queue: &Mutex<Receiver<Job>>, answers: &Handle, ground: &Ground) {
                     let running = Arc::new(running);
                     Open::new(&running, spec.identity.cpu.is_some()).map(Box::new).map_err(|error| {
                         // It runs, and could not be governed: then it does not run.
-                        let _ = supervisor::tear_down(ground, &spec.identity, &running);
+                        let _ = supervisor::tear_down(ground, &spec.identity, &running, Bytes::ZERO);
                         error.into()
                     })
                 });
                 Command::LaunchDone { key, result }
             }
-            Ok(Job::Clear(key, spec, running)) => {
-                let result =
-                    supervisor::tear_down(ground, &spec.identity, &running).map_err(|e| (e, running));
+            Ok(Job::Clear(key, spec, running, granted)) => {
+                let result = supervisor::tear_down(ground, &spec.identity, &running, granted)
+                    .map_err(|e| (e, running));
                 Command::ClearDone { key, result }
             }
             Err(_) => return,

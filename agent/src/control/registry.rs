@@ -17,15 +17,13 @@ use super::shrinker::{Shrink, SlowFiles};
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::cpu::CpuFiles;
 use crate::kernel::limit::LimitFile;
-use crate::kernel::parse;
 use crate::kernel::watch::Key;
+use crate::kernel::{clock, parse};
 use crate::metrics::Published;
 use crate::workload::lifecycle::State;
+use crate::workload::records::REMEMBERED;
 use crate::workload::spec::{Identity, Name, Spec};
 use crate::workload::supervisor::Running;
-
-/// Ends that are remembered for a client that asks late.
-const REMEMBERED: usize = 1024;
 
 /// One workload.
 #[derive(Debug)]
@@ -46,6 +44,10 @@ pub(super) struct Entry {
     pub(super) looked: Instant,
     /// The instant of the last sample: they never go back.
     pub(super) sampled: Instant,
+    /// When its limits are to be compared with the kernel's.
+    pub(super) compare_at: Instant,
+    /// A write of ours failed, and none has succeeded since: what stands in the kernel is not known.
+    pub(super) is_unsure: bool,
     /// A look into `memory.stat` is under way.
     pub(super) detail_pending: bool,
     /// A shrink is under way.
@@ -57,13 +59,37 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// An entry about which nothing is known yet but what it is.
+    pub(super) fn new(key: Key, spec: Arc<Spec>, law: &Workload, published: Arc<Published>) -> Self {
+        Self {
+            key,
+            name: spec.identity.to_string().into(),
+            spec,
+            state: State::Starting,
+            law: *law,
+            published,
+            admitted: clock::now(),
+            open: None,
+            due: None,
+            looked: Instant(0),
+            sampled: Instant(0),
+            compare_at: Instant(0),
+            is_unsure: false,
+            detail_pending: false,
+            shrink: None,
+            held: None,
+            launched: None,
+            waiting: Vec::new(),
+        }
+    }
+
     pub(super) fn identity(&self) -> &Identity {
         &self.spec.identity
     }
 
     pub(super) fn move_to(&mut self, state: State) {
         self.state = state;
-        let pid = self.open.as_ref().map_or(0, |o| o.running.process.pid);
+        let pid = self.open.as_ref().map_or(0, |o| o.running.pid());
         self.published.life(state as u8, pid);
     }
 }

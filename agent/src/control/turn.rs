@@ -13,6 +13,7 @@ use super::actuator::{self, Way};
 use super::control_loop::Control;
 use super::registry::Entry;
 use super::shrinker::{Act, Reclaimed};
+use super::takeover::end_lease;
 use crate::journal::What;
 use crate::kernel::clock;
 use crate::kernel::watch::Key;
@@ -102,6 +103,7 @@ impl Control {
                 if way == Way::Narrow {
                     entry.law.shrink_refused(wrote);
                 }
+                entry.is_unsure = true;
                 let what = What::WriteFailed { to, errno: error.raw_os_error().unwrap_or(libc::EIO) };
                 self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
                 return Outcome::Failed;
@@ -109,6 +111,7 @@ impl Control {
         }
         settle(plan, &mut self.budget);
         entry.law.commit(to, wrote);
+        entry.is_unsure = false;
         let wake_to_write = wrote.since(woke);
         if way == Way::Raise {
             self.metrics.reaction.observe(wake_to_write.as_secs_f64());
@@ -159,6 +162,10 @@ impl Control {
             (Plan::Write { verb, to, reason, .. }, Ok(_)) => {
                 settle(&shrink.plan, &mut self.budget);
                 entry.law.commit(to, now);
+                entry.is_unsure = false;
+                if reason == Reason::Rearmed {
+                    end_lease(&self.journal, entry);
+                }
                 entry.published.limits(to);
                 entry.published.moved();
                 let current = entry.law.current();
@@ -179,7 +186,10 @@ impl Control {
                         return;
                     }
                     Ok(_) | Err(libc::EINTR) => return,
-                    Err(errno) => What::WriteFailed { to: from, errno },
+                    Err(errno) => {
+                        entry.is_unsure = true;
+                        What::WriteFailed { to: from, errno }
+                    }
                 }
             }
         };

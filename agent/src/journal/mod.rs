@@ -147,6 +147,33 @@ pub enum What {
         /// For how long the agent had not run, in milliseconds.
         gap_ms: u64,
     },
+    /// A workload of an earlier agent is governed again.
+    TakenOver {
+        /// Pid of its init.
+        pid: i32,
+        /// `memory.high` as it was found; absent when it stood open.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        found_high: Option<Bytes>,
+        /// `memory.max` as it was found; absent when it was unlimited.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        found_max: Option<Bytes>,
+        /// The limits that are governed from now on.
+        limits: Limits,
+    },
+    /// Somebody else wrote a limit; the governed ones are put back.
+    ForeignWrite {
+        /// The file.
+        file: String,
+        /// What was governed, as the kernel spells it.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
+    /// A launch that an earlier agent's death cut short was cleared away.
+    LeftoverRemoved {
+        /// The cgroup's name.
+        name: String,
+    },
     /// The workload ended.
     Ended {
         /// In words.
@@ -161,16 +188,7 @@ pub enum What {
     },
     /// The kernel's event queue overflowed; everything was looked at again.
     QueueOverflowed {},
-    /// Somebody else wrote one of the limits; what is governed was written again.
-    ForeignWrite {
-        /// Which file.
-        file: String,
-        /// What should have been there.
-        expected: String,
-        /// What was found.
-        found: String,
-    },
-    /// Somebody else made a cgroup among ours. It is left alone.
+    /// Somebody else made a cgroup among ours, or one was found that is not certain to be ours. It is left alone.
     ForeignCgroup {
         /// Its name.
         name: String,

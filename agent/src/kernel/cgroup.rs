@@ -216,6 +216,19 @@ impl Cgroup {
         }
     }
 
+    /// Removes an extended attribute, if it is there.
+    pub fn remove_attribute(&self, name: &str) -> Result<(), CgroupError> {
+        match sys::fremovexattr(self.dir.as_fd(), &attribute_name(name)) {
+            Err(e) if e.raw_os_error() != Some(libc::ENODATA) => Err(self.error("remove attribute", name, e)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// The pids of the processes in it, not below.
+    pub fn processes(&self) -> Result<Vec<i32>, CgroupError> {
+        Ok(self.read("cgroup.procs")?.lines().filter_map(|pid| pid.parse().ok()).collect())
+    }
+
     /// Takes the exclusive lock of this cgroup, `None` when another process holds it. It lasts as long as the value.
     pub fn try_lock(&self) -> Result<Option<Flock<OwnedFd>>, CgroupError> {
         let dir = self.open_beneath("open the cgroup", ".", libc::O_RDONLY | libc::O_DIRECTORY)?;

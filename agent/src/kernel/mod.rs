@@ -9,10 +9,12 @@
 //! parse      kernel text -> types, pure
 //! limit      typed writes of limits, without allocation
 //! spawn      a process started inside a cgroup
+//! adopt      a process that another agent started: found by pid, and made certain
 //! tell       a line for the operator, that cannot fail
 //! sys        the one file with `unsafe`
 //! ```
 
+pub mod adopt;
 pub mod cgroup;
 pub mod clock;
 pub mod cpu;

@@ -67,6 +67,12 @@ pub struct Metrics {
     pub watchdogs: IntCounter,
     /// The node's use of its cpus, in cpus.
     pub node_cpu: Gauge,
+    /// Workloads of an earlier agent that are governed again.
+    pub taken_over: IntCounter,
+    /// Limits found to be written by somebody else.
+    pub foreign_writes: IntCounter,
+    /// From this agent's start to the last workload taken over, seconds.
+    pub takeover: Gauge,
     budget: [Gauge; 4],
 }
 
@@ -105,6 +111,11 @@ impl Metrics {
                 }
             }
         }
+        let takeover = Gauge::new(
+            "bellows_takeover_seconds",
+            "From the agent's start to the last workload that it took over.",
+        )?;
+        registry.register(Box::new(takeover.clone()))?;
         let budget = GaugeVec::new(
             Opts::new(
                 "bellows_budget_bytes",
@@ -170,6 +181,15 @@ impl Metrics {
                 "Watchdogs that were found gone and replaced.",
             )?,
             node_cpu,
+            taken_over: counter(
+                "bellows_workloads_taken_over_total",
+                "Workloads of an earlier agent that are governed again.",
+            )?,
+            foreign_writes: counter(
+                "bellows_foreign_writes_total",
+                "Limits that somebody else had written and that were put back.",
+            )?,
+            takeover,
             budget: [state("capacity")?, state("reserve")?, state("granted")?, state("free")?],
             registry,
         })

@@ -29,10 +29,10 @@ fn world() -> World {
     World { anon: MIB(1000), cache: MIB(1000), hits: 0, stat, memory_us: 0, io_us: 0, returns: 0, taken: 100 }
 }
 
-fn found(law: Law) -> Workload {
+fn found(law: &Law) -> Workload {
     let limits = Limits { high: MIB(2200), max: MIB(2310) };
     let sample = Sample { at: Instant(0), current: MIB(2000), ..Sample::default() };
-    Workload::adopt("64M..4G".parse().unwrap(), law, limits, sample)
+    Workload::adopt("64M..4G".parse().unwrap(), *law, limits, sample)
 }
 
 /// A look each second from `from` to `to`, all plans carried out: the second, size and reason of each reclaim, and the
@@ -79,7 +79,7 @@ fn run(
 
 #[test]
 fn a_little_is_taken_every_six_seconds_from_two_minutes_on() {
-    let (reclaims, details) = run(&mut found(Law::default()), &mut world(), 1..151);
+    let (reclaims, details) = run(&mut found(&Law::default()), &mut world(), 1..151);
     // A minute of grace, and one in which pressure comes to be known: details each 6 s.
     let expected: Vec<u64> = (0..6).map(|n| 120 + 6 * n).collect();
     assert_eq!(reclaims.iter().map(|(second, ..)| *second).collect::<Vec<_>>(), expected);
@@ -101,7 +101,7 @@ fn each_gate_shuts() {
         ("its floor", law, World { anon: MIB(10), cache: MIB(54), ..open }, false),
     ];
     for (name, law, mut world, opens) in table {
-        let mut workload = found(law);
+        let mut workload = found(&law);
         let (reclaims, details) = run(&mut workload, &mut world, 1..500);
         assert_eq!(!reclaims.is_empty(), opens, "{name}: {reclaims:?}");
         assert!(details <= 75, "{name}: {details} details");
@@ -118,7 +118,7 @@ fn it_takes_less_the_more_is_waited_and_never_much() {
         ("no more than a bound", Law { reclaim_factor: 0.01, reclaim_max: MIB(4), ..law }, 0, 4096),
     ] {
         let mut world = World { memory_us, ..world() };
-        let (reclaims, _) = run(&mut found(law), &mut world, 1..130);
+        let (reclaims, _) = run(&mut found(&law), &mut world, 1..130);
         assert_eq!(reclaims[0].1, kib, "{name}");
     }
 }
@@ -130,7 +130,7 @@ fn a_waste_shuts_the_gate_for_longer_and_longer_and_a_probe_opens_it() {
         ("pages are looked at in vain", World { taken: 50, ..world() }),
         ("nothing is found", World { taken: 0, ..world() }),
     ] {
-        let mut workload = found(Law::default());
+        let mut workload = found(&Law::default());
         let mut world = bad;
         let (reclaims, details) = run(&mut workload, &mut world, 1..1500);
         let told: Vec<_> = reclaims.iter().map(|(at, _, reason)| (*at, *reason)).collect();
@@ -151,7 +151,7 @@ fn a_waste_shuts_the_gate_for_longer_and_longer_and_a_probe_opens_it() {
 
 #[test]
 fn a_hit_stops_it_for_half_a_minute() {
-    let mut workload = found(Law::default());
+    let mut workload = found(&Law::default());
     let mut world = world();
     let _ = run(&mut workload, &mut world, 1..122);
     world.hits += 1;

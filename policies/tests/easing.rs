@@ -67,7 +67,7 @@ fn demand() -> impl Strategy<Value = (u64, Demand)> {
 #[test]
 fn a_hasty_law_shrinks_often() {
     // Or the property below would prove nothing.
-    let mut rig = Rig::under(hasty(), "64M..4G", plenty()).with_passes();
+    let mut rig = Rig::under(&hasty(), "64M..4G", plenty()).with_passes();
     rig.pass_ns = Some(100_000_000);
     let rates = Demand { need_rate: mib(1536), free_rate: mib(800), ..Demand::default() };
     for most in [1000, 100, 900, 90, 800, 80] {
@@ -88,7 +88,7 @@ proptest! {
         pass_ms in 50..2_000_u64,
     ) {
         let law = if is_hasty { hasty() } else { Law::default() };
-        let mut rig = Rig::under(law, "64M..4G", plenty());
+        let mut rig = Rig::under(&law, "64M..4G", plenty());
         rig.lane_ns = lane_us * 1000;
         rig.wake_ns = wake_us * 1000;
         rig.pass_ns = Some(pass_ms * 1_000_000);

@@ -89,7 +89,7 @@ fn slack_is_taken_and_then_the_band() {
 fn cold_cache_is_reclaimed_until_it_is_missed() {
     // Ten times as fast as it is by itself: a node under pressure.
     let law = Law { reclaim_factor: 0.005, ..Law::default() };
-    let mut rig = Rig::under(law, "64M..2G", plenty()).with_passes();
+    let mut rig = Rig::under(&law, "64M..2G", plenty()).with_passes();
     rig.run(1_000, Demand { need_rate: mib(600), need_most: mib(300), ..Demand::default() });
     rig.run(2_000, Demand { cache_rate: mib(100), ..Demand::default() });
     let cold = rig.plant.stat.file;

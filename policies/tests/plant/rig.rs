@@ -55,13 +55,13 @@ struct Job {
 
 impl Rig {
     pub(crate) fn new(bounds: &str, budget: Budget) -> Self {
-        Self::under(Law::default(), bounds, budget)
+        Self::under(&Law::default(), bounds, budget)
     }
 
-    pub(crate) fn under(law: Law, bounds: &str, budget: Budget) -> Self {
+    pub(crate) fn under(law: &Law, bounds: &str, budget: Budget) -> Self {
         let bounds: Bounds = bounds.parse().unwrap();
         let mut budget = budget;
-        let workload = Workload::new(bounds, law);
+        let workload = Workload::new(bounds, *law);
         let first = launch(&workload, &mut budget).unwrap();
         settle(&first, &mut budget);
         let mut log = String::new();

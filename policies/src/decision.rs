@@ -162,6 +162,9 @@ impl Decision {
 }
 
 impl Verb {
+    /// Every verb, in order of declaration.
+    pub const ALL: [Self; 5] = [Self::Grow, Self::Shrink, Self::Reclaim, Self::Hold, Self::Fail];
+
     /// The label of metrics and of the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -190,6 +193,14 @@ impl fmt::Display for Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn verbs_are_all_there_in_order() {
+        for (index, verb) in Verb::ALL.into_iter().enumerate() {
+            assert_eq!(verb as usize, index, "{verb}");
+        }
+        assert_eq!(Verb::ALL.len(), Verb::Fail as usize + 1);
+    }
 
     #[test]
     fn labels_are_distinct_snake_case() {

@@ -7,8 +7,8 @@ use std::cell::Cell;
 use std::hint::black_box;
 
 use bellows_policies::{
-    Budget, Bytes, Detail, Instant, Law, MemoryEvents, MemoryStat, Plan, Pressure, Sample, Workload, launch,
-    plan, settle, step, undo,
+    Budget, Bytes, Detail, Instant, Law, MemoryEvents, MemoryStat, Plan, Pressure, Sample, Verb, Workload,
+    launch, plan, settle, step, undo,
 };
 
 struct Counting;
@@ -48,12 +48,24 @@ static ALLOCATOR: Counting = Counting;
 #[test]
 fn a_turn_does_not_allocate() {
     let mut budget = Budget::new(Bytes::mib(600), Bytes::ZERO);
-    let mut workload = Workload::new("32M..512M".parse().unwrap(), Law::default());
+    // Slack and cold memory are looked for within the test's seconds.
+    let law = Law {
+        hold_forget_ms: 500,
+        slack_hold_ms: 200,
+        slack_grace_ms: 0,
+        reclaim_hold_ms: 200,
+        reclaim_grace_ms: 0,
+        reclaim_short_ms: 100,
+        reclaim_long_ms: 300,
+        reclaim_period_ms: 100,
+        ..Law::default()
+    };
+    let mut workload = Workload::new("32M..512M".parse().unwrap(), law);
     let first = launch(&workload, &mut budget).unwrap();
     settle(&first, &mut budget);
     let mut events = MemoryEvents::default();
     let mut detail = Detail { threads: 4, ..Detail::default() };
-    let (mut writes, mut holds) = (0_u64, 0_u64);
+    let (mut writes, mut shrinks, mut reclaims, mut holds) = (0_u64, 0_u64, 0_u64, 0_u64);
 
     let before = ALLOCATIONS.get();
     for turn in 1..20_000_u64 {
@@ -69,26 +81,34 @@ fn a_turn_does_not_allocate() {
             0 => (turn % 2_500 / 4, turn % 2_500 / 4),
             1 => (8, workload.limits().high.0 >> 20),
             2 => (700, (workload.limits().high.0 >> 20) + 2),
-            _ => (8, 16),
+            _ => (8, 100),
         };
         events.high += u64::from(Bytes::mib(current) >= workload.limits().high);
         let step = step(&mut workload, &Sample { at, current: Bytes::mib(current), events });
         let plan = plan(&workload, step.decision, &mut budget);
         match plan {
-            Plan::Write { .. } if turn % 7 == 3 => undo(&plan, &mut budget),
-            Plan::Write { to, .. } => {
+            Plan::Write { .. } if turn % 7 == 3 => {
+                undo(&plan, &mut budget);
+                workload.shrink_refused(at);
+            }
+            Plan::Write { verb, to, .. } => {
                 writes += 1;
+                shrinks += u64::from(verb == Verb::Shrink);
                 settle(&plan, &mut budget);
                 workload.commit(to, at);
             }
-            Plan::Reclaim { .. } => workload.reclaimed(at),
+            Plan::Reclaim { .. } => {
+                reclaims += 1;
+                workload.reclaimed(at);
+            }
             Plan::Nothing { .. } => holds += 1,
         }
         if step.read_detail {
             let need = Bytes::mib(need).min(Bytes::mib(current));
             let file = Bytes::mib(current).saturating_sub(need);
             let stat = MemoryStat { anon: need, file, inactive_file: file, ..MemoryStat::default() };
-            let pressure = Pressure { some_us: at.0 / 2000, full_us: at.0 / 2000 };
+            let waits = if turn / 2_500 % 4 == 3 { 0 } else { at.0 / 2000 };
+            let pressure = Pressure { some_us: waits, full_us: waits };
             detail = Detail { at, stat, pressure, ..detail };
             workload.observe(&detail);
         }
@@ -96,4 +116,5 @@ fn a_turn_does_not_allocate() {
     }
     assert_eq!(ALLOCATIONS.get() - before, 0);
     assert!(writes > 20 && holds > 1000, "{writes} writes, {holds} holds");
+    assert!(shrinks > 4 && reclaims > 4, "{shrinks} shrinks, {reclaims} reclaims");
 }

@@ -259,7 +259,7 @@ proptest! {
     ) {
         let bounds = format!("32M..{}M", if deferred { 4096 } else { ceiling });
         let mut rig = Rig::new(&bounds, if deferred { Budget::new(Bytes::mib(ceiling), Bytes::ZERO) } else { plenty() });
-        let demand = Demand { need_rate: mib(rate), need_most: mib(4000), cache_rate: mib(cache) };
+        let demand = Demand { need_rate: mib(rate), need_most: mib(4000), cache_rate: mib(cache), ..Demand::default() };
         // Until it stands at the limit: use above it is the first futile hit.
         let mut cornered = None;
         for _ in 0..30_000 {
@@ -286,7 +286,7 @@ proptest! {
         pause in 0..200_u64,
     ) {
         let mut rig = Rig::new(&format!("64M..{ceiling}M"), plenty());
-        rig.run(20, Demand { need_rate: mib(2000), need_most: mib(need), cache_rate: 0 });
+        rig.run(20, Demand { need_rate: mib(2000), need_most: mib(need), ..Demand::default() });
         for _ in 0..10 {
             rig.run(1000 - pause, Demand { cache_rate: mib(rate), ..Demand::default() });
             rig.run(pause, Demand::default());
@@ -300,7 +300,7 @@ proptest! {
     #[test]
     fn a_grower_is_never_delayed_nor_killed(rate in 16..2048_u64, floor in 64..256_u64) {
         let mut rig = Rig::new(&format!("{floor}M..4G"), plenty());
-        rig.run(2000, Demand { need_rate: mib(rate), need_most: mib(1000), cache_rate: 0 });
+        rig.run(2000, Demand { need_rate: mib(rate), need_most: mib(1000), ..Demand::default() });
         prop_assert!(!rig.plant.is_dead, "{}", rig.log);
         prop_assert!(rig.plant.asleep_ns <= 40_000_000, "{} ms asleep\n{}", rig.plant.asleep_ns / 1_000_000, rig.log);
         prop_assert!(rig.writes <= 120, "{} writes\n{}", rig.writes, rig.log);

@@ -96,9 +96,8 @@ impl Workload {
     /// Asks for a detail, or for a reclaim, if it is time.
     pub(crate) fn reclaim_cold(&mut self, signals: &Signals, step: &mut Step) {
         let now = signals.at;
-        let law = self.law;
-        let least = self.bounds.floor.saturating_add(law.reclaim_probe);
-        if law.reclaim_factor <= 0.0 || signals.current < least {
+        let least = self.bounds.floor.saturating_add(self.law.reclaim_probe);
+        if self.law.reclaim_factor <= 0.0 || signals.current < least || now < self.reclaim.next {
             return;
         }
         let disturbed = self.shrink.raised.max(self.last_hit.unwrap_or_default());
@@ -107,11 +106,11 @@ impl Workload {
             self.reclaim.judged = None;
             return;
         }
-        let young = self.shrink.born.is_none_or(|born| now.since(born) < ms(law.reclaim_grace_ms));
-        if young || now < self.reclaim.next {
+        if self.shrink.born.is_none_or(|born| now.since(born) < ms(self.law.reclaim_grace_ms)) {
             return;
         }
         let Some(detail) = self.fresh_detail(now, step) else { return };
+        let law = self.law;
         self.reclaim.next = now.plus(ms(law.reclaim_period_ms));
         let to_give = signals.current.saturating_sub(self.least_high(detail.stat.need()));
         if self.reclaim.has_wasted(&law, &detail.stat) || to_give < law.reclaim_probe {
@@ -223,10 +222,10 @@ mod tests {
     #[test]
     fn what_is_wasteful() {
         let law = Law::default();
-        let stat = |pgscan, pgsteal, workingset_activate_file| MemoryStat {
+        let stat = |pgscan, pgsteal, returned| MemoryStat {
+            workingset_activate_file: returned,
             pgscan,
             pgsteal,
-            workingset_activate_file,
             ..MemoryStat::default()
         };
         for (name, asked, after, wasted) in [

@@ -98,8 +98,7 @@ impl Workload {
 
     /// Takes in that a shrink or a reclaim was given up, cancelled, or failed. The next is decided after a whole hold.
     pub fn shrink_refused(&mut self, now: Instant) {
-        self.shrink.pending = None;
-        self.shrink.settling = None;
+        self.shrink.forget_plan();
         self.shrink.restart(now, self.current());
         self.put_off_reclaim(now);
     }
@@ -165,8 +164,8 @@ impl Workload {
     }
 
     fn take_slack(&mut self, now: Instant, step: &mut Step) -> Option<Decision> {
-        let held = matches!(self.phase, Phase::Held(_));
-        let hit = if held { None } else { self.last_hit };
+        let is_held = matches!(self.phase, Phase::Held(_));
+        let hit = if is_held { None } else { self.last_hit };
         if let Some(written) = self.shrink.settling {
             let left = ms(self.law.settle_ms).saturating_sub(now.since(written));
             if !left.is_zero() {
@@ -184,7 +183,7 @@ impl Workload {
         if now.since(begun) < hold || now.since(born) < ms(self.law.slack_grace_ms) {
             return None;
         }
-        if !held && self.is_saving(self.limits.high, self.slack_high(Bytes::ZERO)) {
+        if !is_held && self.is_saving(self.limits.high, self.slack_high(Bytes::ZERO)) {
             let detail = self.fresh_detail(now, step)?;
             let high = self.slack_high(detail.stat.need());
             if self.is_saving(self.limits.high, high) {
@@ -236,6 +235,12 @@ impl Shrink {
     pub(crate) fn restart(&mut self, now: Instant, current: Bytes) {
         self.since = now;
         self.peak = current;
+    }
+
+    /// Nothing is under way any more, and nothing is to follow.
+    pub(crate) fn forget_plan(&mut self) {
+        self.pending = None;
+        self.settling = None;
     }
 
     fn remember(&mut self, law: &Law, now: Instant, rate: u64) {

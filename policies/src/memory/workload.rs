@@ -303,6 +303,7 @@ impl Workload {
         self.verdict = None;
         self.wanted = None;
         self.stall = None;
+        self.shrink.forget_plan();
     }
 
     /// The highest `memory.max` that is ever asked for, and that of a release: ceiling + the band of its threads. However

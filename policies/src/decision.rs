@@ -96,6 +96,26 @@ reasons! {
     LimitsReleased, "limits_released", "the limits had been released";
     /// The tripwire was put back after a release or a failure.
     Rearmed, "rearmed", "the tripwire was put back";
+    /// The cpu quota ran out after a time in which it had not.
+    QuotaExhausted, "quota_exhausted", "the cpu quota ran out";
+    /// The cpu quota ran out in more periods than is borne.
+    ThrottlingWentOn, "throttling_went_on", "too many periods were throttled";
+    /// The cpu quota ran out soon after it had been lowered.
+    ThrottledAfterShrink, "throttled_after_shrink", "the cpu quota ran out soon after it was lowered";
+    /// The cpu quota ran out in no more periods than is borne.
+    ThrottlingTolerated, "throttling_tolerated", "few enough periods were throttled";
+    /// The cpu quota was put back after a release, or for the first time on a workload found running.
+    QuotaPutBack, "quota_put_back", "the cpu quota was put back";
+    /// The cpu quota had been changed a moment before.
+    JustChanged, "just_changed", "the cpu quota had just been changed";
+    /// More than the ceiling had been used, since each change refills the cpu quota.
+    CeilingOverdrawn, "ceiling_overdrawn", "more cpu time than the ceiling had been used";
+    /// Part of the cpu quota had not been used for some seconds.
+    QuotaUnused, "quota_unused", "part of the cpu quota was not used";
+    /// The node's cpus were too busy for growth.
+    NodeBusy, "node_busy", "the node's cpus were too busy to give more";
+    /// The node's cpus were so busy that quota was taken back.
+    NodeOverloaded, "node_overloaded", "the node's cpus were overloaded";
 }
 
 /// What a law wants. Not yet allowed: budget and guard come after it.

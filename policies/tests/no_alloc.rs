@@ -7,8 +7,8 @@ use std::cell::Cell;
 use std::hint::black_box;
 
 use bellows_policies::{
-    Budget, Bytes, Detail, Instant, Law, MemoryEvents, MemoryStat, Plan, Pressure, Sample, Verb, Workload,
-    launch, plan, settle, step, undo,
+    Budget, Bytes, CpuLaw, CpuPlan, CpuSample, CpuWorkload, Cpus, Detail, Instant, Law, MemoryEvents,
+    MemoryStat, NodeGuard, NodeLaw, Plan, Pressure, Sample, Workload, cpu, launch, plan, settle, step, undo,
 };
 
 struct Counting;
@@ -117,4 +117,39 @@ fn a_turn_does_not_allocate() {
     assert_eq!(ALLOCATIONS.get() - before, 0);
     assert!(writes > 20 && holds > 1000, "{writes} writes, {holds} holds");
     assert!(shrinks > 4 && reclaims > 4, "{shrinks} shrinks, {reclaims} reclaims");
+}
+
+#[test]
+fn a_look_at_the_cpu_does_not_allocate() {
+    let mut guard = NodeGuard::new(Cpus::milli(4000), NodeLaw::default());
+    let mut workload = CpuWorkload::new("0.1..4".parse().unwrap(), CpuLaw::default());
+    let mut sample = CpuSample::default();
+    let (mut grows, mut shrinks) = (0_u64, 0_u64);
+
+    let before = ALLOCATIONS.get();
+    for turn in 1..20_000_u64 {
+        // Ten seconds throttled, ten seconds almost idle; every other time on a node that is overloaded.
+        let (throttled, used) =
+            if turn / 100 % 2 == 0 { (1, workload.quota().quota_us()) } else { (0, 1000) };
+        sample = CpuSample {
+            at: Instant(turn * 100_000_000),
+            usage_us: sample.usage_us + used,
+            nr_periods: turn,
+            nr_throttled: sample.nr_throttled + throttled,
+            throttled_us: turn,
+        };
+        guard.observe(sample.at, Cpus::milli(if turn / 200 % 2 == 0 { 1000 } else { 3600 }));
+        if guard.is_shedding() {
+            guard.share_out(std::iter::once(&workload));
+        }
+        let step = cpu::step(&mut workload, &sample);
+        if let CpuPlan::Write { from, to, reason, .. } = cpu::plan(&workload, step.decision, &mut guard) {
+            grows += u64::from(to > from);
+            shrinks += u64::from(to < from);
+            workload.commit(to, reason, sample.at);
+        }
+        black_box(&workload);
+    }
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert!(grows > 20 && shrinks > 20, "{grows} grows, {shrinks} shrinks");
 }

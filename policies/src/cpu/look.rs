@@ -82,7 +82,8 @@ impl CpuWorkload {
 
         if self.has_passed(self.margin_at, law.shrink_gap_ms) {
             self.margin_at = Some(now);
-            self.margin = (self.margin + self.rho() - law.throttled_target).clamp(0.0, law.margin_most);
+            // Not `clamp`, which panics when a policy sets a bound below zero.
+            self.margin = (self.margin + self.rho() - law.throttled_target).min(law.margin_most).max(0.0);
         }
         let is_quiet = self.has_passed(self.throttled_at, law.lately_ms);
         if slice.throttled > 0 {

@@ -22,7 +22,9 @@ use crate::cpu::units::{Cpus, PERIOD_US};
 use crate::units::Instant;
 
 /// Slices kept: five seconds at one a period.
-const SLICES: usize = 50;
+const SLICES: u32 = 50;
+/// The same, as places of a ring.
+const PLACES: usize = SLICES as usize;
 /// The shortest slice that is whole, microseconds.
 const WHOLE_US: u32 = 90_000;
 
@@ -62,7 +64,7 @@ pub(crate) struct Use {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CpuWindow {
     last: Option<CpuSample>,
-    slices: [Slice; SLICES],
+    slices: [Slice; PLACES],
     /// Slices in use, and the place of the newest one.
     len: usize,
     newest: usize,
@@ -72,7 +74,7 @@ impl CpuWindow {
     /// The window of a new cgroup, whose counters stand at zero, or of one whose counters are known up to `last`.
     pub(crate) const fn new(last: Option<CpuSample>) -> Self {
         let none = Slice { time_us: 0, usage_us: 0, periods: 0, throttled: 0 };
-        Self { last, slices: [none; SLICES], len: 0, newest: 0 }
+        Self { last, slices: [none; PLACES], len: 0, newest: 0 }
     }
 
     /// Takes in a sample: what happened since the last one, or `None` if it is stale. A first sample of a new cgroup is
@@ -105,7 +107,7 @@ impl CpuWindow {
     /// The share of throttled periods among the last `periods` or a few more, none of them older than the window.
     pub(crate) fn throttled_share(&self, periods: u32) -> f64 {
         let (mut all, mut throttled) = (0_u32, 0_u32);
-        for slice in self.recent(periods_ms(SLICES as u32)) {
+        for slice in self.recent(periods_ms(SLICES)) {
             if all >= periods {
                 break;
             }
@@ -117,17 +119,17 @@ impl CpuWindow {
 
     /// Use in the newest whole slice.
     pub(crate) fn latest(&self) -> Cpus {
-        self.whole().next().map_or(Cpus::ZERO, |slice| slice.used())
+        self.whole().next().map_or(Cpus::ZERO, Slice::used)
     }
 
     /// Use in the whole slice before that.
     pub(crate) fn latest_but_one(&self) -> Cpus {
-        self.whole().nth(1).map_or(Cpus::ZERO, |slice| slice.used())
+        self.whole().nth(1).map_or(Cpus::ZERO, Slice::used)
     }
 
     /// Use over the last `periods`; `None` while the window is too young to tell.
     pub(crate) fn used(&self, periods: u32) -> Option<Use> {
-        let span_ms = periods_ms(periods.min(SLICES as u32));
+        let span_ms = periods_ms(periods.min(SLICES));
         let (mut time, mut most, mut sum, mut squares) = (0.0, Cpus::ZERO, 0.0, 0.0);
         for slice in self.recent(span_ms) {
             let used = slice.used();
@@ -138,7 +140,7 @@ impl CpuWindow {
             squares += weight * used.0 as f64 * used.0 as f64;
         }
         // A full window of slices that were each a little short is old enough too.
-        if self.len < SLICES && time < span_ms as f64 * 1000.0 {
+        if self.len < PLACES && time < span_ms as f64 * 1000.0 {
             return None;
         }
         let mean = sum / time;
@@ -151,8 +153,8 @@ impl CpuWindow {
             *newest = newest.joined(slice);
             return;
         }
-        self.newest = (self.newest + 1) % SLICES;
-        self.len = (self.len + 1).min(SLICES);
+        self.newest = (self.newest + 1) % PLACES;
+        self.len = (self.len + 1).min(PLACES);
         self.slices[self.newest] = slice;
     }
 
@@ -171,7 +173,7 @@ impl CpuWindow {
     }
 
     fn all(&self) -> impl Iterator<Item = &Slice> {
-        (0..self.len).map(|back| &self.slices[(self.newest + SLICES - back) % SLICES])
+        (0..self.len).map(|back| &self.slices[(self.newest + PLACES - back) % PLACES])
     }
 }
 

@@ -218,7 +218,7 @@ impl CpuWorkload {
 
     /// The last shrink, if throttling now would roll it back.
     pub(crate) fn regretted(&self) -> Option<Shrunk> {
-        let window_ms = periods_ms(self.law.rollback_periods) + self.law.jitter_ms;
+        let window_ms = periods_ms(self.law.rollback_periods).saturating_add(self.law.jitter_ms);
         self.shrunk.filter(|shrunk| self.now().since(shrunk.at) <= Duration::from_millis(window_ms))
     }
 

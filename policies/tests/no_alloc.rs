@@ -8,7 +8,8 @@ use std::hint::black_box;
 
 use bellows_policies::{
     Budget, Bytes, CpuLaw, CpuPlan, CpuSample, CpuWorkload, Cpus, Detail, Instant, Law, MemoryEvents,
-    MemoryStat, NodeGuard, NodeLaw, Plan, Pressure, Sample, Workload, cpu, launch, plan, settle, step, undo,
+    MemoryStat, NodeGuard, NodeLaw, Plan, Pressure, Sample, Verb, Workload, cpu, launch, plan, settle, step,
+    undo,
 };
 
 struct Counting;

@@ -157,11 +157,11 @@ pub fn plan(workload: &CpuWorkload, decision: CpuDecision, guard: &mut NodeGuard
         (Verb::Shrink, _) if want < from && workload.is_worth(want) => {
             CpuPlan::Write { verb: Verb::Shrink, from, to: want, reason }
         }
-        (Verb::Grow | Verb::Shrink | Verb::Hold | Verb::Fail, Some(to)) => {
+        (Verb::Grow | Verb::Shrink | Verb::Reclaim | Verb::Hold | Verb::Fail, Some(to)) => {
             CpuPlan::Write { verb: Verb::Shrink, from, to, reason: Reason::NodeOverloaded }
         }
         (Verb::Grow, None) => raise(workload, want.max(from), reason, guard),
-        (Verb::Shrink | Verb::Hold | Verb::Fail, None) => CpuPlan::Nothing { reason },
+        (Verb::Shrink | Verb::Reclaim | Verb::Hold | Verb::Fail, None) => CpuPlan::Nothing { reason },
     }
 }
 

@@ -11,6 +11,7 @@ mod held;
 mod overflow;
 mod refusals;
 mod rig;
+mod shrinks;
 mod surface;
 mod turn;
 mod walls;

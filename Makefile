@@ -4,11 +4,12 @@ TRIPLE  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 BIN     := target/$(TRIPLE)/release
 KERNEL  := $(BIN)/bellows-kernel
 
-.PHONY: help demo test check bench build setup toolchain clean
+.PHONY: help demo test test-kernels check bench build setup toolchain clean
 
 help:
 	@echo "make demo    redis outgrows a static limit and dies, and lives under bellows; metrics on 127.0.0.1:9464"
 	@echo "make test    all tests, those that need a kernel in a real one (this machine's, or a guest's)"
+	@echo "make test-kernels  the tests that need a kernel on Linux 6.1, 6.12 and 7.3, and the refusal on 5.10: 30 minutes"
 	@echo "make check   formatting, lints, tidy, licences and bans of dependencies"
 	@echo "make bench   reaction times against the smallest possible loop, growth against no limit: target/bench.json"
 
@@ -21,6 +22,10 @@ test: build setup
 	cargo test --release --locked -p bellows-tests --lib --bin bellows-demo --test tidy --test native
 	$(KERNEL) with --memory 3G --swap 1G --timeout 1200 -- \
 		cargo test --release --locked -p bellows-tests --test kernel -- --test-threads=1 --show-output
+
+# Each of Debian's kernels in turn, with a summary.
+test-kernels: build setup
+	.ci/kernels $(abspath $(KERNEL))
 
 check: toolchain
 	cargo fmt --all --check

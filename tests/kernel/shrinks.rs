@@ -5,6 +5,8 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Instant;
@@ -15,7 +17,7 @@ use bellows::kernel::support::nonblocking_limits;
 use bellows::kernel::thread::Interruptible;
 use bellows_policies::units::{Bytes, Limit};
 
-use crate::rig::{MIB, PATIENCE, Tree, eventually, number, program, read};
+use crate::rig::{MIB, Tree, eventually, number, program, read};
 
 const PAGE: u64 = 4096;
 
@@ -75,8 +77,8 @@ impl Drop for Holder {
 /// What `support` says of this kernel by its release is what the kernel does.
 #[test]
 fn a_limit_opened_without_blocking_is_lowered_at_once_or_reclaims_as_ever() {
-    const HELD: u64 = 160 * MIB;
     const LOWERED: u64 = 80 * MIB;
+    const HELD: u64 = 160 * MIB;
     let holder = Holder::new(HELD / MIB);
     let stolen = holder.stolen();
     let mut file = OpenOptions::new()
@@ -105,40 +107,73 @@ fn a_limit_opened_without_blocking_is_lowered_at_once_or_reclaims_as_ever() {
     assert!(stolen_since >= (HELD - LOWERED) / 2, "only {stolen_since} bytes were reclaimed");
 }
 
-/// A grow must not wait for a shrink: the signal ends it, the limit is raised, and most of the memory is still there.
+const HELD: u64 = 600 * MIB;
+const FAR_BELOW: u64 = 8 * MIB;
+
+/// A grow through a descriptor of its own returns while a shrink is stuck, on every kernel. The shrink goes on reclaiming to the
+/// value that it was given. A signal ends it, but only when the kernel has finished the round of reclaim that it is in, and
+/// one round may be all of it: on 6.12 580 of 700 MiB went to swap within the 9 s after the signal, on 6.1 24 MiB.
 #[test]
-fn a_signal_ends_a_shrink_that_is_stuck_in_reclaim() {
-    const HELD: u64 = 700 * MIB;
-    const LOWERED: u64 = 8 * MIB;
+fn a_grow_does_not_wait_for_a_shrink_that_is_stuck_in_reclaim() {
     let holder = Holder::new(HELD / MIB);
-    let high = LimitFile::open(&Cgroup::open(&holder.cgroup).expect("holder"), "memory.high").expect("high");
+    let high = open_high(&holder);
     let (tell, told) = channel();
     let stolen = holder.stolen();
     let writer = thread::spawn(move || {
         tell.send(Interruptible::current().expect("interruptible")).expect("told");
-        high.write(Limit::At(Bytes(LOWERED)))
+        high.write(Limit::At(Bytes(FAR_BELOW)))
     });
-    let writer_thread = told.recv().expect("the writer");
+    let thread = told.recv().expect("the writer");
     eventually("the writer reclaims", || holder.stolen() > stolen + MIB);
-    let before = holder.current();
-    let signalled = Instant::now();
-    writer_thread.interrupt().expect("a signal");
-    while !writer.is_finished() {
-        assert!(signalled.elapsed() < PATIENCE, "the signal does not end the write");
-        thread::yield_now();
-    }
-    let took = signalled.elapsed();
-    let left = holder.current();
-    let result = writer.join().expect("the writer");
-    println!(
-        "{result:?} {took:?} after the signal: {} MiB were held then, {} MiB when it returned",
-        before / MIB,
-        left / MIB
-    );
-    // The limit itself was set before reclaim began: what a signal leaves undone is no error.
-    assert!(result.is_ok(), "{result:?}");
-    assert_eq!(number(&holder.high()), LOWERED);
-    assert!(left > LOWERED + HELD / 4, "it returned early, not done: {left} bytes are held");
-    fs::write(holder.high(), "max").expect("a grow");
+    assert_eq!(number(&holder.high()), FAR_BELOW, "the limit is set before reclaim begins");
+    open_high(&holder).write(Limit::Max).expect("a grow");
+    assert!(!writer.is_finished(), "the shrink is over already: more memory is needed to get it stuck");
     assert_eq!(number(&holder.high()), u64::MAX);
+
+    let (before, signalled) = (holder.current(), Instant::now());
+    thread.interrupt().expect("a signal");
+    eventually("the signal ends the write", || writer.is_finished());
+    println!(
+        "{:?} after the signal {} of {} MiB were held",
+        signalled.elapsed(),
+        holder.current() / MIB,
+        before / MIB
+    );
+    // What a signal leaves undone is no error.
+    writer.join().expect("the writer").expect("the shrink");
+    assert_eq!(number(&holder.high()), u64::MAX, "the grow came last");
+}
+
+/// What bounds a round of reclaim is the distance that a limit is lowered by: in steps, a shrink that is cancelled ends with
+/// the step that it is at.
+#[test]
+fn a_shrink_in_steps_ends_with_its_step() {
+    const STEP: u64 = 32 * MIB;
+    let holder = Holder::new(HELD / MIB);
+    let high = open_high(&holder);
+    let (tell, told) = channel();
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let (flag, current, stolen) =
+        (Arc::clone(&cancelled), holder.cgroup.join("memory.current"), holder.stolen());
+    let writer = thread::spawn(move || {
+        tell.send(Interruptible::current().expect("interruptible")).expect("told");
+        while !flag.load(Ordering::Acquire) && number(&current) > FAR_BELOW + STEP {
+            high.write(Limit::At(Bytes(number(&current) - STEP))).expect("a step");
+        }
+    });
+    let thread = told.recv().expect("the writer");
+    eventually("the writer reclaims", || holder.stolen() > stolen + MIB);
+    let (before, signalled) = (holder.current(), Instant::now());
+    cancelled.store(true, Ordering::Release);
+    thread.interrupt().expect("a signal");
+    eventually("the signal ends the write", || writer.is_finished());
+    let left = holder.current();
+    println!("{:?} after the signal {} of {} MiB were held", signalled.elapsed(), left / MIB, before / MIB);
+    writer.join().expect("the writer");
+    // The kernel reclaims in batches of its own on top of what it was asked for.
+    assert!(left + 3 * STEP > before, "{left} of {before} bytes were held at the end");
+}
+
+fn open_high(holder: &Holder) -> LimitFile {
+    LimitFile::open(&Cgroup::open(&holder.cgroup).expect("holder"), "memory.high").expect("memory.high")
 }

@@ -1,6 +1,6 @@
 //! Does a shrink that is stuck disturb a grow? The agent's shrinking threads are held by `ptrace` for ten seconds, which is
-//! stronger than any reclaim: they do nothing whatever becomes of a signal. Meanwhile a workload breaches, and the same number
-//! of breaches comes before, turn by turn.
+//! stronger than any reclaim: not even a signal reaches them. Meanwhile a workload breaches; the same number of breaches
+//! comes without, before and after in turns, so that neither has the fresh generators for itself.
 
 use std::sync::mpsc::channel;
 use std::thread::{scope, sleep};
@@ -42,10 +42,16 @@ pub(crate) fn measure(place: &Place, wanted: usize) -> anyhow::Result<Isolation>
         governed.replace_spent(&ONE)?;
         sleep(SETTLE);
         let Isolation { free, stuck, held, threads } = &mut isolation;
-        two_blocks(&mut governed, free)?;
         let shrinkers = shrinkers(governed.agent.pid()?)?;
         *threads = shrinkers.len();
+        let is_free_first = turn % 2 == 0;
+        if is_free_first {
+            two_blocks(&mut governed, free)?;
+        }
         *held += while_stuck(&shrinkers, || two_blocks(&mut governed, stuck))?;
+        if !is_free_first {
+            two_blocks(&mut governed, free)?;
+        }
         eprintln!("bellows-bench: stuck shrinks: {} of {wanted} breaches", (turn + 1) * 2 * PER_BLOCK);
     }
     governed.end()?;

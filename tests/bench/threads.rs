@@ -59,7 +59,9 @@ pub(crate) fn costs(pid: Pid) -> anyhow::Result<Costs> {
 /// The sum over all threads.
 pub(crate) fn total(costs: &Costs) -> Cost {
     let mut sum = Cost::default();
-    costs.values().for_each(|&cost| sum.add(cost));
+    for &cost in costs.values() {
+        sum.add(cost);
+    }
     sum
 }
 

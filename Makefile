@@ -11,7 +11,7 @@ help:
 	@echo "make test    all tests, those that need a kernel in a real one (this machine's, or a guest's)"
 	@echo "make test-kernels  the tests that need a kernel on Linux 6.1, 6.12 and 7.3, and the refusal on 5.10: 30 minutes"
 	@echo "make check   formatting, lints, tidy, licences and bans of dependencies"
-	@echo "make bench   reaction times against the smallest possible loop, growth against no limit: target/bench.json"
+	@echo "make bench   reaction against the smallest loop, growth against no limit, ways of hearing, an idle agent: target/bench.json"
 
 demo: build setup
 	$(KERNEL) run --memory 3G --forward 9464 --out target --timeout 300 -- $(BIN)/bellows-demo
@@ -35,7 +35,7 @@ check: toolchain
 	cargo deny --locked check bans licenses sources
 
 bench: build setup
-	$(KERNEL) run --memory 4G --out target --timeout 1500 -- $(BIN)/bellows-bench
+	$(KERNEL) run --memory 4G --out target --timeout 2700 -- $(BIN)/bellows-bench
 
 build: toolchain
 	cargo build --release --locked --workspace

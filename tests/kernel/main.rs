@@ -13,6 +13,7 @@ mod overflow;
 mod quota;
 mod refusals;
 mod rig;
+mod shrinks;
 mod surface;
 mod takeover;
 mod takeover_ends;

@@ -3,6 +3,7 @@
 //! ```text
 //! discover   where is cgroup2 mounted, which cgroup are we in
 //! support    what this kernel and this delegation can do      -> `bellows doctor`
+//! feature    ... of which: what came with which release
 //! cgroup     a directory handle: create, read, write, kill, remove
 //! watch      epoll over POLLPRI files, inotify, pidfds         -> `control`
 //! cpu        cpu.stat, cpu.max, the node's use      -> the cpu loop
@@ -19,6 +20,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod cpu;
 pub mod discover;
+pub mod feature;
 pub mod limit;
 pub mod parse;
 pub mod spawn;

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::thread;
 
 use anyhow::{Context, bail};
-use bellows_policies::Budget;
+use bellows_policies::{Budget, Law};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api;
 use crate::config::{Config, OnExit};
 use crate::control::{self, Command, Control, LaunchLimits, Takeover};
 use crate::journal;
-use crate::kernel::{clock, discover, spawn::Program, support};
+use crate::kernel::{clock, discover, feature::can_reclaim, spawn::Program, support};
 use crate::metrics::Metrics;
 use crate::watchdog::Heartbeat;
 use crate::workload::records::Records;
@@ -51,11 +51,13 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     })?;
     let ends = ground.records.recover(&findings.ids())?;
     let metrics = Arc::new(Metrics::new()?);
+    let reclaim_factor = if can_reclaim(&tree.workloads) { config.memory.reclaim_factor } else { 0.0 };
+    let law = Law { reclaim_factor, ..config.memory };
     let (writer, readers, drain) = journal::open()?;
     let (mut control, handle) = Control::new(control::Parts {
         ground,
         budget,
-        law: config.memory,
+        law,
         node_law: config.cpu,
         launch_limits: LaunchLimits { pids: config.workload.pids },
         hearing: config.agent.hearing,

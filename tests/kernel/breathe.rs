@@ -49,7 +49,7 @@ fn slack_is_given_back_and_had_again() {
     let mut journal = agent.follow();
     let swell = agent.load("swell", "32M..512M", &["swell", "300", "--times", "2", "--rest-ms", "6000"]);
     let cgroup = agent.tree.workload("swell");
-    journal.wait("default/swell", |w| is_grow(w));
+    journal.wait("default/swell", is_grow);
     eventually("it has grown", || number(&cgroup.join("memory.high")) >= 250 * MIB);
     journal.wait("default/swell", is_lowered);
     eventually("memory.high is back", || number(&cgroup.join("memory.high")) <= 64 * MIB);

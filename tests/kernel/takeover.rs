@@ -20,7 +20,7 @@ const COUNT: &[&str] =
     &["sh", "-c", "i=0; while [ $i -lt 150 ]; do i=$((i+1)); echo $i; sleep 0.02; done; exit 5"];
 
 fn counted() -> String {
-    (1..=150).map(|n| format!("{n}\n")).collect()
+    (1..=150).map(|n| format!("{n}\n")).collect::<Vec<_>>().concat()
 }
 
 /// `memory.high` and `memory.max` never leave the bounds, whoever wrote them.

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::cgroup::Cgroup;
 use super::support::{Check, fail, ok, warn};
 
 /// A file of a cgroup that came with some release of Linux, and stands for what came with it.
@@ -40,6 +41,12 @@ const NONBLOCKING_LIMITS: (u32, u32) = (6, 16);
 #[must_use]
 pub fn nonblocking_limits() -> bool {
     release_at_least(&release(), NONBLOCKING_LIMITS)
+}
+
+/// Whether cold memory of the children of `cgroup` can be reclaimed, and it would be seen if somebody waited for it.
+#[must_use]
+pub fn can_reclaim(cgroup: &Cgroup) -> bool {
+    cgroup.open_write("memory.reclaim").is_ok() && std::fs::read("/proc/pressure/memory").is_ok()
 }
 
 /// Kernel features, one check each.

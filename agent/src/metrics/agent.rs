@@ -1,9 +1,12 @@
 //! The agent's own metrics. Every label value that the control loop uses is resolved at the start, so that counting is one
 //! atomic addition.
 
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bellows_policies::budget::Budget;
 use bellows_policies::decision::{Reason, Verb};
-use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, Opts, Registry};
 
 /// What became of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +29,9 @@ pub enum Resource {
 }
 
 const RESOURCES: [&str; 2] = ["memory", "cpu"];
-const VERBS: [Verb; 5] = [Verb::Grow, Verb::Shrink, Verb::Reclaim, Verb::Hold, Verb::Fail];
 const OUTCOMES: [&str; 3] = ["applied", "nothing", "failed"];
+/// Combinations of the above with verbs and reasons. Most never happen.
+const DECISIONS: usize = RESOURCES.len() * Verb::ALL.len() * Reason::ALL.len() * OUTCOMES.len();
 /// 50 us to 1 s.
 const REACTION_BUCKETS: [f64; 14] =
     [50e-6, 100e-6, 200e-6, 350e-6, 500e-6, 750e-6, 1e-3, 2e-3, 5e-3, 10e-3, 25e-3, 100e-3, 0.5, 1.0];
@@ -44,7 +48,7 @@ pub struct Metrics {
     pub cpu_turn: Histogram,
     /// From admission to execution, seconds.
     pub launch: Histogram,
-    decisions: Vec<IntCounter>,
+    decisions: Box<[AtomicU64]>,
     /// Grows that the budget could not serve now.
     pub deferred: IntCounter,
     /// Grows that the budget can never serve.
@@ -91,31 +95,11 @@ impl Metrics {
             registry.register(Box::new(histogram.clone()))?;
             Ok(histogram)
         };
-        let decisions = IntCounterVec::new(
-            Opts::new(
-                "bellows_decisions_total",
-                "Decisions by what was decided, why, and what became of it.",
-            ),
-            &["resource", "verb", "reason", "outcome"],
-        )?;
-        registry.register(Box::new(decisions.clone()))?;
-        let mut cells =
-            Vec::with_capacity(RESOURCES.len() * VERBS.len() * Reason::ALL.len() * OUTCOMES.len());
-        for resource in RESOURCES {
-            for verb in VERBS {
-                for reason in Reason::ALL {
-                    for outcome in OUTCOMES {
-                        let labels = [resource, verb.as_str(), reason.as_str(), outcome];
-                        cells.push(decisions.get_metric_with_label_values(&labels)?);
-                    }
-                }
-            }
-        }
-        let takeover = Gauge::new(
-            "bellows_takeover_seconds",
-            "From the agent's start to the last workload that it took over.",
-        )?;
-        registry.register(Box::new(takeover.clone()))?;
+        let gauge = |name: &str, help: &str| -> prometheus::Result<Gauge> {
+            let gauge = Gauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
         let budget = GaugeVec::new(
             Opts::new(
                 "bellows_budget_bytes",
@@ -124,9 +108,6 @@ impl Metrics {
             &["state"],
         )?;
         registry.register(Box::new(budget.clone()))?;
-        let node_cpu =
-            Gauge::new("bellows_node_cpu_used_cpus", "The node's use of its cpus, by /proc/stat.")?;
-        registry.register(Box::new(node_cpu.clone()))?;
         let state = |name: &str| budget.get_metric_with_label_values(&[name]);
         Ok(Self {
             reaction: histogram(
@@ -145,7 +126,7 @@ impl Metrics {
                 "bellows_launch_seconds",
                 "From a launch's admission to the execution of its command.",
             )?,
-            decisions: cells,
+            decisions: (0..DECISIONS).map(|_| AtomicU64::new(0)).collect(),
             deferred: counter(
                 "bellows_grants_deferred_total",
                 "Grows that the budget could not serve at the time.",
@@ -180,7 +161,7 @@ impl Metrics {
                 "bellows_watchdog_restarts_total",
                 "Watchdogs that were found gone and replaced.",
             )?,
-            node_cpu,
+            node_cpu: gauge("bellows_node_cpu_used_cpus", "The node's use of its cpus, by /proc/stat.")?,
             taken_over: counter(
                 "bellows_workloads_taken_over_total",
                 "Workloads of an earlier agent that are governed again.",
@@ -189,7 +170,10 @@ impl Metrics {
                 "bellows_foreign_writes_total",
                 "Limits that somebody else had written and that were put back.",
             )?,
-            takeover,
+            takeover: gauge(
+                "bellows_takeover_seconds",
+                "From the agent's start to the last workload that it took over.",
+            )?,
             budget: [state("capacity")?, state("reserve")?, state("granted")?, state("free")?],
             registry,
         })
@@ -197,9 +181,31 @@ impl Metrics {
 
     /// Counts a decision.
     pub fn decided(&self, resource: Resource, verb: Verb, reason: Reason, outcome: Outcome) {
-        let what = resource as usize * VERBS.len() + verb as usize;
+        let what = resource as usize * Verb::ALL.len() + verb as usize;
         let index = (what * Reason::ALL.len() + reason as usize) * OUTCOMES.len() + outcome as usize;
-        self.decisions[index].inc();
+        self.decisions[index].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The decisions that have happened, in the text format: a family of the `prometheus` crate would expose the others too,
+    /// some thousand lines of zeroes.
+    pub(super) fn encode_decisions(&self, text: &mut String) {
+        let labels = RESOURCES.iter().flat_map(|resource| {
+            Verb::ALL.iter().flat_map(move |verb| {
+                Reason::ALL
+                    .iter()
+                    .flat_map(move |reason| OUTCOMES.iter().map(move |o| (resource, verb, reason, o)))
+            })
+        });
+        for ((resource, verb, reason, outcome), cell) in labels.zip(&self.decisions) {
+            let count = cell.load(Ordering::Relaxed);
+            if count > 0 {
+                let (verb, reason) = (verb.as_str(), reason.as_str());
+                let _ = writeln!(
+                    text,
+                    "bellows_decisions_total{{resource=\"{resource}\",verb=\"{verb}\",reason=\"{reason}\",outcome=\"{outcome}\"}} {count}"
+                );
+            }
+        }
     }
 
     /// Publishes the node's budget.
@@ -230,7 +236,7 @@ mod tests {
         let text = crate::metrics::encode(&metrics, &[], 0);
         let line = |resource: &str, verb: &str, reason: &str, outcome: &str| {
             format!(
-                "bellows_decisions_total{{outcome=\"{outcome}\",reason=\"{reason}\",resource=\"{resource}\",verb=\"{verb}\"}} 1\n"
+                "bellows_decisions_total{{resource=\"{resource}\",verb=\"{verb}\",reason=\"{reason}\",outcome=\"{outcome}\"}} 1\n"
             )
         };
         assert!(text.contains(&line("cpu", "fail", last.as_str(), "failed")), "{text}");

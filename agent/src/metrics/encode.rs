@@ -18,6 +18,13 @@ pub fn encode(metrics: &Metrics, workloads: &[Arc<Published>], records_lost: u64
     let _ = TextEncoder::new().encode_utf8(&metrics.gather(), &mut text);
     header(
         &mut text,
+        "bellows_decisions_total",
+        "counter",
+        "Decisions by what was decided, why, and what became of it.",
+    );
+    metrics.encode_decisions(&mut text);
+    header(
+        &mut text,
         "bellows_journal_records_lost_total",
         "counter",
         "Records lost because the journal's queue was full.",

@@ -68,7 +68,7 @@ impl Control {
         };
         let published = Arc::new(Published::new(facts(identity, clock::unix_nanoseconds())));
         published.limits(to);
-        let entry = self.registry.insert(|key| Entry::new(key, spec, law, published));
+        let entry = self.registry.insert(|key| Entry::new(key, spec, &law, published));
         entry.launched = Some(reply);
         let key = entry.key;
         if self.lanes.submit(Job::Launch(key, order)).is_err() {

@@ -58,13 +58,13 @@ pub(super) struct Entry {
 
 impl Entry {
     /// An entry about which nothing is known yet but what it is.
-    pub(super) fn new(key: Key, spec: Arc<Spec>, law: Workload, published: Arc<Published>) -> Self {
+    pub(super) fn new(key: Key, spec: Arc<Spec>, law: &Workload, published: Arc<Published>) -> Self {
         Self {
             key,
             name: spec.identity.to_string().into(),
             spec,
             state: State::Starting,
-            law,
+            law: *law,
             published,
             admitted: clock::now(),
             open: None,

@@ -88,7 +88,7 @@ impl Control {
         let (pid, is_running) = (open.running.pid(), open.running.process.is_some());
         // Of the command only its process is left, and nobody asks for more.
         let spec = Arc::new(Spec { identity, argv: Vec::new(), env: Vec::new(), cwd: "/".to_owned() });
-        let entry = self.registry.insert(|key| Entry::new(key, spec, law, published));
+        let entry = self.registry.insert(|key| Entry::new(key, spec, &law, published));
         entry.sampled = sample.at;
         let key = entry.key;
         if is_running {

@@ -99,15 +99,6 @@ impl Metrics {
             "From the agent's start to the last workload that it took over.",
         )?;
         registry.register(Box::new(takeover.clone()))?;
-        let budget = GaugeVec::new(
-            Opts::new(
-                "bellows_budget_bytes",
-                "The node's memory budget: what is granted adds up values of memory.high.",
-            ),
-            &["state"],
-        )?;
-        registry.register(Box::new(budget.clone()))?;
-        let state = |name: &str| budget.get_metric_with_label_values(&[name]);
         Ok(Self {
             reaction: histogram(
                 "bellows_reaction_seconds",
@@ -165,7 +156,7 @@ impl Metrics {
                 "Limits that somebody else had written and that were put back.",
             )?,
             takeover,
-            budget: [state("capacity")?, state("reserve")?, state("granted")?, state("free")?],
+            budget: budget_gauges(&registry)?,
             registry,
         })
     }
@@ -189,6 +180,19 @@ impl Metrics {
     pub fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
         self.registry.gather()
     }
+}
+
+fn budget_gauges(registry: &Registry) -> prometheus::Result<[Gauge; 4]> {
+    let budget = GaugeVec::new(
+        Opts::new(
+            "bellows_budget_bytes",
+            "The node's memory budget: what is granted adds up values of memory.high.",
+        ),
+        &["state"],
+    )?;
+    registry.register(Box::new(budget.clone()))?;
+    let state = |name: &str| budget.get_metric_with_label_values(&[name]);
+    Ok([state("capacity")?, state("reserve")?, state("granted")?, state("free")?])
 }
 
 #[cfg(test)]

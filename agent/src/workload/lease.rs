@@ -81,8 +81,8 @@ mod tests {
             (r#"{"high":4096}"#, None),
             ("", None),
         ];
-        for (json, expected) in table {
-            assert_eq!(serde_json::from_str(json).ok(), expected, "{json}");
+        for (json, expected) in &table {
+            assert_eq!(serde_json::from_str(json).ok(), *expected, "{json}");
         }
         assert_eq!(serde_json::to_string(&lease(None)).unwrap(), table[0].0);
     }

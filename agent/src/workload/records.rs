@@ -200,12 +200,11 @@ pub fn without_agent(runtime_dir: &Path, id: u64) -> Option<Ended> {
     if let Ok(text) = fs::read(end_path(&directory, id)) {
         return serde_json::from_slice(&text).ok();
     }
-    match parse(&fs::read_to_string(directory.join(id.to_string())).ok()?) {
-        // It may have been the kernel, out of memory: the counters of the cgroup tell an agent.
-        Witness::Told(Exit::Signaled { signal: libc::SIGKILL }) => None,
-        Witness::Told(exit) => Some(Ended::new(exit, Bytes::ZERO, Bytes::ZERO)),
-        Witness::Silent | Witness::Unstarted | Witness::Lost => None,
-    }
+    let record = fs::read_to_string(directory.join(id.to_string())).ok()?;
+    let Witness::Told(exit) = parse(&record) else { return None };
+    // It may have been the kernel, out of memory: the counters of the cgroup tell an agent.
+    let is_certain = exit != Exit::Signaled { signal: libc::SIGKILL };
+    is_certain.then(|| Ended::new(exit, Bytes::ZERO, Bytes::ZERO))
 }
 
 /// Beside and renamed: a reader sees it whole or not at all.

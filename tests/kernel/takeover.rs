@@ -19,8 +19,9 @@ pub(crate) fn is_taken_over(what: &What) -> bool {
 const COUNT: &[&str] =
     &["sh", "-c", "i=0; while [ $i -lt 150 ]; do i=$((i+1)); echo $i; sleep 0.02; done; exit 5"];
 
-fn counted() -> String {
-    (1..=150).map(|n| format!("{n}\n")).collect::<Vec<_>>().concat()
+/// The numbers from 1 on, one a line.
+pub(crate) fn lines_to(last: usize) -> String {
+    (1..=last).map(|n| n.to_string() + "\n").collect()
 }
 
 /// `memory.high` and `memory.max` never leave the bounds, whoever wrote them.
@@ -56,7 +57,7 @@ fn a_killed_agent_is_followed_by_another_under_load() {
     assert!(grower.out.contains("grew 240 MiB"), "{grower:?}");
     assert!(grower.err.contains("waiting for it to come back"), "{grower:?}");
     let counter = counter.finish();
-    assert_eq!((counter.code, counter.out), (5, counted()), "{}", counter.err);
+    assert_eq!((counter.code, counter.out), (5, lines_to(150)), "{}", counter.err);
     journal.wait("default/counter", |w| matches!(w, What::Ended { code: 5, .. }));
     eventually("nothing is left of it", || !agent.tree.workload("counter").exists());
 }
@@ -115,7 +116,7 @@ fn a_new_binary_takes_over_under_load() {
     agent.follow().wait("default/counter", is_taken_over);
     assert_eq!(agent.run("fresh", "16M..64M", &["sh", "-c", "exit 3"]).finish().code, 3);
     let counter = counter.finish();
-    assert_eq!((counter.code, counter.out), (5, counted()), "{}", counter.err);
+    assert_eq!((counter.code, counter.out), (5, lines_to(150)), "{}", counter.err);
 }
 
 #[test]

@@ -158,7 +158,7 @@ fn killed_at_a_hundred_random_moments() {
         assert_eq!(finished.code, code, "{name}: {finished:?}\n{}", journal.told());
         if code == 8 {
             let lines = finished.out.lines().count();
-            let whole = (1..=lines).map(|n| format!("{n}\n")).collect::<Vec<_>>().concat();
+            let whole: String = crate::takeover::lines_to(lines);
             assert_eq!(finished.out, whole, "{name}: lines in order, none lost");
         }
     }

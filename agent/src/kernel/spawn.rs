@@ -15,7 +15,7 @@
 
 use std::ffi::{CString, c_char};
 use std::fs::File;
-use std::io::{self, IoSliceMut, Write};
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
@@ -44,10 +44,11 @@ impl Program {
     /// Loads the program at `path`. What it starts begins with `open_files` as its soft limit of open files: the agent has
     /// raised its own, which programs that use `select` do not survive.
     pub fn load(path: &Path, open_files: u64) -> io::Result<Self> {
-        let image = std::fs::read(path)?;
+        let mut image = File::open(path)?;
         let memfd = memfd_create(c"bellows-init", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
         let mut file = File::from(memfd);
-        file.write_all(&image)?;
+        // In the kernel, without a buffer of that size: a takeover waits for this.
+        io::copy(&mut image, &mut file)?;
         let seals =
             SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
         fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;

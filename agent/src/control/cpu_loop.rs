@@ -43,6 +43,11 @@ const TICK: Duration = Duration::from_micros(PERIOD_US);
 const SCAN: usize = 128;
 /// Every quota is compared with the kernel's within so many ticks.
 const VERIFY_TICKS: usize = 50;
+/// The node's use is read in each tick while a workload is hot, and else once in so many: of the files under `/proc`, `stat` is
+/// a dear one.
+const NODE_TICKS: u64 = 10;
+/// Time between two ticks without anybody to look at.
+const NOBODY: Duration = Duration::from_mins(1);
 /// After a silence this long the watchdog may have opened the quotas: all are compared at once.
 const GAP: Duration = Duration::from_millis(1500);
 /// Orders that may wait for the next tick.
@@ -195,7 +200,9 @@ impl CpuLoop {
     fn run(&mut self, orders: &Receiver<Order>) {
         let mut next = clock::now().plus(TICK);
         loop {
-            match orders.recv_timeout(next.since(clock::now())) {
+            // With nobody to look at there is nothing to wake up for.
+            let wait = if self.governed.is_empty() { NOBODY } else { next.since(clock::now()) };
+            match orders.recv_timeout(wait) {
                 Ok(Order::Govern(governed)) => self.begin(*governed),
                 Ok(Order::Forget(key)) => self.governed.retain(|g| g.key != key),
                 Err(RecvTimeoutError::Timeout) => {
@@ -231,9 +238,11 @@ impl CpuLoop {
 
     fn tick(&mut self, now: Instant) {
         self.ticks += 1;
-        let gap = now.since(self.last_tick);
+        let gap = if self.governed.is_empty() { Duration::ZERO } else { now.since(self.last_tick) };
         self.last_tick = now;
-        self.observe_node(now);
+        if self.ticks.is_multiple_of(NODE_TICKS) || self.governed.iter().any(|g| g.law.is_hot()) {
+            self.observe_node(now);
+        }
         self.open_released();
         if gap > GAP {
             // Held up: the watchdog may have opened them, and the control loop tells of it.

@@ -11,7 +11,7 @@ fn metrics_health_and_listing_tell_the_same() {
         "web",
         "32M..256M",
         &["--tenant", "acme", "--class", "latency"],
-        &[&load, "grow", "100", "--hold-ms", "20000"],
+        &[&load, "grow", "100", "--hold-ms", "300000"],
     );
     journal.wait("acme/web", is_launched);
     journal.wait("acme/web", is_grow);

@@ -38,6 +38,7 @@ fn metrics_health_and_listing_tell_the_same() {
         "bellows_workloads 1\n",
         "bellows_journal_records_lost_total 0\n",
         "bellows_event_queue_overflows_total 0\n",
+        "bellows_foreign_writes_total 0\n",
     ] {
         assert!(metrics.contains(part), "{part:?} is not in\n{metrics}");
     }

@@ -169,7 +169,20 @@ fn released_limits_are_left_alone_until_rearmed() {
     assert!(!small.is_released());
     workload.rearm();
     assert!(workload.is_released());
+    let mut reader = workload;
     let (look, _) = turn(&mut workload, &mut budget, &sample(1010, 300, 5));
+    assert_eq!(look.decision.reason, Reason::VerdictAwaited, "is it need?");
+    assert!(look.read_detail && workload.is_released());
+    // Page cache has filled the open limit: it goes back all the same, and reclaim does the rest.
+    reader.observe(&detail(1005, 20, 280));
+    let (look, plan) = turn(&mut reader, &mut budget.clone(), &sample(1010, 300, 5));
+    assert_eq!((look.decision.verb, look.decision.reason), (Verb::Shrink, Reason::Rearmed));
+    assert!(matches!(plan, Plan::Write { to, .. } if to == Limits { high: MIB(64), max: open }), "{plan:?}");
+    // A detail that never comes is not waited for.
+    let (look, _) = turn(&mut workload.clone(), &mut budget.clone(), &sample(1061, 300, 5));
+    assert_eq!((look.decision.verb, look.decision.reason), (Verb::Grow, Reason::Rearmed));
+    workload.observe(&detail(1015, 300, 0));
+    let (look, _) = turn(&mut workload, &mut budget, &sample(1020, 300, 5));
     assert_eq!((look.decision.verb, look.decision.reason), (Verb::Grow, Reason::Rearmed));
     assert_eq!(budget.granted(), workload.granted());
     assert!(workload.granted() > MIB(300) && !workload.is_released());
@@ -212,6 +225,7 @@ fn limits_that_were_found_are_governed_at_once() {
         let mut budget = Budget::new(Bytes::GIB, Bytes::ZERO);
         budget.adopt(workload.granted());
         workload.rearm();
+        workload.observe(&detail(1005, current, 0));
         let (look, plan) = turn(&mut workload, &mut budget, &sample(1010, current, 900));
         assert_eq!((look.decision.verb, look.decision.reason), (verb, Reason::Rearmed), "{name}");
         let Plan::Write { to, clamped: false, .. } = plan else { panic!("{name}: {plan:?}") };

@@ -117,3 +117,25 @@ fn a_nested_child_does_not_grow_its_parent() {
     assert_eq!(finished.code, 0, "{finished:?} {PATIENCE:?}");
     assert!(!journal.of("default/parent").iter().any(is_grow), "{}", journal.told());
 }
+
+/// While nobody governs, its page cache fills the limit that was opened. The next agent does not take that for need.
+#[test]
+fn a_reader_is_not_inflated_by_restarts() {
+    let file = big_file();
+    let mut agent = Agent::start(&[]);
+    let mut journal = agent.follow();
+    let reader = agent.load("reader", "32M..512M", &["read", &file.display().to_string(), "40"]);
+    journal.wait("default/reader", |w| matches!(w, What::Held { reason: Reason::CacheHeld, .. }));
+    let cgroup = agent.tree.workload("reader");
+    for _ in 0..3 {
+        agent.signal(nix::sys::signal::Signal::SIGKILL);
+        let _ = agent.child.wait();
+        eventually("the watchdog has opened its limits", || number(&cgroup.join("memory.high")) == u64::MAX);
+        eventually("cache has filled them", || number(&cgroup.join("memory.current")) > 96 * MIB);
+        agent.restart();
+        eventually("its limit is back at its floor, or a step above its need", || {
+            number(&cgroup.join("memory.high")) <= 64 * MIB
+        });
+    }
+    drop(reader);
+}

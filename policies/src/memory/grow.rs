@@ -30,7 +30,7 @@ use crate::memory::law::ms;
 use crate::memory::target;
 use crate::memory::verdict::Verdict;
 use crate::memory::workload::{Episode, Hold, Mode, Phase, Wanted, Workload};
-use crate::sample::Sample;
+use crate::sample::{Detail, Sample};
 use crate::signals::Signals;
 use crate::units::{Bytes, Instant};
 
@@ -50,7 +50,7 @@ pub(crate) fn step(workload: &mut Workload, sample: &Sample) -> Step {
     match workload.mode {
         Mode::Armed => {}
         Mode::Released => return workload.hold(Reason::LimitsReleased, None),
-        Mode::Rearming => return workload.put_back(&signals),
+        Mode::Rearming(since) => return workload.put_back(&signals, since.unwrap_or(signals.at)),
         Mode::Failed => return workload.wait_for_end(&signals),
     }
     if workload.has_stalled() {
@@ -310,18 +310,28 @@ impl Workload {
     /// The kernel is about to end the workload. If it lives on below its old limit, the tripwire comes back.
     fn wait_for_end(&mut self, signals: &Signals) -> Step {
         if signals.current.saturating_add(self.law.band_min) <= self.limits.high {
-            return self.put_back(signals);
+            return self.put_back(signals, signals.at);
         }
         self.hold(Reason::StalledAtLimit, Some(ms(self.law.stall_poll_ms)))
     }
 
-    /// Puts the tripwire back above use. Above the old grant that is a grow, which the budget has to allow.
-    fn put_back(&mut self, signals: &Signals) -> Step {
+    /// Puts the tripwire back to where it was. What need now stands above is let, and that is a grow, which the budget has to
+    /// allow; page cache, which fills any limit that is opened, is not. `since`: so long a detail has been waited for.
+    fn put_back(&mut self, signals: &Signals, since: Instant) -> Step {
         self.phase = Phase::Calm;
         self.verdict = None;
         let mut want = self.limits;
         if signals.current.saturating_add(self.law.band_min) > self.limits.high {
-            want = self.grow_target(signals);
+            let fresh = |detail: &&Detail| signals.at.since(detail.at) <= ms(self.law.detail_fresh_ms);
+            let need = self.detail.as_ref().filter(fresh).map(|detail| detail.stat.need());
+            if need.is_none() && signals.at.since(since) < ms(self.law.verdict_timeout_ms) {
+                self.mode = Mode::Rearming(Some(since));
+                let step = self.hold(Reason::VerdictAwaited, Some(ms(self.law.hot_poll_ms)));
+                return Step { read_detail: true, ..step };
+            }
+            if need.is_none_or(|need| need.saturating_add(self.law.step_min) > self.limits.high) {
+                want = self.grow_target(signals);
+            }
         }
         let verb = if want == self.limits { Verb::Shrink } else { Verb::Grow };
         let decision = Decision::new(verb, want, Reason::Rearmed);

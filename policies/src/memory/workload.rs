@@ -50,8 +50,8 @@ pub(crate) enum Mode {
     Armed,
     /// Disarmed by hand or by the watchdog.
     Released,
-    /// Disarmed, and to be put back at the next look.
-    Rearming,
+    /// Disarmed, and to be put back; since when a look has waited to know what stands above it.
+    Rearming(Option<Instant>),
     /// Moved to `memory.max`, for the kernel to end the workload.
     Failed,
 }
@@ -233,7 +233,7 @@ impl Workload {
     /// Whether the limits are released; also while the tripwire is about to be put back.
     #[must_use]
     pub const fn is_released(&self) -> bool {
-        matches!(self.mode, Mode::Released | Mode::Rearming)
+        matches!(self.mode, Mode::Released | Mode::Rearming(_))
     }
 
     /// Takes in the dear reads: counts threads, judges growth, winds the stall clock. A detail that was overtaken is
@@ -316,7 +316,7 @@ impl Workload {
 
     /// Asks for the tripwire to be put back: the next [`crate::step`] decides where.
     pub fn rearm(&mut self) {
-        self.mode = Mode::Rearming;
+        self.mode = Mode::Rearming(None);
     }
 }
 

@@ -16,14 +16,14 @@ use crate::child::Job;
 /// How long `bellows events` may take for what is there.
 const READ_PATIENCE: Duration = Duration::from_secs(20);
 
-/// `bellows events --follow`, for one workload.
+/// `bellows events --follow`.
 #[derive(Debug)]
 pub(crate) struct Follower {
     records: Receiver<Record>,
     _job: Job,
 }
 
-/// How a workload's limits moved.
+/// How limits moved.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Moves {
     /// How often, up and down.
@@ -34,7 +34,7 @@ pub(crate) struct Moves {
 
 impl Follower {
     /// Begins with the first record that the agent has kept.
-    pub(crate) fn start(mut events: Command, workload: &'static str) -> Result<Self> {
+    pub(crate) fn start(mut events: Command) -> Result<Self> {
         events.args(["events", "--follow", "--json"]).stdin(Stdio::null()).stdout(Stdio::piped());
         // Its complaint that the agent ended is how it ends.
         let mut job = Job::start("bellows events", events.stderr(Stdio::null()))?;
@@ -43,12 +43,11 @@ impl Follower {
         thread::spawn(move || {
             for line in output.lines().map_while(Result::ok) {
                 match serde_json::from_str::<Record>(&line) {
-                    Ok(record) if &*record.workload == workload => {
+                    Ok(record) => {
                         if sender.send(record).is_err() {
                             return;
                         }
                     }
-                    Ok(_) => {}
                     Err(error) => eprintln!("bellows-demo: not understood: {line}: {error}"),
                 }
             }
@@ -73,10 +72,10 @@ pub(crate) fn read_all(mut events: Command, file: &Path) -> Result<Vec<Record>> 
 }
 
 impl Moves {
-    /// Of one workload.
-    pub(crate) fn of(workload: &str, records: &[Record]) -> Self {
+    /// Of all workloads.
+    pub(crate) fn of(records: &[Record]) -> Self {
         let mut moves = Self::default();
-        for record in records.iter().filter(|record| &*record.workload == workload) {
+        for record in records {
             if let What::LimitsMoved { verb, wake_to_write_us, .. } = record.what {
                 moves.count += 1;
                 if verb == Verb::Grow {

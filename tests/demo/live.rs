@@ -1,192 +1,214 @@
-//! What is seen while it runs: a line now and then, and each move of a limit as it happens.
+//! The live table: one line for each tenant, as a block on a terminal, else a line for all now and then.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
-use bellows::journal::What;
+use bellows::journal::{Record, What};
 use bellows_policies::units::Bytes;
 
-use crate::group::Group;
-use crate::journal::Follower;
-use crate::redis::Client;
+use crate::scenario::{BUDGET, LENGTH, TENANTS};
+use crate::screen::{Screen, Style};
+use crate::stage::Way;
+use crate::watch::{Seat, Watch};
 
-/// Time between two lines.
-const PERIOD: Duration = Duration::from_millis(700);
+/// Time between two drawings of the block.
+const DRAW_PERIOD: Duration = Duration::from_millis(400);
+/// Time between two plain lines.
+const LINE_PERIOD: Duration = Duration::from_secs(4);
+/// Cells of a bar.
+const CELLS: u64 = 24;
+/// What a full bar stands for.
+const SCALE: Bytes = Bytes::mib(320);
+/// Use of the limit from which a tenant is near it.
+const NEAR: f64 = 0.95;
 
-/// Watches one way.
+/// Shows one way.
 #[derive(Debug)]
-pub(crate) struct Live {
-    port: u16,
-    client: Option<Client>,
-    root: Group,
-    redis: Group,
-    reader: Group,
-    follower: Option<Follower>,
+pub(crate) struct Live<'a> {
+    screen: &'a mut Screen,
+    way: Way,
     start: Instant,
     start_unix_ns: u64,
     next: Instant,
-    /// When requests were last seen to be done.
-    progress: Instant,
-    looks: Vec<Look>,
 }
 
-/// What was seen at one time.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Look {
-    /// SETs that redis has carried out.
-    pub(crate) requests: u64,
-    /// Keys that redis has.
-    pub(crate) keys: u64,
-    /// What redis uses.
-    pub(crate) used: Bytes,
-    /// What redis is granted.
-    pub(crate) granted: Bytes,
-    /// Its `memory.max`.
-    pub(crate) max: Bytes,
-    /// OOM kills, of the reader too.
-    pub(crate) kills: u64,
-    /// What the reader uses.
-    pub(crate) reader_used: Bytes,
-    /// What the reader is granted.
-    pub(crate) reader_granted: Bytes,
-}
-
-impl Live {
-    /// Begins to watch `redis` and `reader` below `root`; `follower` tells of limits that move.
-    pub(crate) fn new(
-        port: u16,
-        root: Group,
-        redis: Group,
-        reader: Group,
-        follower: Option<Follower>,
-    ) -> Self {
-        println!(
-            "{:>10}  {:>8}  {:>9}  {:>9}  {:>9}  {:>5}  {:>11}  {:>14}",
-            "time", "requests", "used", "granted", "max", "kills", "reader used", "reader granted"
-        );
+impl<'a> Live<'a> {
+    /// Begins to count the time.
+    pub(crate) fn start(screen: &'a mut Screen, way: Way) -> Self {
         let start = Instant::now();
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let start_unix_ns = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
-        Self {
-            port,
-            client: None,
-            root,
-            redis,
-            reader,
-            follower,
-            start,
-            start_unix_ns,
-            next: start,
-            progress: start,
-            looks: Vec::new(),
-        }
+        Self { screen, way, start, start_unix_ns, next: start }
     }
 
-    /// Tells of moves; when it is time, takes a look and prints it.
-    pub(crate) fn look(&mut self) -> Result<()> {
-        self.tell_moves();
-        if Instant::now() >= self.next {
-            self.look_now()?;
+    /// Seconds since it began.
+    pub(crate) fn now(&self) -> f64 {
+        self.start.elapsed().as_secs_f64()
+    }
+
+    /// Tells of something that happened, with the time.
+    pub(crate) fn tell(&mut self, style: Style, text: &str) {
+        let line = self.screen.paint(style, &format!("{:>6.1} s  {text}", self.now()));
+        self.screen.say(&line);
+    }
+
+    /// Tells of a move of a limit, if the record is one.
+    pub(crate) fn tell_move(&mut self, record: &Record) {
+        let What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us } = &record.what else { return };
+        let after_ms = record.unix_ns.saturating_sub(self.start_unix_ns) / 1_000_000;
+        self.screen.mention(format!(
+            "{:>6.1} s  {:<12} {verb} {} -> {} at a use of {} in {wake_to_write_us} us: {reason}",
+            after_ms as f64 / 1000.0,
+            record.workload,
+            mib(from.high),
+            mib(to.high),
+            mib(*current),
+        ));
+    }
+
+    /// Draws, if it is time to; `work` says for each tenant what it has done.
+    pub(crate) fn tick(&mut self, watch: &Watch, work: impl Fn() -> Vec<String>) -> Result<()> {
+        if Instant::now() < self.next {
+            return Ok(());
+        }
+        let kills = watch.kills()?;
+        if self.screen.is_terminal() {
+            let lines = self.block(watch, &work(), kills);
+            self.screen.draw(&lines);
+            self.next = Instant::now() + DRAW_PERIOD;
+        } else {
+            let line = self.line(watch, &work(), kills);
+            self.screen.say(&line);
+            self.next = Instant::now() + LINE_PERIOD;
         }
         Ok(())
     }
 
-    /// Takes a look and prints it.
-    pub(crate) fn look_now(&mut self) -> Result<()> {
-        let last = self.last();
-        // A server that is dying, or throttled for long, does not answer: what it said last stands.
-        let (requests, keys) = self.ask().unwrap_or_else(|_| {
-            self.client = None;
-            (last.requests, last.keys)
-        });
-        let (used, granted, max) = sizes(&self.redis)?;
-        let (reader_used, reader_granted, _) = sizes(&self.reader)?;
-        let kills = self.root.kills()?;
-        let look = Look { requests, keys, used, granted, max, kills, reader_used, reader_granted };
-        println!(
-            "{:>8.1} s  {requests:>8}  {:>9}  {:>9}  {:>9}  {:>5}  {:>11}  {:>14}",
-            self.start.elapsed().as_secs_f64(),
-            mib(look.used),
-            mib(look.granted),
-            mib(look.max),
-            look.kills,
-            mib(look.reader_used),
-            mib(look.reader_granted)
-        );
-        if requests > last.requests {
-            self.progress = Instant::now();
-        }
-        self.looks.push(look);
-        self.next = Instant::now() + PERIOD;
-        Ok(())
+    /// Leaves the last table standing.
+    pub(crate) fn end(self) {
+        self.screen.leave();
     }
 
-    /// Tells of the moves that have been heard of by now.
-    pub(crate) fn tell_moves(&mut self) {
-        let Some(follower) = &self.follower else { return };
-        for record in follower.heard() {
-            let What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us } = &record.what else {
-                continue;
-            };
-            let after_us = record.unix_ns.saturating_sub(self.start_unix_ns) / 1000;
-            println!(
-                "{:>3}.{:06} s  {} {verb}: {} -> {}, max {} -> {}, at a use of {}, in {wake_to_write_us} us: {reason}",
-                after_us / 1_000_000,
-                after_us % 1_000_000,
-                record.workload,
-                mib(from.high),
-                mib(to.high),
-                mib(from.max),
-                mib(to.max),
-                mib(*current),
-            );
-        }
-    }
-
-    /// For how long no request has been done.
-    pub(crate) fn idle(&self) -> Duration {
-        self.progress.elapsed()
-    }
-
-    /// The last look.
-    pub(crate) fn last(&self) -> Look {
-        self.looks.last().copied().unwrap_or_default()
-    }
-
-    /// The last look at redis while it was alive: a dead one uses nothing.
-    pub(crate) fn last_in_use(&self) -> Look {
-        self.looks.iter().rfind(|look| look.used >= Bytes::MIB).copied().unwrap_or_default()
-    }
-
-    /// What the reader was granted over time.
-    pub(crate) fn reader_granted(&self) -> Vec<Bytes> {
-        self.looks.iter().map(|look| look.reader_granted).collect()
-    }
-
-    fn ask(&mut self) -> Result<(u64, u64)> {
-        let client = match &mut self.client {
-            Some(client) => client,
-            None => self.client.insert(Client::connect(self.port)?),
+    fn block(&self, watch: &Watch, work: &[String], kills: u64) -> Vec<String> {
+        let (used, granted) = watch.sums();
+        let granted = granted.map_or_else(String::new, |granted| format!(", granted {}", mib(granted)));
+        let kills = match kills {
+            0 => self.screen.paint(Style::Green, "0 OOM kills"),
+            kills => self.screen.paint(Style::Red, &format!("{kills} OOM kills")),
         };
-        // In this order no key is seen whose SET is not.
-        let keys = client.keys()?;
-        Ok((client.sets()?, keys))
+        let mut lines = vec![
+            String::new(),
+            format!(
+                "  {:>4.1} of {LENGTH:.0} s, {}: used {}{granted} of {BUDGET}; {kills}",
+                self.now(),
+                self.way,
+                mib(used)
+            ),
+            self.screen.paint(
+                Style::Dim,
+                &format!(
+                    "  {:<12} {:<8} {:<width$}  {:>4} {:>5}  {:>11}  work",
+                    "tenant",
+                    "class",
+                    format!("use, limit, to {SCALE}"),
+                    "MiB",
+                    "limit",
+                    "cpu / quota",
+                    width = CELLS as usize
+                ),
+            ),
+        ];
+        for ((tenant, seat), work) in TENANTS.iter().zip(watch.seats()).zip(work) {
+            lines.push(format!(
+                "  {:<12} {:<8} {}  {}  {work}",
+                tenant.path(),
+                tenant.class.as_str(),
+                self.bar(seat),
+                figures(seat)
+            ));
+        }
+        lines.push(String::new());
+        lines
+    }
+
+    fn bar(&self, seat: &Seat) -> String {
+        let Some(look) = seat.look else { return " ".repeat(CELLS as usize) };
+        let (full, open, free) = cells(look.used, look.granted);
+        let style = if look.used >= look.granted.scale(NEAR) { Style::Yellow } else { Style::Green };
+        format!(
+            "{}{}{}",
+            self.screen.paint(style, &"█".repeat(full)),
+            "░".repeat(open),
+            self.screen.paint(Style::Dim, &"·".repeat(free))
+        )
+    }
+
+    fn line(&self, watch: &Watch, work: &[String], kills: u64) -> String {
+        let seats = TENANTS.iter().zip(watch.seats()).zip(work).map(|((tenant, seat), work)| match seat.look {
+            Some(look) => format!("{} {}/{} ({work})", tenant.path(), plain(look.used), plain(look.granted)),
+            None => format!("{} - ({work})", tenant.path()),
+        });
+        let seats: Vec<String> = seats.collect();
+        format!("{:>6.1} s  {}; {kills} kills", self.now(), seats.join(", "))
     }
 }
 
-/// Used, granted, max; zeroes for a workload that ended and whose cgroup the agent has removed.
-fn sizes(group: &Group) -> Result<(Bytes, Bytes, Bytes)> {
-    let read = || Ok((group.used()?, group.granted()?, group.max()?));
-    match read() {
-        Err(_) if !group.exists() => Ok(Default::default()),
-        sizes => sizes,
-    }
+/// Says which way comes now.
+pub(crate) fn say_title(screen: &mut Screen, way: Way) {
+    let number = Way::ALL.iter().position(|&other| other == way).map_or(0, |at| at + 1);
+    let title = format!("\n{number}/{}  {}", Way::ALL.len(), way.describe());
+    let title = screen.paint(Style::Bold, &title);
+    screen.say(&title);
 }
 
 /// A size in MiB, or `max`.
 pub(crate) fn mib(bytes: Bytes) -> String {
+    if bytes.0 == u64::MAX { "max".to_owned() } else { format!("{} MiB", plain(bytes)) }
+}
+
+fn plain(bytes: Bytes) -> String {
     if bytes.0 == u64::MAX {
         return "max".to_owned();
     }
-    format!("{} MiB", (bytes.0 + Bytes::MIB.0 / 2) / Bytes::MIB.0)
+    ((bytes.0 + Bytes::MIB.0 / 2) / Bytes::MIB.0).to_string()
+}
+
+fn figures(seat: &Seat) -> String {
+    let Some(look) = seat.look else { return format!("{:>4} {:>5}  {:>11}", "-", "-", "-") };
+    let quota = look.quota.map_or_else(|| "max".to_owned(), |quota| format!("{:.2}", cpus(quota.0)));
+    format!("{:>4} {:>5}  {:>4.2} / {quota:>4}", plain(look.used), plain(look.granted), cpus(seat.cpu.0))
+}
+
+fn cpus(millionths: u64) -> f64 {
+    millionths as f64 / 1e6
+}
+
+/// Cells that are used, granted beyond that, and neither. What is unlimited has no limit to show.
+fn cells(used: Bytes, granted: Bytes) -> (usize, usize, usize) {
+    let cell = |bytes: Bytes| usize::try_from((bytes.0.min(SCALE.0) * CELLS).div_ceil(SCALE.0)).unwrap_or(0);
+    let full = cell(used);
+    let open = if granted.0 == u64::MAX { 0 } else { cell(granted).saturating_sub(full) };
+    (full, open, CELLS as usize - full - open)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_are_as_wide_as_their_cells() {
+        let mib = Bytes::mib;
+        assert_eq!(cells(mib(0), mib(0)), (0, 0, 24));
+        assert_eq!(cells(mib(160), mib(320)), (12, 12, 0));
+        assert_eq!(cells(mib(1), mib(40)), (1, 2, 21));
+        assert_eq!(cells(mib(400), Bytes(u64::MAX)), (24, 0, 0));
+        assert_eq!(cells(mib(100), Bytes(u64::MAX)), (8, 0, 16));
+        assert_eq!(cells(mib(100), mib(50)), (8, 0, 16), "use may stand above the limit");
+    }
+
+    #[test]
+    fn sizes_are_rounded() {
+        assert_eq!(mib(Bytes((3 << 20) + (1 << 19))), "4 MiB");
+        assert_eq!(mib(Bytes(u64::MAX)), "max");
+    }
 }

@@ -35,13 +35,13 @@ impl Density {
 
 /// Prints all ways side by side.
 pub(crate) fn print(screen: &mut Screen, outcomes: &[Outcome]) {
-    let head: String = outcomes.iter().map(|outcome| format!("  {:>17}", outcome.way)).collect();
-    let head = screen.paint(Style::Bold, &format!("\n{:<43}{head}", format!("{LENGTH:.0} s of work each, {BUDGET}")));
+    let head: String = cells(outcomes.iter().map(|outcome| outcome.way.to_string()));
+    let head = screen
+        .paint(Style::Bold, &format!("\n{:<43}{head}", format!("{LENGTH:.0} s of work each, {BUDGET}")));
     screen.say(&head);
     let all: Vec<Vec<(String, String)>> = outcomes.iter().map(rows).collect();
     for (at, (name, _)) in all[0].iter().enumerate() {
-        let cells: String = all.iter().map(|rows| format!("  {:>17}", rows[at].1)).collect();
-        screen.say(&format!("{name:<43}{cells}"));
+        screen.say(&format!("{name:<43}{}", cells(all.iter().map(|rows| rows[at].1.clone()))));
     }
 }
 
@@ -66,31 +66,46 @@ pub(crate) fn write(out: &Path, outcomes: &[Outcome], density: Density, failures
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// A row of the table without its name.
+fn cells(texts: impl Iterator<Item = String>) -> String {
+    texts.map(|text| format!("{text:>19}")).collect::<Vec<_>>().concat()
+}
+
 fn rows(outcome: &Outcome) -> Vec<(String, String)> {
     let ms = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.0} ms"));
+    let seconds = |s: f64| if s > 0.0 { format!("{s:.1} s") } else { "-".to_owned() };
     let us = |percent| match outcome.moves.wake_to_write_us(percent) {
         Some(us) => format!("{us} us"),
         None => "-".to_owned(),
     };
+    let speed = outcome.packed.speed().map_or_else(|| "-".to_owned(), |speed| format!("{speed:.1} MiB"));
     let redis = &outcome.redis;
     let rows = [
         ("OOM kills".to_owned(), outcome.kills.to_string()),
         ("work lost (requests, keys, reports)".to_owned(), outcome.lost().to_string()),
         (format!("redis: requests served, of {}", Served::OFFERED), redis.requests.to_string()),
-        ("  keys that were stored and are gone".to_owned(), redis.keys.saturating_sub(redis.kept).to_string()),
+        (
+            "  keys that were stored and are gone".to_owned(),
+            redis.keys.saturating_sub(redis.kept).to_string(),
+        ),
         ("  p99 latency, median round".to_owned(), ms(redis.p99_ms().map(|(median, _)| median))),
         ("  p99 latency, worst round".to_owned(), ms(redis.p99_ms().map(|(_, worst)| worst))),
         (format!("web: requests served, of {}", Visitors::offered()), outcome.web.served().to_string()),
         ("  p50 latency".to_owned(), ms(outcome.web.latency_ms(50))),
         ("  p99 latency".to_owned(), ms(outcome.web.latency_ms(99))),
         (format!("reports finished, of {}", Reports::ASKED), outcome.reports.finished.to_string()),
-        ("  longest wait to be admitted".to_owned(), format!("{:.1} s", outcome.reports.longest_wait())),
+        ("  the slowest of these".to_owned(), seconds(outcome.reports.slowest)),
+        ("  of that, waiting to be admitted".to_owned(), seconds(outcome.reports.longest_wait())),
         ("archive: logs compressed".to_owned(), mib(outcome.packed.bytes)),
+        ("  per second of cpu: the machine's speed".to_owned(), speed),
         (
             format!("  granted half of the time, floor {}", TENANTS[PACK].floor),
             mib(outcome.packed.granted_median),
         ),
-        ("limits moved (of these, raised)".to_owned(), format!("{} ({})", outcome.moves.count, outcome.moves.grows())),
+        (
+            "limits moved (of these, raised)".to_owned(),
+            format!("{} ({})", outcome.moves.count, outcome.moves.grows()),
+        ),
         ("  from wake-up to write, p50".to_owned(), us(50)),
         ("  from wake-up to write, p99".to_owned(), us(99)),
     ];
@@ -100,8 +115,11 @@ fn rows(outcome: &Outcome) -> Vec<(String, String)> {
 /// The first demo's names, and more.
 fn figures(outcome: &Outcome) -> Value {
     let (redis, packed, reports) = (&outcome.redis, &outcome.packed, &outcome.reports);
-    let peaks: serde_json::Map<String, Value> =
-        TENANTS.iter().zip(&outcome.peaks).map(|(tenant, &peak)| (tenant.path(), json!(size(peak)))).collect();
+    let peaks: serde_json::Map<String, Value> = TENANTS
+        .iter()
+        .zip(&outcome.peaks)
+        .map(|(tenant, &peak)| (tenant.path(), json!(size(peak))))
+        .collect();
     json!({
         "kills": outcome.kills,
         "lost": outcome.lost(),
@@ -144,9 +162,10 @@ fn figures(outcome: &Outcome) -> Value {
             "finished": reports.finished,
             "killed": reports.killed.len(),
             "lost": reports.lost(),
+            "slowest_s": reports.slowest,
             "longest_wait_s": reports.longest_wait(),
         },
-        "archive": { "compressed_mib": size(packed.bytes) },
+        "archive": { "compressed_mib": size(packed.bytes), "mib_per_cpu_second": packed.speed() },
         "peaks_mib": peaks,
     })
 }

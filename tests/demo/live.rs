@@ -4,9 +4,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use bellows::journal::{Record, What};
+use bellows_policies::Verb;
 use bellows_policies::units::Bytes;
 
-use crate::scenario::{BUDGET, LENGTH, TENANTS};
+use crate::scenario::{BUDGET, LENGTH, PACK, REDIS, TENANTS, Tenant, WEB};
 use crate::screen::{Screen, Style};
 use crate::stage::Way;
 use crate::watch::{Seat, Watch};
@@ -16,9 +17,9 @@ const DRAW_PERIOD: Duration = Duration::from_millis(400);
 /// Time between two plain lines.
 const LINE_PERIOD: Duration = Duration::from_secs(4);
 /// Cells of a bar.
-const CELLS: u64 = 24;
+const CELLS: usize = 24;
 /// What a full bar stands for.
-const SCALE: Bytes = Bytes::mib(320);
+const SCALE: Bytes = Bytes::mib(216);
 /// Use of the limit from which a tenant is near it.
 const NEAR: f64 = 0.95;
 
@@ -35,6 +36,7 @@ pub(crate) struct Live<'a> {
 impl<'a> Live<'a> {
     /// Begins to count the time.
     pub(crate) fn start(screen: &'a mut Screen, way: Way) -> Self {
+        say_head(screen);
         let start = Instant::now();
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let start_unix_ns = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
@@ -54,15 +56,19 @@ impl<'a> Live<'a> {
 
     /// Tells of a move of a limit, if the record is one.
     pub(crate) fn tell_move(&mut self, record: &Record) {
-        let What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us } = &record.what else { return };
+        let What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us } = &record.what else {
+            return;
+        };
+        // A shrink waits on a lane of its own: nobody waits for it.
+        let time = if *verb == Verb::Grow { format!(", {wake_to_write_us} us") } else { String::new() };
         let after_ms = record.unix_ns.saturating_sub(self.start_unix_ns) / 1_000_000;
         self.screen.mention(format!(
-            "{:>6.1} s  {:<12} {verb} {} -> {} at a use of {} in {wake_to_write_us} us: {reason}",
+            "{:>6.1} s  {:<13} {verb} {} -> {} at {} used{time}: {reason}",
             after_ms as f64 / 1000.0,
             record.workload,
-            mib(from.high),
+            plain(from.high),
             mib(to.high),
-            mib(*current),
+            plain(*current),
         ));
     }
 
@@ -107,20 +113,26 @@ impl<'a> Live<'a> {
             self.screen.paint(
                 Style::Dim,
                 &format!(
-                    "  {:<12} {:<8} {:<width$}  {:>4} {:>5}  {:>11}  work",
+                    "  {:<13} {:<8} {:<width$}  {:>4} {:>5}  {:>11}  work",
                     "tenant",
                     "class",
-                    format!("use, limit, to {SCALE}"),
+                    format!("used, limit; of {SCALE}"),
                     "MiB",
                     "limit",
                     "cpu / quota",
-                    width = CELLS as usize
+                    width = CELLS
                 ),
             ),
         ];
-        for ((tenant, seat), work) in TENANTS.iter().zip(watch.seats()).zip(work) {
+        for (at, ((tenant, seat), work)) in TENANTS.iter().zip(watch.seats()).zip(work).enumerate() {
+            let unit = match at {
+                REDIS => "SETs",
+                WEB => "GETs",
+                PACK => "packed",
+                _ => "",
+            };
             lines.push(format!(
-                "  {:<12} {:<8} {}  {}  {work}",
+                "  {:<13} {:<8} {}  {}  {work} {unit}",
                 tenant.path(),
                 tenant.class.as_str(),
                 self.bar(seat),
@@ -132,7 +144,7 @@ impl<'a> Live<'a> {
     }
 
     fn bar(&self, seat: &Seat) -> String {
-        let Some(look) = seat.look else { return " ".repeat(CELLS as usize) };
+        let Some(look) = seat.look else { return " ".repeat(CELLS) };
         let (full, open, free) = cells(look.used, look.granted);
         let style = if look.used >= look.granted.scale(NEAR) { Style::Yellow } else { Style::Green };
         format!(
@@ -143,13 +155,15 @@ impl<'a> Live<'a> {
         )
     }
 
+    /// A row of the plain table: used and granted of each, MiB, then what was done.
     fn line(&self, watch: &Watch, work: &[String], kills: u64) -> String {
-        let seats = TENANTS.iter().zip(watch.seats()).zip(work).map(|((tenant, seat), work)| match seat.look {
-            Some(look) => format!("{} {}/{} ({work})", tenant.path(), plain(look.used), plain(look.granted)),
-            None => format!("{} - ({work})", tenant.path()),
+        let seats = watch.seats().iter().map(|seat| match seat.look {
+            Some(look) => format!("{}/{}", plain(look.used), plain(look.granted)),
+            None => "-".to_owned(),
         });
-        let seats: Vec<String> = seats.collect();
-        format!("{:>6.1} s  {}; {kills} kills", self.now(), seats.join(", "))
+        let line = format!("{:>6.1} s{}", self.now(), cells_of(seats));
+        let [redis, web, pack, ..] = work else { return line };
+        format!("{line}  {redis:>8}  {web:>6}  {pack:>8}  {kills:>5}")
     }
 }
 
@@ -159,6 +173,20 @@ pub(crate) fn say_title(screen: &mut Screen, way: Way) {
     let title = format!("\n{number}/{}  {}", Way::ALL.len(), way.describe());
     let title = screen.paint(Style::Bold, &title);
     screen.say(&title);
+}
+
+/// The head of the plain table.
+fn say_head(screen: &mut Screen) {
+    if !screen.is_terminal() {
+        let name =
+            |tenant: &Tenant| if tenant.name == "report" { tenant.owner } else { tenant.name }.to_owned();
+        let head = format!("{:>8}{}", "", cells_of(TENANTS.iter().map(name)));
+        screen.say(&format!("{head}  {:>8}  {:>6}  {:>8}  {:>5}", "SETs", "GETs", "packed", "kills"));
+    }
+}
+
+fn cells_of(texts: impl Iterator<Item = String>) -> String {
+    texts.map(|text| format!("  {text:>8}")).collect::<Vec<_>>().concat()
 }
 
 /// A size in MiB, or `max`.
@@ -185,10 +213,11 @@ fn cpus(millionths: u64) -> f64 {
 
 /// Cells that are used, granted beyond that, and neither. What is unlimited has no limit to show.
 fn cells(used: Bytes, granted: Bytes) -> (usize, usize, usize) {
-    let cell = |bytes: Bytes| usize::try_from((bytes.0.min(SCALE.0) * CELLS).div_ceil(SCALE.0)).unwrap_or(0);
+    let cell =
+        |bytes: Bytes| usize::try_from((bytes.0.min(SCALE.0) * CELLS as u64).div_ceil(SCALE.0)).unwrap_or(0);
     let full = cell(used);
     let open = if granted.0 == u64::MAX { 0 } else { cell(granted).saturating_sub(full) };
-    (full, open, CELLS as usize - full - open)
+    (full, open, CELLS - full - open)
 }
 
 #[cfg(test)]
@@ -199,11 +228,11 @@ mod tests {
     fn bars_are_as_wide_as_their_cells() {
         let mib = Bytes::mib;
         assert_eq!(cells(mib(0), mib(0)), (0, 0, 24));
-        assert_eq!(cells(mib(160), mib(320)), (12, 12, 0));
-        assert_eq!(cells(mib(1), mib(40)), (1, 2, 21));
+        assert_eq!(cells(mib(108), mib(216)), (12, 12, 0));
+        assert_eq!(cells(mib(1), mib(27)), (1, 2, 21));
         assert_eq!(cells(mib(400), Bytes(u64::MAX)), (24, 0, 0));
-        assert_eq!(cells(mib(100), Bytes(u64::MAX)), (8, 0, 16));
-        assert_eq!(cells(mib(100), mib(50)), (8, 0, 16), "use may stand above the limit");
+        assert_eq!(cells(mib(72), Bytes(u64::MAX)), (8, 0, 16));
+        assert_eq!(cells(mib(72), mib(40)), (8, 0, 16), "use may stand above the limit");
     }
 
     #[test]

@@ -90,7 +90,9 @@ fn show() -> Result<Vec<String>> {
     }
     if failures.is_empty() {
         let passed = screen.paint(Style::Green, "passed");
-        screen.say(&format!("\n{passed}: where static limits and the kernel alone lost work, bellows lost none"));
+        screen.say(&format!(
+            "\n{passed}: where static limits and the kernel alone lost work, bellows lost none"
+        ));
     }
     Ok(failures)
 }

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bellows_policies::units::Bytes;
@@ -12,9 +13,9 @@ use crate::files;
 use crate::scenario::{PACK, TENANTS};
 
 /// Logs that there are: five times what the job is promised.
-const LOGS: u64 = 32;
+const LOGS: u64 = 64;
 /// Size of one: what the work is counted by.
-const LOG: Bytes = Bytes::mib(8);
+const LOG: Bytes = Bytes::mib(4);
 /// Granted more than this much of its floor, the job counts as inflated. Half as much again is one step of the agent's,
 /// which it may take to find out that the growth was cache, and then takes back.
 const NEAR_FLOOR: f64 = 1.5;
@@ -28,6 +29,8 @@ pub(crate) struct Logs(PathBuf);
 pub(crate) struct Packed {
     /// What was compressed while work was offered.
     pub(crate) bytes: Bytes,
+    /// The cpu time that took.
+    pub(crate) cpu: Duration,
     /// What it was granted at the end.
     pub(crate) granted: Bytes,
     /// What it was granted half of the time.
@@ -55,7 +58,7 @@ impl Logs {
 
     /// Arguments of a shell that compresses them for ever and adds a byte to `progress` for each.
     pub(crate) fn arguments(&self, zstd: &Path, progress: &Path) -> Vec<String> {
-        let script = r#"cd "$0"; while :; do for log in *.log; do "$1" -q -f -6 "$log" -o packed.zst && echo >> "$2"; done; done"#;
+        let script = r#"cd "$0"; while :; do for log in *.log; do "$1" -q -f -3 "$log" -o packed.zst && echo >> "$2"; done; done"#;
         let paths = [&self.0, zstd, progress].map(|path: &Path| path.display().to_string());
         ["-c".to_owned(), script.to_owned()].into_iter().chain(paths).collect()
     }
@@ -81,16 +84,27 @@ pub(crate) fn progress(file: &Path) -> Bytes {
 
 impl Packed {
     /// From what it was granted over time; the last look is the end.
-    pub(crate) fn sum_up(bytes: Bytes, mut granted: Vec<Bytes>, used: Bytes) -> Result<Self> {
+    pub(crate) fn sum_up(
+        (bytes, cpu): (Bytes, Duration),
+        mut granted: Vec<Bytes>,
+        used: Bytes,
+    ) -> Result<Self> {
         let at_end = *granted.last().context("the archive job was never looked at")?;
         granted.sort_unstable();
         Ok(Self {
             bytes,
+            cpu,
             granted: at_end,
             granted_median: granted[granted.len() / 2],
             granted_peak: granted[granted.len() - 1],
             used,
         })
+    }
+
+    /// MiB compressed per second of cpu: the same work for everyone, so it tells how fast the machine was.
+    pub(crate) fn speed(&self) -> Option<f64> {
+        let seconds = self.cpu.as_secs_f64();
+        (seconds > 0.0).then(|| self.bytes.0 as f64 / Bytes::MIB.0 as f64 / seconds)
     }
 
     /// How often it got through all logs.
@@ -143,7 +157,7 @@ mod tests {
     fn a_step_that_is_taken_back_is_no_inflation() {
         let sum_up = |granted: &[u64]| {
             let granted = granted.iter().map(|&mib| Bytes::mib(mib)).collect();
-            Packed::sum_up(Bytes::ZERO, granted, Bytes::mib(48)).unwrap()
+            Packed::sum_up((Bytes::ZERO, Duration::ZERO), granted, Bytes::mib(48)).unwrap()
         };
         let packed = sum_up(&[48, 96, 48, 48]);
         assert_eq!((packed.granted_peak, packed.granted_median), (Bytes::mib(96), Bytes::mib(48)));

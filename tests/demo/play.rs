@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::process::Stdio;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bellows_policies::units::Bytes;
@@ -109,9 +110,10 @@ pub(crate) fn play(place: &Place, props: &Props, screen: &mut Screen, way: Way) 
             live.tell(style, &news);
         }
         watch.tick()?;
-        live.tick(&watch, || work(&probe, &visitors, &reports, pack::progress(&progress)))?;
+        live.tick(&watch, || work(&probe, &visitors, &reports, &watch, pack::progress(&progress)))?;
         if now >= LENGTH && packed.is_none() {
-            packed = Some(pack::progress(&progress));
+            let cpu = watch.seats()[PACK].look.unwrap_or_default().cpu_us;
+            packed = Some((pack::progress(&progress), Duration::from_micros(cpu)));
         }
         let is_over = rounds.is_over() && reports.is_over() && visitors.is_over();
         if now >= LENGTH + GRACE || (now >= LENGTH && is_over) {
@@ -178,12 +180,11 @@ impl Cast {
 }
 
 /// What each tenant has done.
-fn work(probe: &Probe, visitors: &Visitors, reports: &Reports, packed: Bytes) -> Vec<String> {
-    let mut work = vec![
-        format!("{} of {} requests", probe.sets(), Served::OFFERED),
-        format!("{} of {} requests", visitors.served(), Visitors::offered()),
-        format!("{} compressed", packed),
-    ];
-    work.extend((0..TENANTS.len() - REPORTS).map(|at| reports.describe(at)));
+fn work(probe: &Probe, visitors: &Visitors, reports: &Reports, watch: &Watch, packed: Bytes) -> Vec<String> {
+    let mut work = vec![probe.sets().to_string(), visitors.served().to_string(), live::mib(packed)];
+    let seats = &watch.seats()[REPORTS..];
+    work.extend(
+        seats.iter().enumerate().map(|(at, seat)| reports.describe(at, seat.look.is_some()).to_owned()),
+    );
     work
 }

@@ -1,7 +1,7 @@
 //! The report jobs: a burst of memory that comes and goes. Each runs once on its own; at month's end all start at once.
 //!
 //! A report takes its memory, works through it, holds it for some seconds and ends. One that the agent does not admit, since
-//! its floor does not fit now, is tried again a second later, as any job queue does. One that is killed is lost.
+//! its floor does not fit now, is tried again two seconds later, as any job queue does. One that is killed is lost.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,11 +14,11 @@ use crate::scenario::{REPORT_EVERY, REPORTS, RUSH_AT, TENANTS};
 use crate::stage::{Stage, with_log};
 
 /// What a report takes, MiB; stress-ng itself needs some more.
-const SIZE_MIB: u64 = 208;
+const SIZE_MIB: u64 = 164;
 /// How long it holds that, seconds.
-const HOLD_S: u64 = 3;
+const HOLD_S: u64 = 2;
 /// Pause before one that was not admitted is tried again, seconds.
-const RETRY_S: f64 = 1.0;
+const RETRY_S: f64 = 2.0;
 /// How many there are.
 const COUNT: usize = TENANTS.len() - REPORTS;
 
@@ -37,6 +37,8 @@ pub(crate) struct Reports {
 pub(crate) struct Done {
     /// Reports that were finished.
     pub(crate) finished: u64,
+    /// The longest that one of them took from when it was due, seconds.
+    pub(crate) slowest: f64,
     /// Reports that were killed, and when, in seconds.
     pub(crate) killed: Vec<(usize, f64)>,
     /// Reports that had to wait until they were admitted, and for how long, in seconds.
@@ -108,11 +110,12 @@ impl Reports {
     }
 
     /// What the tenant's report is doing, for people.
-    pub(crate) fn describe(&self, at: usize) -> String {
+    pub(crate) fn describe(&self, at: usize, is_there: bool) -> &'static str {
         match &self.slots[at] {
-            Slot::Idle => "idle".to_owned(),
-            Slot::Running { .. } => "running".to_owned(),
-            Slot::Refused { .. } => "waits: its floor does not fit".to_owned(),
+            Slot::Idle => "",
+            Slot::Running { due, since, .. } if since > due && !is_there => "waits",
+            Slot::Running { .. } => "runs",
+            Slot::Refused { .. } => "waits",
         }
     }
 
@@ -131,7 +134,6 @@ impl Reports {
     ) -> Result<()> {
         let path = TENANTS[REPORTS + at].path();
         match &mut self.slots[at] {
-            Slot::Idle => {}
             Slot::Running { job, due, since } => {
                 let Some(status) = job.ended()? else { return Ok(()) };
                 let (due, since) = (*due, *since);
@@ -148,6 +150,7 @@ impl Reports {
                 }
                 if status.success() {
                     self.done.finished += 1;
+                    self.done.slowest = self.done.slowest.max(now - due);
                     news.push(format!("{path} finished after {:.1} s", now - due));
                 } else {
                     self.done.killed.push((at, now));
@@ -158,7 +161,7 @@ impl Reports {
                 let due = *due;
                 self.slots[at] = start(at, due, now, stage, program)?;
             }
-            Slot::Refused { .. } => {}
+            Slot::Idle | Slot::Refused { .. } => {}
         }
         Ok(())
     }
@@ -168,7 +171,17 @@ impl Reports {
 /// others, and choose advice for the kernel by chance; a real job does neither.
 pub(crate) fn arguments(mib: u64, hold_s: u64) -> Vec<String> {
     let (bytes, hold) = (format!("{mib}M"), hold_s.to_string());
-    let words = ["--vm", "1", "--vm-method", "zero-one", "--vm-ops", "1", "--no-oom-adjust", "--no-madvise", "--quiet"];
+    let words = [
+        "--vm",
+        "1",
+        "--vm-method",
+        "zero-one",
+        "--vm-ops",
+        "1",
+        "--no-oom-adjust",
+        "--no-madvise",
+        "--quiet",
+    ];
     let sized = ["--vm-bytes", &bytes, "--vm-hang", &hold];
     words.iter().chain(&sized).map(|&word| word.to_owned()).collect()
 }

@@ -13,16 +13,16 @@ use crate::child::Job;
 use crate::redis::Probe;
 
 /// SETs of a round.
-pub(crate) const ROUND: u64 = 600;
-/// Rounds that bring new keys: 17 x 600 x 28 000 bytes are 272 MiB.
-pub(crate) const FILLING: usize = 17;
+pub(crate) const ROUND: u64 = 250;
+/// Rounds that bring new keys: 12 x 250 x 57 000 bytes are 163 MiB.
+pub(crate) const FILLING: usize = 12;
 /// All rounds; the later ones set the same few keys again and again.
-pub(crate) const ROUNDS: usize = 29;
+pub(crate) const ROUNDS: usize = 24;
 /// Time from one round to the next, seconds.
 const EVERY: f64 = 2.0;
 /// Size of a value. Large, since a translated guest pays by the request; with its header it just fits a class of the
-/// allocator of redis (28 KiB), and it is small enough to be copied out of the query buffer.
-pub(crate) const VALUE_BYTES: usize = 28_000;
+/// allocator of redis (56 KiB).
+pub(crate) const VALUE_BYTES: usize = 57_000;
 /// Random keys of a filling round are below this, so nearly all are distinct.
 const MANY_KEYS: &str = "1000000000";
 /// Keys of the later rounds.

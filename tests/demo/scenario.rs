@@ -1,11 +1,11 @@
 //! The scenario: who lives on the node, what each of them is promised, and when what happens.
 //!
 //! ```text
-//!   0 s   redis takes keys round by round until it holds 272 MiB of values, then the same few again and again
+//!   0 s   redis takes keys round by round until it is full, then sets the same few again and again
 //!   0 s   nginx serves files; an archive job compresses logs, one after another, for as long as it is let
-//!   2 s   the three report jobs run one after another, as timers would start them
-//!  36 s   month's end: once redis is full, all three reports start at once
-//!  60 s   the last request is offered; what is under way may still be finished
+//!   1 s   the three report jobs run one after another, as timers would start them
+//!  26 s   month's end: once redis is full, all three reports start at once
+//!  48 s   the last request is offered; what is under way may still be finished
 //! ```
 //!
 //! The budget holds everybody's use at nearly all times, but not everybody's peak, and never three reports at once.
@@ -14,15 +14,15 @@ use bellows::workload::spec::Class;
 use bellows_policies::units::Bytes;
 
 /// What all tenants have together, in each way: `memory.max` of the cgroup above them.
-pub(crate) const BUDGET: Bytes = Bytes::mib(800);
+pub(crate) const BUDGET: Bytes = Bytes::mib(576);
 /// For how long work is offered, seconds.
-pub(crate) const LENGTH: f64 = 60.0;
+pub(crate) const LENGTH: f64 = 48.0;
 /// For how much longer it may be finished, seconds. A machine that others use too may be several times slower.
-pub(crate) const GRACE: f64 = 45.0;
+pub(crate) const GRACE: f64 = 60.0;
 /// When the first report starts, and the time from one to the next, seconds.
-pub(crate) const REPORT_EVERY: (f64, f64) = (2.0, 10.0);
+pub(crate) const REPORT_EVERY: (f64, f64) = (1.0, 8.0);
 /// When all reports start at once, if redis is full by then, seconds.
-pub(crate) const RUSH_AT: f64 = 36.0;
+pub(crate) const RUSH_AT: f64 = 26.0;
 
 /// A tenant's workload.
 #[derive(Debug)]
@@ -52,12 +52,12 @@ pub(crate) const REPORTS: usize = 3;
 
 /// All of them. A report says by its floor what it needs to begin at all; that is what the agent admits it by.
 pub(crate) const TENANTS: [Tenant; 6] = [
-    tenant("shop", "redis", Class::Latency, 64, 320, "0.4..2"),
+    tenant("shop", "redis", Class::Latency, 48, 216, "0.4..2"),
     tenant("shop", "web", Class::Latency, 48, 64, "0.2..2"),
-    tenant("archive", "pack", Class::Batch, 48, 256, "0.1..2"),
-    tenant("acme", "report", Class::Standard, 192, 256, "0.2..2"),
-    tenant("blue", "report", Class::Standard, 192, 256, "0.2..2"),
-    tenant("coda", "report", Class::Standard, 192, 256, "0.2..2"),
+    tenant("archive", "pack", Class::Batch, 48, 192, "0.1..2"),
+    tenant("acme", "report", Class::Standard, 144, 192, "0.2..2"),
+    tenant("blue", "report", Class::Standard, 144, 192, "0.2..2"),
+    tenant("coda", "report", Class::Standard, 144, 192, "0.2..2"),
 ];
 
 const fn tenant(

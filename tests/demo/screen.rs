@@ -40,12 +40,7 @@ impl Screen {
         let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
         let is_dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
         let is_terminal = (io::stdout().is_terminal() || is_set(TERMINAL)) && !is_dumb;
-        Self {
-            is_terminal,
-            is_coloured: is_terminal && !is_set("NO_COLOR"),
-            drawn: 0,
-            tail: VecDeque::new(),
-        }
+        Self { is_terminal, is_coloured: is_terminal && !is_set("NO_COLOR"), drawn: 0, tail: VecDeque::new() }
     }
 
     /// Whether a block can be drawn.

@@ -59,9 +59,13 @@ impl Way {
     pub(crate) fn describe(self) -> String {
         let count = TENANTS.len();
         match self {
-            Self::Static => format!("static limits: memory.max = {} each, cpu.max = 1/{count} of the cpus", share()),
-            Self::Kernel => "the kernel alone: memory.high = max, memory.low = floor, cpu.weight by class".to_owned(),
-            Self::Bellows => "bellows: memory and cpu limits between floor and ceiling, moved by need".to_owned(),
+            Self::Static => format!("static limits: {} of memory and 1/{count} of the cpus each", share()),
+            Self::Kernel => {
+                "the kernel alone: memory.high = max, memory.low = floor, cpu.weight by class".to_owned()
+            }
+            Self::Bellows => {
+                "bellows: floor..ceiling of memory and cpu for each, limits moved by need".to_owned()
+            }
         }
     }
 
@@ -108,11 +112,6 @@ impl<'a> Stage<'a> {
             Way::Bellows => Some(Agent::start(place, own.group().path())?),
         };
         Ok(Self { place, way, own, agent })
-    }
-
-    /// Which way this is.
-    pub(crate) fn way(&self) -> Way {
-        self.way
     }
 
     /// The cgroup above all tenants.

@@ -21,7 +21,7 @@ use crate::stage::with_log;
 use crate::web;
 
 /// How long a short program may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Runs each program once, without limits; of the servers, reads every file that they have mapped.
 pub(crate) fn read_code(place: &Place, props: &Props) -> Result<()> {
@@ -56,8 +56,7 @@ fn run(command: &mut Command) -> Result<()> {
 }
 
 fn read_mapped(pid: u32) -> Result<()> {
-    let maps =
-        fs::read_to_string(format!("/proc/{pid}/maps")).context("cannot read what a server maps")?;
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).context("cannot read what a server maps")?;
     for file in mapped_files(&maps) {
         fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
     }

@@ -122,7 +122,8 @@ impl Visitors {
         let visit = |number| {
             let (served, is_over) = (Arc::clone(&served), Arc::clone(&is_over));
             // Not all at the same time.
-            let first = start + EVERY * u32::try_from(number).unwrap_or(0) / u32::try_from(VISITORS).unwrap_or(1);
+            let first =
+                start + EVERY * u32::try_from(number).unwrap_or(0) / u32::try_from(VISITORS).unwrap_or(1);
             thread::spawn(move || visit(port, number, first, &served, &is_over))
         };
         let threads = (0..VISITORS).map(visit).collect();

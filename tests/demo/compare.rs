@@ -36,8 +36,8 @@ impl Density {
 /// Prints all ways side by side.
 pub(crate) fn print(screen: &mut Screen, outcomes: &[Outcome]) {
     let head: String = cells(outcomes.iter().map(|outcome| outcome.way.to_string()));
-    let head = screen
-        .paint(Style::Bold, &format!("\n{:<43}{head}", format!("{LENGTH:.0} s of work each, {BUDGET}")));
+    let head =
+        screen.paint(Style::Bold, &format!("\n{:<43}{head}", format!("{LENGTH} s of work each, {BUDGET}")));
     screen.say(&head);
     let all: Vec<Vec<(String, String)>> = outcomes.iter().map(rows).collect();
     for (at, (name, _)) in all[0].iter().enumerate() {

@@ -7,7 +7,7 @@ use bellows::journal::{Record, What};
 use bellows_policies::Verb;
 use bellows_policies::units::Bytes;
 
-use crate::scenario::{BUDGET, LENGTH, PACK, REDIS, TENANTS, Tenant, WEB};
+use crate::scenario::{BUDGET, LENGTH, TENANTS, Tenant};
 use crate::screen::{Screen, Style};
 use crate::stage::Way;
 use crate::watch::{Seat, Watch};
@@ -78,21 +78,27 @@ impl<'a> Live<'a> {
             return Ok(());
         }
         let kills = watch.kills()?;
-        if self.screen.is_terminal() {
-            let lines = self.block(watch, &work(), kills);
-            self.screen.draw(&lines);
-            self.next = Instant::now() + DRAW_PERIOD;
-        } else {
-            let line = self.line(watch, &work(), kills);
-            self.screen.say(&line);
-            self.next = Instant::now() + LINE_PERIOD;
-        }
+        self.draw(watch, &work(), kills);
+        let period = if self.screen.is_terminal() { DRAW_PERIOD } else { LINE_PERIOD };
+        self.next = Instant::now() + period;
         Ok(())
     }
 
-    /// Leaves the last table standing.
-    pub(crate) fn end(self) {
+    /// Draws for the last time, and leaves that standing.
+    pub(crate) fn end(mut self, watch: &Watch, work: &[String]) -> Result<()> {
+        self.draw(watch, work, watch.kills()?);
         self.screen.leave();
+        Ok(())
+    }
+
+    fn draw(&mut self, watch: &Watch, work: &[String], kills: u64) {
+        if self.screen.is_terminal() {
+            let lines = self.block(watch, work, kills);
+            self.screen.draw(&lines);
+        } else {
+            let line = self.line(watch, work, kills);
+            self.screen.say(&line);
+        }
     }
 
     fn block(&self, watch: &Watch, work: &[String], kills: u64) -> Vec<String> {
@@ -105,8 +111,8 @@ impl<'a> Live<'a> {
         let mut lines = vec![
             String::new(),
             format!(
-                "  {:>4.1} of {LENGTH:.0} s, {}: used {}{granted} of {BUDGET}; {kills}",
-                self.now(),
+                "  {}, {}: used {}{granted} of {BUDGET}; {kills}",
+                clock(self.now()),
                 self.way,
                 mib(used)
             ),
@@ -124,22 +130,16 @@ impl<'a> Live<'a> {
                 ),
             ),
         ];
-        for (at, ((tenant, seat), work)) in TENANTS.iter().zip(watch.seats()).zip(work).enumerate() {
-            let unit = match at {
-                REDIS => "SETs",
-                WEB => "GETs",
-                PACK => "packed",
-                _ => "",
-            };
+        for ((tenant, seat), work) in TENANTS.iter().zip(watch.seats()).zip(work) {
+            let work = if work == "killed" { self.screen.paint(Style::Red, work) } else { work.clone() };
             lines.push(format!(
-                "  {:<13} {:<8} {}  {}  {work} {unit}",
+                "  {:<13} {:<8} {}  {}  {work}",
                 tenant.path(),
                 tenant.class.as_str(),
                 self.bar(seat),
                 figures(seat)
             ));
         }
-        lines.push(String::new());
         lines
     }
 
@@ -163,7 +163,7 @@ impl<'a> Live<'a> {
         });
         let line = format!("{:>6.1} s{}", self.now(), cells_of(seats));
         let [redis, web, pack, ..] = work else { return line };
-        format!("{line}  {redis:>8}  {web:>6}  {pack:>8}  {kills:>5}")
+        format!("{line}  {redis:>9}  {web:>8}  {pack:>14}  {kills:>5}")
     }
 }
 
@@ -181,12 +181,22 @@ fn say_head(screen: &mut Screen) {
         let name =
             |tenant: &Tenant| if tenant.name == "report" { tenant.owner } else { tenant.name }.to_owned();
         let head = format!("{:>8}{}", "", cells_of(TENANTS.iter().map(name)));
-        screen.say(&format!("{head}  {:>8}  {:>6}  {:>8}  {:>5}", "SETs", "GETs", "packed", "kills"));
+        screen.say(&format!("{head}  {:>9}  {:>8}  {:>14}  {:>5}", "redis", "web", "archive", "kills"));
     }
 }
 
 fn cells_of(texts: impl Iterator<Item = String>) -> String {
     texts.map(|text| format!("  {text:>8}")).collect::<Vec<_>>().concat()
+}
+
+/// How far the work is.
+fn clock(now: f64) -> String {
+    let over = now - LENGTH as f64;
+    if over < 0.0 {
+        format!("{now:.1} of {LENGTH} s")
+    } else {
+        format!("{LENGTH} s, and {over:.1} s to finish")
+    }
 }
 
 /// A size in MiB, or `max`.

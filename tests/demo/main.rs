@@ -66,7 +66,7 @@ fn show() -> Result<Vec<String>> {
     let mut screen = Screen::open();
     let title = screen.paint(Style::Bold, "bellows demo");
     screen.say(&format!(
-        "{title}: {} tenants, {BUDGET} for all of them, {LENGTH:.0} s in each of three ways (kernel: {})",
+        "{title}: {} tenants, {BUDGET} for all of them, {LENGTH} s in each of three ways (kernel: {})",
         TENANTS.len(),
         place.kind
     ));

@@ -110,18 +110,18 @@ pub(crate) fn play(place: &Place, props: &Props, screen: &mut Screen, way: Way) 
             live.tell(style, &news);
         }
         watch.tick()?;
-        live.tick(&watch, || work(&probe, &visitors, &reports, &watch, pack::progress(&progress)))?;
-        if now >= LENGTH && packed.is_none() {
+        live.tick(&watch, || work(&rounds, &probe, &visitors, &reports, &watch, pack::progress(&progress)))?;
+        if now >= LENGTH as f64 && packed.is_none() {
             let cpu = watch.seats()[PACK].look.unwrap_or_default().cpu_us;
             packed = Some((pack::progress(&progress), Duration::from_micros(cpu)));
         }
         let is_over = rounds.is_over() && reports.is_over() && visitors.is_over();
-        if now >= LENGTH + GRACE || (now >= LENGTH && is_over) {
+        if now >= (LENGTH + GRACE) as f64 || (now >= LENGTH as f64 && is_over) {
             break now;
         }
         thread::sleep(TICK);
     };
-    live.end();
+    live.end(&watch, &work(&rounds, &probe, &visitors, &reports, &watch, pack::progress(&progress)))?;
 
     // One that lives and does not answer serves nothing either.
     let kept = match cast.redis.ended()? {
@@ -180,8 +180,18 @@ impl Cast {
 }
 
 /// What each tenant has done.
-fn work(probe: &Probe, visitors: &Visitors, reports: &Reports, watch: &Watch, packed: Bytes) -> Vec<String> {
-    let mut work = vec![probe.sets().to_string(), visitors.served().to_string(), live::mib(packed)];
+fn work(
+    rounds: &Rounds,
+    probe: &Probe,
+    visitors: &Visitors,
+    reports: &Reports,
+    watch: &Watch,
+    packed: Bytes,
+) -> Vec<String> {
+    let redis =
+        if rounds.died_at().is_some() { "killed".to_owned() } else { format!("{} SETs", probe.sets()) };
+    let mut work =
+        vec![redis, format!("{} GETs", visitors.served()), format!("{} packed", live::mib(packed))];
     let seats = &watch.seats()[REPORTS..];
     work.extend(
         seats.iter().enumerate().map(|(at, seat)| reports.describe(at, seat.look.is_some()).to_owned()),

@@ -26,6 +26,8 @@ const COUNT: usize = TENANTS.len() - REPORTS;
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
     slots: [Slot; COUNT],
+    /// How the last run of each ended.
+    ends: [&'static str; COUNT],
     /// Of those that were to run on their own, how many were started.
     started: usize,
     rushed: bool,
@@ -112,7 +114,7 @@ impl Reports {
     /// What the tenant's report is doing, for people.
     pub(crate) fn describe(&self, at: usize, is_there: bool) -> &'static str {
         match &self.slots[at] {
-            Slot::Idle => "",
+            Slot::Idle => self.ends[at],
             Slot::Running { due, since, .. } if since > due && !is_there => "waits",
             Slot::Running { .. } => "runs",
             Slot::Refused { .. } => "waits",
@@ -150,10 +152,12 @@ impl Reports {
                 }
                 if status.success() {
                     self.done.finished += 1;
+                    self.ends[at] = "done";
                     self.done.slowest = self.done.slowest.max(now - due);
                     news.push(format!("{path} finished after {:.1} s", now - due));
                 } else {
                     self.done.killed.push((at, now));
+                    self.ends[at] = "killed";
                     news.push(format!("{path} LOST: {status}"));
                 }
             }

@@ -16,9 +16,9 @@ use bellows_policies::units::Bytes;
 /// What all tenants have together, in each way: `memory.max` of the cgroup above them.
 pub(crate) const BUDGET: Bytes = Bytes::mib(576);
 /// For how long work is offered, seconds.
-pub(crate) const LENGTH: f64 = 48.0;
+pub(crate) const LENGTH: u64 = 48;
 /// For how much longer it may be finished, seconds. A machine that others use too may be several times slower.
-pub(crate) const GRACE: f64 = 60.0;
+pub(crate) const GRACE: u64 = 60;
 /// When the first report starts, and the time from one to the next, seconds.
 pub(crate) const REPORT_EVERY: (f64, f64) = (1.0, 8.0);
 /// When all reports start at once, if redis is full by then, seconds.

@@ -84,14 +84,13 @@ impl Screen {
         // A line that is too long is cut off by the terminal, since a wrapped one would count as two.
         text.push_str("\x1b[?7l");
         let tail: Vec<String> = self.tail.iter().rev().map(|line| self.paint(Style::Dim, line)).collect();
-        let empty = vec![String::new(); TAIL - tail.len()];
-        for line in lines.iter().chain(&tail).chain(&empty) {
+        for line in lines.iter().chain(&tail) {
             text.push_str(line);
             text.push_str("\x1b[K\n");
         }
         text.push_str("\x1b[?7h");
         put(&text);
-        self.drawn = lines.len() + TAIL;
+        self.drawn = lines.len() + tail.len();
     }
 
     /// Leaves the block where it stands, and begins a new one below.

@@ -57,7 +57,7 @@ pub(crate) fn words(fixed: &Outcome, alone: &Outcome, moved: &Outcome, density: 
     let waits = moved.reports.waited.len();
     let mut words = vec![
         format!(
-            "density        {count} tenants ran on {BUDGET}; limits at their peaks, {} in all, would admit {}",
+            "density        {count} tenants ran on {BUDGET}; limits at their peaks, {} in all, would admit {} of them",
             crate::live::mib(density.peaks),
             density.admitted
         ),

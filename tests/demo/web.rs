@@ -25,12 +25,12 @@ const FILES: u64 = 128;
 const FILE: Bytes = Bytes(256 << 10);
 /// Visitors, each with a connection of its own.
 const VISITORS: u64 = 2;
-/// Time between two requests of one visitor.
-const EVERY: Duration = Duration::from_millis(160);
+/// Time between two requests of one visitor, ms.
+const EVERY_MS: u64 = 160;
 /// How long the server may take to answer for the first time.
 const START_PATIENCE: Duration = Duration::from_secs(30);
-/// How long one answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one answer may take: late is not lost, and the latency tells.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The files; removed when dropped.
 #[derive(Debug)]
@@ -122,8 +122,7 @@ impl Visitors {
         let visit = |number| {
             let (served, is_over) = (Arc::clone(&served), Arc::clone(&is_over));
             // Not all at the same time.
-            let first =
-                start + EVERY * u32::try_from(number).unwrap_or(0) / u32::try_from(VISITORS).unwrap_or(1);
+            let first = start + Duration::from_millis(EVERY_MS * number / VISITORS);
             thread::spawn(move || visit(port, number, first, &served, &is_over))
         };
         let threads = (0..VISITORS).map(visit).collect();
@@ -171,14 +170,14 @@ impl Visited {
 }
 
 fn requests_each() -> u64 {
-    (Duration::from_secs_f64(LENGTH).as_millis() / EVERY.as_millis()) as u64
+    LENGTH * 1000 / EVERY_MS
 }
 
 fn visit(port: u16, number: u64, first: Instant, served: &AtomicU64, is_over: &AtomicBool) -> Vec<Duration> {
     let mut visitor = None;
     let mut latencies = Vec::new();
     for request in 0..requests_each() {
-        let due = first + EVERY * u32::try_from(request).unwrap_or(u32::MAX);
+        let due = first + Duration::from_millis(EVERY_MS * request);
         thread::sleep(due.saturating_duration_since(Instant::now()));
         if is_over.load(Ordering::Relaxed) {
             break;

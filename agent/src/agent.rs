@@ -5,21 +5,23 @@ use std::sync::Arc;
 use std::thread;
 
 use anyhow::{Context, bail};
-use bellows_policies::Budget;
+use bellows_policies::{Budget, Law};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api;
 use crate::config::{Config, OnExit};
-use crate::control::{self, Command, Control, LaunchLimits};
+use crate::control::{self, Command, Control, LaunchLimits, Takeover};
 use crate::journal;
-use crate::kernel::{discover, spawn::Program, support};
+use crate::kernel::{clock, discover, feature::can_reclaim, spawn::Program, support};
 use crate::metrics::Metrics;
 use crate::watchdog::Heartbeat;
-use crate::workload::supervisor::{self, Ground};
-use crate::workload::tree;
+use crate::workload::records::Records;
+use crate::workload::supervisor::Ground;
+use crate::workload::{takeover, tree};
 
 /// Runs the agent until SIGTERM or SIGINT.
 pub fn run(config: &Config) -> anyhow::Result<()> {
+    let started = clock::now();
     let root = tree::find_root(config.root.as_deref())?;
     if let Some(text) = support::failures(&support::checks(Some(&root))) {
         bail!(
@@ -34,38 +36,39 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let machine = tree::capacity(&tree.root).context("cannot find out how much memory there is")?;
     let capacity = config.node.capacity.map_or(machine, |size| size.0);
     let reserve = config.node.reserve.map_or_else(|| control::default_reserve(capacity), |size| size.0);
-    let mut budget = Budget::new(capacity, reserve);
-    let (count, held) = tree::left_over(&tree.workloads)?;
-    if count > 0 {
-        // Its watchdog may have seen this agent's lock and left them to us.
-        crate::watchdog::open_limits(&tree.root)?;
-        crate::kernel::tell(&format!(
-            "{count} workloads of an earlier agent run on with up to {held}: they are counted, not governed \
-             (end them with cgroup.kill; taking them over is not built yet)"
-        ));
-        budget.adopt(held);
-    }
+    let budget = Budget::new(capacity, reserve);
+    // Before anything is taken over: should this agent die meanwhile, somebody must open what it governs by then.
+    let mut heartbeat = Heartbeat::start(tree.root.path()).context("cannot start the watchdog")?;
 
     let ground = Arc::new(Ground {
         workloads: tree.workloads.clone(),
-        records: supervisor::make_records(&config.runtime_dir)
+        records: Records::open(&config.runtime_dir)
             .with_context(|| format!("cannot make {}", config.runtime_dir.display()))?,
         init: Program::load(&init, open_files).with_context(|| format!("cannot load {}", init.display()))?,
     });
+    let findings = takeover::find(&ground, || {
+        heartbeat.beat(clock::now());
+    })?;
+    let ends = ground.records.recover(&findings.ids())?;
     let metrics = Arc::new(Metrics::new()?);
+    let reclaim_factor = if can_reclaim(&tree.workloads) { config.memory.reclaim_factor } else { 0.0 };
+    let law = Law { reclaim_factor, ..config.memory };
     let (writer, readers, drain) = journal::open()?;
-    let heartbeat = Heartbeat::start(tree.root.path()).context("cannot start the watchdog")?;
-    let (control, handle) = Control::new(control::Parts {
+    let (mut control, handle) = Control::new(control::Parts {
         ground,
         budget,
-        law: config.memory,
+        law,
+        node_law: config.cpu,
         launch_limits: LaunchLimits { pids: config.workload.pids },
         hearing: config.agent.hearing,
         journal: writer,
         readers,
-        metrics,
+        metrics: Arc::clone(&metrics),
         heartbeat: Some(heartbeat),
     })?;
+    let taken = control.take_over(findings, ends);
+    let took = clock::now().since(started);
+    metrics.takeover.set(took.as_secs_f64());
     let (ended, loop_ended) = tokio::sync::oneshot::channel();
     let loop_thread = thread::Builder::new().name("bellows-control".to_owned()).spawn(move || {
         let result = control.run();
@@ -79,6 +82,13 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let server = api::serve(&handle, &config.runtime_dir, config.http.listen).await?;
         crate::kernel::tell(&format!("governing {}", root.display()));
+        if taken != Takeover::default() {
+            let Takeover { running, ended, foreign } = taken;
+            crate::kernel::tell(&format!(
+                "took over {running} workloads in {} ms ({ended} had ended, {foreign} others are left alone)",
+                took.as_millis()
+            ));
+        }
         crate::kernel::tell(&format!("granting {} (capacity {capacity}, reserve {reserve})", budget.pool()));
         crate::kernel::tell(&format!("metrics at http://{}/metrics", server.address));
         tokio::select! {

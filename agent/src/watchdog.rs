@@ -2,7 +2,8 @@
 //!
 //! If the agent dies or hangs, its workloads must keep growing. The watchdog hears a heartbeat through a pipe. The end of
 //! the pipe is a dead agent, silence for [`PATIENCE`] a hung one: then it thaws every workload, opens `memory.max` to the
-//! failsafe that is written on the workload's cgroup, and takes the tripwire out of the way. It needs nothing but the tree.
+//! failsafe that is written on the workload's cgroup, and takes the tripwire out of the way. It needs nothing but the tree,
+//! and leaves there what the limits were, for the next agent ([`lease`]).
 //!
 //! A dead agent's watchdog ends after that. A hung agent's goes on listening: the agent may come back.
 
@@ -20,7 +21,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::{parse, tell};
-use crate::workload::supervisor::FAILSAFE;
+use crate::workload::lease;
+use crate::workload::supervisor::{FAILSAFE, FAILSAFE_CPU};
 
 /// Time between heartbeats.
 pub const BEAT: Duration = Duration::from_millis(400);
@@ -119,8 +121,8 @@ pub fn run(root: &Path) -> io::Result<()> {
     }
 }
 
-/// The agent is dead, or about to be: its pipe may be closed before its lock is. Unless a new one holds the tree, which then
-/// has opened what it found, the workloads are on their own now.
+/// The agent is dead, or about to be: its pipe may be closed before its lock is. Unless a new one holds the tree, and has a
+/// watchdog of its own, the workloads are on their own now. A new one waits for the lock until all of them are open.
 fn after_death(root: &Cgroup) -> io::Result<()> {
     const TRIES: u32 = 40;
     const PAUSE: Duration = Duration::from_millis(50);
@@ -175,9 +177,13 @@ pub fn open_limits(root: &Cgroup) -> Result<Opened, CgroupError> {
     Ok(opened)
 }
 
-/// Opens one workload; false when it is none of ours.
+/// Opens one workload, and notes what was in force for the agent that comes next; false when it is none of ours.
 fn open_one(workload: &Cgroup) -> Result<bool, CgroupError> {
     let Some(failsafe) = workload.attribute(FAILSAFE)? else { return Ok(false) };
+    if let Err(error) = lease::note(workload) {
+        // Then the next agent guesses: to open is what matters now.
+        tell(&format!("watchdog: {error}"));
+    }
     let failsafe = parse::number(&failsafe).map_or(Limit::Max, |n| Limit::At(Bytes(n)));
     workload.write("cgroup.freeze", "0")?;
     // Only ever up: lowering a limit below use would have the kernel kill.
@@ -185,5 +191,12 @@ fn open_one(workload: &Cgroup) -> Result<bool, CgroupError> {
         workload.write("memory.max", &failsafe.to_string())?;
     }
     workload.write("memory.high", "max")?;
+    if let Some(quota) = workload.attribute(FAILSAFE_CPU)? {
+        let quota = String::from_utf8_lossy(&quota);
+        // Each write refills the quota, even one of the same value.
+        if workload.read("cpu.max")?.trim() != quota.trim() {
+            workload.write("cpu.max", &quota)?;
+        }
+    }
     Ok(true)
 }

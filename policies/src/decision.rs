@@ -24,6 +24,8 @@ pub enum Verb {
     Grow,
     /// Lower; on the slow lane. Never raises either limit.
     Shrink,
+    /// Take memory that is cold, by `memory.reclaim`; on the slow lane. Moves no limit.
+    Reclaim,
     /// Leave as it is.
     Hold,
     /// Move the tripwire out of the way (`memory.high` = `memory.max`), so that the kernel ends the workload cleanly
@@ -76,6 +78,14 @@ reasons! {
     CacheHeld, "cache_held", "only page cache grew, which reclaims cheaply";
     /// A step that went to page cache was taken back.
     CacheTakenBack, "cache_taken_back", "the last step went to page cache and was taken back";
+    /// Use had left room below `memory.high` for a whole hold.
+    SlackTaken, "slack_taken", "room that use had left below memory.high was taken back";
+    /// `memory.max` stood higher than a band above `memory.high`.
+    BandTaken, "band_taken", "memory.max was brought down to a band above memory.high";
+    /// Nobody had waited for memory or I/O, and cold memory was asked for.
+    ColdReclaimed, "cold_reclaimed", "nobody had waited for memory, and cold memory was reclaimed";
+    /// Reclaim had been stopped as wasteful, and was tried once more.
+    ReclaimProbed, "reclaim_probed", "reclaim had been wasteful, and was tried once more";
     /// The limit stood at the ceiling already.
     CeilingReached, "ceiling_reached", "the ceiling was reached";
     /// The budget had nothing to give; it may have later.
@@ -96,6 +106,26 @@ reasons! {
     LimitsReleased, "limits_released", "the limits had been released";
     /// The tripwire was put back after a release or a failure.
     Rearmed, "rearmed", "the tripwire was put back";
+    /// The cpu quota ran out after a time in which it had not.
+    QuotaExhausted, "quota_exhausted", "the cpu quota ran out";
+    /// The cpu quota ran out in more periods than is borne.
+    ThrottlingWentOn, "throttling_went_on", "too many periods were throttled";
+    /// The cpu quota ran out soon after it had been lowered.
+    ThrottledAfterShrink, "throttled_after_shrink", "the cpu quota ran out soon after it was lowered";
+    /// The cpu quota ran out in no more periods than is borne.
+    ThrottlingTolerated, "throttling_tolerated", "few enough periods were throttled";
+    /// The cpu quota was put back after a release, or for the first time on a workload found running.
+    QuotaPutBack, "quota_put_back", "the cpu quota was put back";
+    /// The cpu quota had been changed a moment before.
+    JustChanged, "just_changed", "the cpu quota had just been changed";
+    /// More than the ceiling had been used, since each change refills the cpu quota.
+    CeilingOverdrawn, "ceiling_overdrawn", "more cpu time than the ceiling had been used";
+    /// Part of the cpu quota had not been used for some seconds.
+    QuotaUnused, "quota_unused", "part of the cpu quota was not used";
+    /// The node's cpus were too busy for growth.
+    NodeBusy, "node_busy", "the node's cpus were too busy to give more";
+    /// The node's cpus were so busy that quota was taken back.
+    NodeOverloaded, "node_overloaded", "the node's cpus were overloaded";
 }
 
 /// What a law wants. Not yet allowed: budget and guard come after it.
@@ -104,8 +134,10 @@ reasons! {
 pub struct Decision {
     /// What to do.
     pub verb: Verb,
-    /// The limits wanted; the present ones for a hold.
+    /// The limits wanted; the present ones for a hold and a reclaim.
     pub want: Limits,
+    /// What to take by `memory.reclaim`, bytes; none but for a reclaim.
+    pub reclaim: Bytes,
     /// Why.
     pub reason: Reason,
 }
@@ -122,13 +154,24 @@ pub struct Step {
     pub read_detail: bool,
 }
 
+impl Decision {
+    /// A decision about limits.
+    pub const fn new(verb: Verb, want: Limits, reason: Reason) -> Self {
+        Self { verb, want, reclaim: Bytes::ZERO, reason }
+    }
+}
+
 impl Verb {
+    /// Every verb, in order of declaration.
+    pub const ALL: [Self; 5] = [Self::Grow, Self::Shrink, Self::Reclaim, Self::Hold, Self::Fail];
+
     /// The label of metrics and of the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Grow => "grow",
             Self::Shrink => "shrink",
+            Self::Reclaim => "reclaim",
             Self::Hold => "hold",
             Self::Fail => "fail",
         }
@@ -150,6 +193,14 @@ impl fmt::Display for Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn verbs_are_all_there_in_order() {
+        for (index, verb) in Verb::ALL.into_iter().enumerate() {
+            assert_eq!(verb as usize, index, "{verb}");
+        }
+        assert_eq!(Verb::ALL.len(), Verb::Fail as usize + 1);
+    }
 
     #[test]
     fn labels_are_distinct_snake_case() {

@@ -1,12 +1,15 @@
 //! The guard: the last word before a write. Charges the budget, and keeps every invariant whatever a law wanted.
 //!
 //! A plan is carried out by the actuator alone. Afterwards exactly one of [`settle`] (it was written) and [`undo`] (it
-//! was not) is called with it; then [`Workload::commit`] with `to`, if it was written. One plan of a workload is under
-//! way at a time: a grow first cancels, and undoes, a shrink.
+//! was not) is called with it; then [`Workload::commit`] with `to`, if it was written, or
+//! [`Workload::shrink_refused`], if it was a shrink that was not. A reclaim ends with [`Workload::reclaimed`] or
+//! [`Workload::shrink_refused`]. One plan of a workload is under way at a time: a grow first cancels, and undoes, a shrink.
 //!
 //! Kept for every write but a failure: floor <= high <= ceiling; max >= high + least band; max <= ceiling + band; a grow
-//! lowers nothing, a shrink raises nothing; after a grow max <= 2 x use + slack, and a shrink never puts max below use.
-//! A decision outside is clamped, and says so: that is a defect of its law, worth a metric.
+//! lowers nothing; after a grow max <= 2 x use + slack. A shrink raises nothing and lowers one limit at a time: high not
+//! below need as it was last known, nor below use unless it takes back cache; max not into the [`crate::Room`] above use.
+//! A reclaim stays above the floor. A decision outside is clamped, and says so: that is a defect of its law, worth a
+//! metric.
 
 use crate::budget::{Budget, Grant, Refusal};
 use crate::decision::{Decision, Limits, Reason, Verb};
@@ -31,6 +34,13 @@ pub enum Plan {
         /// The decision was outside an invariant, and was brought within.
         clamped: bool,
     },
+    /// Memory to take by `memory.reclaim`, on the slow lane. No limit moves, and no budget is charged.
+    Reclaim {
+        /// How much, bytes.
+        bytes: Bytes,
+        /// Why.
+        reason: Reason,
+    },
     /// Nothing to write.
     Nothing {
         /// Why.
@@ -46,8 +56,16 @@ pub fn plan(workload: &Workload, decision: Decision, budget: &mut Budget) -> Pla
     let want = decision.want;
     let to = match decision.verb {
         Verb::Hold => return nothing,
+        Verb::Reclaim => {
+            let bytes = take(workload, decision.reclaim);
+            return if bytes == Bytes::ZERO {
+                nothing
+            } else {
+                Plan::Reclaim { bytes, reason: decision.reason }
+            };
+        }
         Verb::Fail => Limits { high: from.max, max: from.max },
-        Verb::Shrink => lower(workload, want),
+        Verb::Shrink => lower(workload, want, decision.reason),
         Verb::Grow => raise(workload, want),
     };
     let clamped = !same(to, want);
@@ -111,11 +129,22 @@ fn raise(workload: &Workload, want: Limits) -> Limits {
     Limits { high, max }
 }
 
-fn lower(workload: &Workload, want: Limits) -> Limits {
-    let (law, from) = (workload.law(), workload.limits());
-    let high = workload.bounds().clamp(want.high).page_floor().min(from.high);
-    let least = high.max(workload.current()).saturating_add(law.band_min);
-    Limits { high, max: want.max.max(least).page_floor().min(from.max) }
+fn lower(workload: &Workload, want: Limits, reason: Reason) -> Limits {
+    let (law, from, current) = (workload.law(), workload.limits(), workload.current());
+    let need = workload.detail().map_or(Bytes::ZERO, |detail| detail.stat.need());
+    // Above high stands only what reclaims cheaply. A tripwire that is put back goes to where it was.
+    let least = if reason == Reason::CacheTakenBack { need } else { need.max(current) };
+    let high = workload.bounds().clamp(want.high.max(least)).page_floor().min(from.high);
+    // memory.high comes first and settles before memory.max.
+    let max = if high < from.high { from.max } else { want.max };
+    let least = workload.room().above(current).max(high.saturating_add(law.band_min)).page_ceil();
+    Limits { high, max: max.max(least).page_floor().min(from.max) }
+}
+
+/// What a reclaim may take: never down to the floor, and never much at once.
+fn take(workload: &Workload, want: Bytes) -> Bytes {
+    let above = workload.current().saturating_sub(workload.bounds().floor);
+    want.min(workload.law().reclaim_max).min(above).page_floor()
 }
 
 /// Cuts a grow down to the `high` that the budget gave, with a whole band above it if the grow reached that far.

@@ -45,10 +45,10 @@ pub mod units;
 pub mod window;
 
 pub use budget::{Budget, Grant, Refusal};
-pub use cpu::{CpuBounds, Cpus};
+pub use cpu::{CpuBounds, CpuLaw, CpuPlan, CpuSample, CpuWorkload, Cpus, NodeGuard, NodeLaw};
 pub use decision::{Decision, Limits, Reason, Step, Verb};
 pub use guard::{Plan, launch, plan, settle, undo};
-pub use memory::{Law, Verdict, Workload};
+pub use memory::{Law, Room, Verdict, Workload};
 pub use sample::{Detail, MemoryEvents, MemoryStat, Pressure, Sample};
 pub use signals::Signals;
 pub use units::{Bounds, Bytes, Instant, Limit, UnitError};

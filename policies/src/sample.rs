@@ -72,7 +72,7 @@ pub struct MemoryStat {
     pub pgsteal: u64,
 }
 
-/// The `total=` fields of `memory.pressure`: microseconds in which tasks waited for memory. Counters.
+/// The `total=` fields of a pressure file: microseconds in which tasks waited for memory, or for I/O. Counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pressure {
     /// At least one task waited, microseconds.
@@ -81,7 +81,7 @@ pub struct Pressure {
     pub full_us: u64,
 }
 
-/// The dear reads: `memory.stat`, `memory.pressure` and the number of threads.
+/// The dear reads: `memory.stat`, `memory.pressure`, `io.pressure` and the number of threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Detail {
     /// When the reads began: what happened before is in them.
@@ -90,6 +90,8 @@ pub struct Detail {
     pub stat: MemoryStat,
     /// `memory.pressure`.
     pub pressure: Pressure,
+    /// `io.pressure`; pages of files that were reclaimed too early are waited for there.
+    pub io: Pressure,
     /// Threads in the cgroup (`pids.current`), each of which may have a charge under way.
     pub threads: u64,
 }

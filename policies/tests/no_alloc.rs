@@ -7,8 +7,9 @@ use std::cell::Cell;
 use std::hint::black_box;
 
 use bellows_policies::{
-    Budget, Bytes, Detail, Instant, Law, MemoryEvents, MemoryStat, Plan, Pressure, Sample, Workload, launch,
-    plan, settle, step, undo,
+    Budget, Bytes, CpuLaw, CpuPlan, CpuSample, CpuWorkload, Cpus, Detail, Instant, Law, MemoryEvents,
+    MemoryStat, NodeGuard, NodeLaw, Plan, Pressure, Sample, Verb, Workload, cpu, launch, plan, settle, step,
+    undo,
 };
 
 struct Counting;
@@ -48,12 +49,24 @@ static ALLOCATOR: Counting = Counting;
 #[test]
 fn a_turn_does_not_allocate() {
     let mut budget = Budget::new(Bytes::mib(600), Bytes::ZERO);
-    let mut workload = Workload::new("32M..512M".parse().unwrap(), Law::default());
+    // Slack and cold memory are looked for within the test's seconds.
+    let law = Law {
+        hold_forget_ms: 500,
+        slack_hold_ms: 200,
+        slack_grace_ms: 0,
+        reclaim_hold_ms: 200,
+        reclaim_grace_ms: 0,
+        reclaim_short_ms: 100,
+        reclaim_long_ms: 300,
+        reclaim_period_ms: 100,
+        ..Law::default()
+    };
+    let mut workload = Workload::new("32M..512M".parse().unwrap(), law);
     let first = launch(&workload, &mut budget).unwrap();
     settle(&first, &mut budget);
     let mut events = MemoryEvents::default();
     let mut detail = Detail { threads: 4, ..Detail::default() };
-    let (mut writes, mut holds) = (0_u64, 0_u64);
+    let (mut writes, mut shrinks, mut reclaims, mut holds) = (0_u64, 0_u64, 0_u64, 0_u64);
 
     let before = ALLOCATIONS.get();
     for turn in 1..20_000_u64 {
@@ -69,17 +82,25 @@ fn a_turn_does_not_allocate() {
             0 => (turn % 2_500 / 4, turn % 2_500 / 4),
             1 => (8, workload.limits().high.0 >> 20),
             2 => (700, (workload.limits().high.0 >> 20) + 2),
-            _ => (8, 16),
+            _ => (8, 100),
         };
         events.high += u64::from(Bytes::mib(current) >= workload.limits().high);
         let step = step(&mut workload, &Sample { at, current: Bytes::mib(current), events });
         let plan = plan(&workload, step.decision, &mut budget);
         match plan {
-            Plan::Write { .. } if turn % 7 == 3 => undo(&plan, &mut budget),
-            Plan::Write { to, .. } => {
+            Plan::Write { .. } if turn % 7 == 3 => {
+                undo(&plan, &mut budget);
+                workload.shrink_refused(at);
+            }
+            Plan::Write { verb, to, .. } => {
                 writes += 1;
+                shrinks += u64::from(verb == Verb::Shrink);
                 settle(&plan, &mut budget);
                 workload.commit(to, at);
+            }
+            Plan::Reclaim { .. } => {
+                reclaims += 1;
+                workload.reclaimed(at);
             }
             Plan::Nothing { .. } => holds += 1,
         }
@@ -87,7 +108,8 @@ fn a_turn_does_not_allocate() {
             let need = Bytes::mib(need).min(Bytes::mib(current));
             let file = Bytes::mib(current).saturating_sub(need);
             let stat = MemoryStat { anon: need, file, inactive_file: file, ..MemoryStat::default() };
-            let pressure = Pressure { some_us: at.0 / 2000, full_us: at.0 / 2000 };
+            let waits = if turn / 2_500 % 4 == 3 { 0 } else { at.0 / 2000 };
+            let pressure = Pressure { some_us: waits, full_us: waits };
             detail = Detail { at, stat, pressure, ..detail };
             workload.observe(&detail);
         }
@@ -95,4 +117,40 @@ fn a_turn_does_not_allocate() {
     }
     assert_eq!(ALLOCATIONS.get() - before, 0);
     assert!(writes > 20 && holds > 1000, "{writes} writes, {holds} holds");
+    assert!(shrinks > 4 && reclaims > 4, "{shrinks} shrinks, {reclaims} reclaims");
+}
+
+#[test]
+fn a_look_at_the_cpu_does_not_allocate() {
+    let mut guard = NodeGuard::new(Cpus::milli(4000), NodeLaw::default());
+    let mut workload = CpuWorkload::new("0.1..4".parse().unwrap(), CpuLaw::default());
+    let mut sample = CpuSample::default();
+    let (mut grows, mut shrinks) = (0_u64, 0_u64);
+
+    let before = ALLOCATIONS.get();
+    for turn in 1..20_000_u64 {
+        // Ten seconds throttled, ten seconds almost idle; every other time on a node that is overloaded.
+        let (throttled, used) =
+            if turn / 100 % 2 == 0 { (1, workload.quota().quota_us()) } else { (0, 1000) };
+        sample = CpuSample {
+            at: Instant(turn * 100_000_000),
+            usage_us: sample.usage_us + used,
+            nr_periods: turn,
+            nr_throttled: sample.nr_throttled + throttled,
+            throttled_us: turn,
+        };
+        guard.observe(sample.at, Cpus::milli(if turn / 200 % 2 == 0 { 1000 } else { 3600 }));
+        if guard.is_shedding() {
+            guard.share_out(std::iter::once(&workload));
+        }
+        let step = cpu::step(&mut workload, &sample);
+        if let CpuPlan::Write { from, to, reason, .. } = cpu::plan(&workload, step.decision, &mut guard) {
+            grows += u64::from(to > from);
+            shrinks += u64::from(to < from);
+            workload.commit(to, reason, sample.at);
+        }
+        black_box(&workload);
+    }
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert!(grows > 20 && shrinks > 20, "{grows} grows, {shrinks} shrinks");
 }

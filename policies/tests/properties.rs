@@ -35,7 +35,12 @@ enum Act {
 
 fn happening() -> impl Strategy<Value = Happening> {
     let act = prop_oneof![40 => Just(Act::Look), 1 => Just(Act::Release), 2 => Just(Act::Rearm)];
-    let wait = prop_oneof![0..50_u64, 1_000..5_000_u64, 10_000..400_000_u64];
+    let wait = prop_oneof![
+        6 => 0..50_u64,
+        6 => 1_000..5_000_u64,
+        6 => 10_000..400_000_u64,
+        3 => 1_000_000..70_000_000_u64,
+    ];
     let hits = prop_oneof![Just(0), 1..40_u64];
     let detail = proptest::option::of(0..=100_u64);
     (0..3_usize, wait, 0..=115_u64, hits, detail, any::<bool>(), proptest::bool::weighted(0.1), act).prop_map(
@@ -83,10 +88,20 @@ fn play(happenings: &[Happening], pool_mib: u64) -> Result<Vec<Plan>, TestCaseEr
         let planned = plan(workload, look.decision, &mut budget);
         check(workload, &planned, current)?;
         match planned {
-            Plan::Write { .. } if what.write_fails => undo(&planned, &mut budget),
+            Plan::Write { verb, .. } if what.write_fails => {
+                undo(&planned, &mut budget);
+                if verb == Verb::Shrink {
+                    workload.shrink_refused(now);
+                }
+            }
             Plan::Write { to, .. } => {
                 settle(&planned, &mut budget);
                 workload.commit(to, now);
+            }
+            Plan::Reclaim { .. } if what.write_fails => workload.shrink_refused(now),
+            Plan::Reclaim { bytes, .. } => {
+                prop_assert!(bytes <= current.saturating_sub(workload.bounds().floor));
+                workload.reclaimed(now);
             }
             Plan::Nothing { .. } => {}
         }
@@ -97,7 +112,7 @@ fn play(happenings: &[Happening], pool_mib: u64) -> Result<Vec<Plan>, TestCaseEr
             let stat = MemoryStat { anon, file, inactive_file: file, ..detail.stat };
             let waited = detail.pressure.some_us + if what.waits { what.wait_us } else { 0 };
             let pressure = Pressure { some_us: waited, full_us: waited };
-            *detail = Detail { at: now, stat, pressure, threads: 4 };
+            *detail = Detail { at: now, stat, pressure, io: pressure, threads: 4 };
             workload.observe(detail);
         }
         let sum =
@@ -109,7 +124,7 @@ fn play(happenings: &[Happening], pool_mib: u64) -> Result<Vec<Plan>, TestCaseEr
 }
 
 fn check(workload: &Workload, planned: &Plan, current: Bytes) -> Result<(), TestCaseError> {
-    let Plan::Write { verb, from, to, clamped, .. } = *planned else { return Ok(()) };
+    let Plan::Write { verb, from, to, clamped, reason } = *planned else { return Ok(()) };
     let (bounds, law) = (workload.bounds(), workload.law());
     prop_assert!(!clamped, "the law went out of bounds: {planned:?}");
     prop_assert_eq!(from, workload.limits());
@@ -130,9 +145,12 @@ fn check(workload: &Workload, planned: &Plan, current: Bytes) -> Result<(), Test
         }
         Verb::Shrink => {
             prop_assert!(to.high <= from.high && to.max <= from.max);
-            prop_assert!(to.max >= current.min(from.max));
+            // One of the two; max leaves its room, high stays above use unless it takes back cache.
+            prop_assert!(to.high == from.high || to.max == from.max);
+            prop_assert!(to.max >= workload.room().above(current).min(from.max));
+            prop_assert!(reason == Reason::CacheTakenBack || to.high >= current.min(from.high));
         }
-        Verb::Hold | Verb::Fail => prop_assert!(false, "{planned:?}"),
+        Verb::Hold | Verb::Reclaim | Verb::Fail => prop_assert!(false, "{planned:?}"),
     }
     Ok(())
 }
@@ -190,7 +208,7 @@ proptest! {
         let current = Bytes::mib(use_mib);
         let _ = step(&mut workload, &Sample { at: Instant(1), current, ..Sample::default() });
         let want = Limits { high: Bytes(high), max: Bytes(max) };
-        let decision = bellows_policies::Decision { verb, want, reason: Reason::Calm };
+        let decision = bellows_policies::Decision::new(verb, want, Reason::Calm);
         if let Plan::Write { verb, from, to, reason, clamped } = plan(&workload, decision, &mut budget) {
             prop_assert!(clamped || to.high == want.high.page_floor());
             check(&workload, &Plan::Write { verb, from, to, reason, clamped: false }, current)?;
@@ -241,7 +259,7 @@ proptest! {
     ) {
         let bounds = format!("32M..{}M", if deferred { 4096 } else { ceiling });
         let mut rig = Rig::new(&bounds, if deferred { Budget::new(Bytes::mib(ceiling), Bytes::ZERO) } else { plenty() });
-        let demand = Demand { need_rate: mib(rate), need_most: mib(4000), cache_rate: mib(cache) };
+        let demand = Demand { need_rate: mib(rate), need_most: mib(4000), cache_rate: mib(cache), ..Demand::default() };
         // Until it stands at the limit: use above it is the first futile hit.
         let mut cornered = None;
         for _ in 0..30_000 {
@@ -268,7 +286,7 @@ proptest! {
         pause in 0..200_u64,
     ) {
         let mut rig = Rig::new(&format!("64M..{ceiling}M"), plenty());
-        rig.run(20, Demand { need_rate: mib(2000), need_most: mib(need), cache_rate: 0 });
+        rig.run(20, Demand { need_rate: mib(2000), need_most: mib(need), ..Demand::default() });
         for _ in 0..10 {
             rig.run(1000 - pause, Demand { cache_rate: mib(rate), ..Demand::default() });
             rig.run(pause, Demand::default());
@@ -282,7 +300,7 @@ proptest! {
     #[test]
     fn a_grower_is_never_delayed_nor_killed(rate in 16..2048_u64, floor in 64..256_u64) {
         let mut rig = Rig::new(&format!("{floor}M..4G"), plenty());
-        rig.run(2000, Demand { need_rate: mib(rate), need_most: mib(1000), cache_rate: 0 });
+        rig.run(2000, Demand { need_rate: mib(rate), need_most: mib(1000), ..Demand::default() });
         prop_assert!(!rig.plant.is_dead, "{}", rig.log);
         prop_assert!(rig.plant.asleep_ns <= 40_000_000, "{} ms asleep\n{}", rig.plant.asleep_ns / 1_000_000, rig.log);
         prop_assert!(rig.writes <= 120, "{} writes\n{}", rig.writes, rig.log);

@@ -183,8 +183,69 @@ fn an_adopted_workload_is_governed_from_its_first_sample_on() {
     assert_eq!(workload.limits(), limits(120, 130));
     let look = step(&mut workload, &sample(1001, 100, 900));
     assert_eq!(look.decision.reason, Reason::Calm, "old crossings are no hit");
-    let outside = Workload::adopt(bounds, Law::default(), limits(900, 2000), sample(1000, 700, 0));
-    assert_eq!(outside.limits(), limits(512, 704), "never below its use");
+}
+
+/// What a takeover finds, what is governed then, and what the put-back writes.
+#[test]
+fn limits_that_were_found_are_governed_at_once() {
+    const OPEN: Bytes = Bytes(u64::MAX);
+    let at = |high, max| Limits { high, max };
+    // A step above use: 16 MiB or a quarter.
+    let table = [
+        ("as the law left it", at(MIB(120), MIB(130)), 100, limits(120, 130), Verb::Shrink),
+        ("below its use", at(MIB(120), MIB(130)), 124, limits(120, 130), Verb::Grow),
+        ("a band too small", at(MIB(120), MIB(121)), 100, limits(120, 124), Verb::Shrink),
+        ("opened by the watchdog", at(OPEN, MIB(538)), 100, limits(125, 538), Verb::Shrink),
+        ("opened while small", at(OPEN, MIB(538)), 10, limits(64, 538), Verb::Shrink),
+        ("failed: high at max", at(MIB(130), MIB(130)), 100, limits(125, 130), Verb::Shrink),
+        ("failed, and near its end", at(MIB(130), MIB(130)), 128, limits(160, 164), Verb::Shrink),
+        ("opened, and near the ceiling", at(OPEN, MIB(538)), 500, limits(512, 538), Verb::Shrink),
+        ("of a former policy", at(MIB(900), MIB(2000)), 700, limits(512, 2000), Verb::Shrink),
+        ("of a former policy, small", at(MIB(20), MIB(24)), 16, limits(64, 68), Verb::Shrink),
+        ("no limit at all", at(OPEN, OPEN), 100, at(MIB(125), OPEN.page_floor()), Verb::Shrink),
+    ];
+    for (name, found, current, governed, verb) in table {
+        let bounds: Bounds = "64M..512M".parse().unwrap();
+        let mut workload = Workload::adopt(bounds, Law::default(), found, sample(1000, current, 900));
+        assert_eq!(workload.limits(), governed, "{name}");
+        assert!(governed.max >= MIB(current + 4), "{name}: no kill");
+        let mut budget = Budget::new(Bytes::GIB, Bytes::ZERO);
+        budget.adopt(workload.granted());
+        workload.rearm();
+        let (look, plan) = turn(&mut workload, &mut budget, &sample(1010, current, 900));
+        assert_eq!((look.decision.verb, look.decision.reason), (verb, Reason::Rearmed), "{name}");
+        let Plan::Write { to, clamped: false, .. } = plan else { panic!("{name}: {plan:?}") };
+        assert!(to == governed || (verb == Verb::Grow && to.high > governed.high), "{name}: {to}");
+        assert!(!workload.is_released() && budget.granted() == workload.granted(), "{name}");
+    }
+}
+
+/// `memory.max` was found wide open: it comes down to its band, by the law and with its care.
+#[test]
+fn an_open_max_that_was_found_is_taken_back() {
+    let found = Limits { high: Bytes(u64::MAX), max: Bytes(u64::MAX) };
+    let mut workload =
+        Workload::adopt("64M..512M".parse().unwrap(), Law::default(), found, sample(1000, 100, 9));
+    let mut budget = Budget::new(Bytes::GIB, Bytes::ZERO);
+    budget.adopt(workload.granted());
+    workload.rearm();
+    let (look, _) = turn(&mut workload, &mut budget, &sample(1001, 100, 9));
+    assert_eq!(look.decision.reason, Reason::Rearmed);
+    let mut told = Vec::new();
+    for ms in (2000..60_000).step_by(1000) {
+        let (look, plan) = turn(&mut workload, &mut budget, &sample(ms, 100, 9));
+        if let Plan::Write { reason, to, clamped: false, .. } = plan {
+            told.push((ms, reason, to));
+        }
+        if look.read_detail {
+            workload.observe(&detail(ms, 95, 5));
+        }
+    }
+    // 125 MiB was a step, and headroom is 10 %; max follows when that has settled.
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(told[0], (13_000, Reason::SlackTaken, Limits { high: MIB(110), max: found.max.page_floor() }));
+    assert_eq!((told[1].1, told[1].2.high), (Reason::BandTaken, MIB(110)));
+    assert_eq!(told[1].2.max, MIB(110).saturating_add(MIB(110).scale(0.05)).page_ceil());
 }
 
 #[test]

@@ -15,6 +15,7 @@ use bellows::api::types::LaunchRequest;
 use bellows::api::{API_SOCKET, STDIO_SOCKET};
 use bellows::control::{Ended, Launched};
 use bellows::journal::Record;
+use bellows::kernel::Cgroup;
 use bellows::workload::spec::{Class, Identity, Spec};
 use bellows_policies::units::Bounds;
 use nix::sys::signal::{Signal, kill};
@@ -36,6 +37,8 @@ const TENANT: &str = "bench";
 #[derive(Debug)]
 pub(crate) struct Agent<'a> {
     place: &'a Place,
+    /// Of the cgroup that it governs, below the place's own.
+    name: &'static str,
     process: Child,
     runtime_dir: PathBuf,
     log: PathBuf,
@@ -47,21 +50,22 @@ pub(crate) struct Agent<'a> {
 /// How the agent is set up.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setup {
+    /// Tells agents that run at the same time apart.
+    pub(crate) name: &'static str,
     /// TOML.
     pub(crate) config: &'static str,
     /// More flags of `bellows agent`.
     pub(crate) flags: &'static [&'static str],
 }
 
-/// The cgroup that agents govern, below the place's own.
-const GOVERNED: &str = "governed";
-
 impl<'a> Agent<'a> {
     /// Starts one and waits until it is ready.
     pub(crate) fn start(place: &'a Place, setup: &Setup) -> anyhow::Result<Self> {
-        let root = place.cgroup.ensure_child(GOVERNED)?;
-        let runtime_dir = place.scratch.join("run");
-        let (log, config) = (place.scratch.join("agent.log"), place.scratch.join("agent.toml"));
+        let name = setup.name;
+        let root = place.cgroup.ensure_child(name)?;
+        let runtime_dir = place.scratch.join(name);
+        let (log, config) =
+            (place.scratch.join(format!("{name}.log")), place.scratch.join(format!("{name}.toml")));
         std::fs::write(&config, setup.config)?;
         let bellows = place.program.with_file_name("bellows");
         let process = Command::new(&bellows)
@@ -81,7 +85,7 @@ impl<'a> Agent<'a> {
             .with_context(|| {
                 format!("cannot start {} (cargo build --release builds it)", bellows.display())
             })?;
-        let mut agent = Self { place, process, runtime_dir, log, launched: 0, read_up_to: 0 };
+        let mut agent = Self { place, name, process, runtime_dir, log, launched: 0, read_up_to: 0 };
         let deadline = Instant::now() + START_DEADLINE;
         while agent.ask("GET", "/readyz", "").is_err() {
             if agent.process.try_wait()?.is_some() || Instant::now() > deadline {
@@ -162,10 +166,23 @@ impl<'a> Agent<'a> {
         if !status.success() {
             bail!("the agent: {status}:\n{}", std::fs::read_to_string(&self.log).unwrap_or_default());
         }
-        tree::clear(&self.place.cgroup, GOVERNED)
+        tree::clear(&self.place.cgroup, self.name)
     }
 
-    fn pid(&self) -> anyhow::Result<Pid> {
+    /// How often its control loop has turned.
+    pub(crate) fn turns(&self) -> anyhow::Result<u64> {
+        let text = self.ask("GET", "/metrics", "")?;
+        let text = String::from_utf8_lossy(&text);
+        let count = text.lines().find_map(|l| l.strip_prefix("bellows_turn_seconds_count "));
+        count.context("the agent does not count its turns")?.parse().context("turns")
+    }
+
+    /// The cgroup of the agent and its watchdog.
+    pub(crate) fn supervisor(&self) -> anyhow::Result<Cgroup> {
+        Ok(self.place.cgroup.child(self.name)?.child("supervisor")?)
+    }
+
+    pub(crate) fn pid(&self) -> anyhow::Result<Pid> {
         Ok(Pid::from_raw(i32::try_from(self.process.id())?))
     }
 

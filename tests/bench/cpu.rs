@@ -10,8 +10,8 @@ use bellows::kernel::thread;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-/// The name of the agent's control thread.
-const CONTROL: &str = "bellows-control";
+/// The name of the agent's control thread, as the kernel cuts it.
+pub(crate) const CONTROL: &str = "bellows-control";
 
 /// Keeps the calling thread on the measured path's cpu.
 pub(crate) fn pin_this_thread() -> anyhow::Result<()> {

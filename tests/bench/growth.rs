@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
-use bellows::workload::supervisor::Exit;
+use bellows::workload::records::Exit;
 use bellows_policies::units::{Bounds, Bytes};
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
@@ -49,7 +49,7 @@ impl Growth {
 
 /// Measures all runs.
 pub(crate) fn measure(place: &Place) -> anyhow::Result<Growths> {
-    let mut agent = Agent::start(place, &Setup { config: "", flags: &[] })?;
+    let mut agent = Agent::start(place, &Setup { name: "growth", config: "", flags: &[] })?;
     place.cgroup.create_child(UNLIMITED)?;
     let mut growths = Growths::default();
     // Not counted: the first run reads the program, and finds the machine's memory as others left it.

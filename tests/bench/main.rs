@@ -9,28 +9,40 @@
 //! crew         the generators of one side, from the outside: orders, answers, replacement
 //! floor        the smallest loop: wait, read the counter, write two limits
 //! agent        a real `bellows agent` process, its API and its journal
+//! governed     an agent with its crew, and what it did about each breach
 //! reaction     floor and agent in turns, breach by breach
+//! hearing      the ways of hearing an event, against each other
+//! isolation    reaction while a shrink is stuck, and while none is
+//! idle         what an agent costs that has nothing to do
+//! spinners     what keeps cpus busy
+//! threads      what the threads of the agent cost
 //! growth       full-speed growth under the agent and without limits
 //! stats        percentiles of sorted samples
 //! report       bench.json, and a table with the bars
 //! ```
 //!
 //! Runs as root in `$BELLOWS_CGROUP` and writes `$BELLOWS_OUT/bench.json`. It exits with 0 when everything was measured,
-//! whatever the figures are. `BELLOWS_BENCH_ONLY=1|1000|growth` measures a part, `BELLOWS_BENCH_SAMPLES=N` takes fewer or
-//! more samples.
+//! whatever the figures are. `BELLOWS_BENCH_ONLY` measures only the parts that it lists, of
+//! 1,1000,growth,hearing,idle,isolation. `BELLOWS_BENCH_SAMPLES=N` takes fewer or more samples.
 
 mod agent;
 mod cpu;
 mod crew;
 mod floor;
 mod generator;
+mod governed;
 mod growth;
+mod hearing;
+mod idle;
+mod isolation;
 mod machine;
 mod reaction;
 mod report;
+mod spinners;
 mod stats;
 #[expect(unsafe_code, reason = "memory that is touched page by page; see the file's head")]
 mod sys;
+mod threads;
 mod tree;
 
 use std::process::ExitCode;
@@ -66,7 +78,7 @@ fn measure() -> anyhow::Result<()> {
     let (root, scratch, out) =
         (directory("BELLOWS_CGROUP")?, directory("BELLOWS_SCRATCH")?, directory("BELLOWS_OUT")?);
     let only = std::env::var("BELLOWS_BENCH_ONLY").ok();
-    let is_wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
+    let is_wanted = |part: &str| only.as_deref().is_none_or(|only| only.split(',').any(|one| one == part));
 
     let samples = match std::env::var("BELLOWS_BENCH_SAMPLES") {
         Ok(text) => text.parse().with_context(|| format!("BELLOWS_BENCH_SAMPLES={text} is not a number"))?,
@@ -89,6 +101,19 @@ fn measure() -> anyhow::Result<()> {
     }
     if is_wanted("growth") {
         report.growth = Some(growth::measure(&place).context("growth")?);
+    }
+    // Ratios within a cell, not bars of a tail: fewer samples will do.
+    let fewer = samples.div_ceil(3);
+    if is_wanted("hearing") {
+        let measure = |condition| hearing::measure(&place, condition, fewer);
+        report.hearing_one = Some(measure(&hearing::ONE).context("ways of hearing 1 workload")?);
+        report.hearing_thousand = Some(measure(&hearing::THOUSAND).context("ways of hearing 1000")?);
+    }
+    if is_wanted("idle") {
+        report.idle = Some(idle::measure(&place).context("1000 idle workloads")?);
+    }
+    if is_wanted("isolation") {
+        report.isolation = Some(isolation::measure(&place, fewer).context("isolation")?);
     }
     let path = std::path::Path::new(&out).join("bench.json");
     let text = serde_json::to_string_pretty(&report.json())?;

@@ -5,7 +5,11 @@ use std::fmt::Write;
 use serde_json::{Map, Value, json};
 
 use crate::generator::grown_mib;
+use crate::governed::Reaction;
 use crate::growth::{Growth, Growths};
+use crate::hearing::Heard;
+use crate::idle::Idle;
+use crate::isolation::Isolation;
 use crate::reaction::Pair;
 use crate::stats::{Samples, median};
 
@@ -14,6 +18,11 @@ const WAKE_P50: f64 = 2.0;
 const WAKE_P99: f64 = 3.0;
 const BREACH_P50: f64 = 1.3;
 const GROWTH_TIME: f64 = 1.15;
+/// Wake to write p99 while a shrink is stuck, against the same without.
+const ISOLATION_P99: f64 = 1.2;
+/// An agent with a thousand idle workloads: per cent of one cpu, and MiB resident.
+const IDLE_CPU: f64 = 2.0;
+const IDLE_RSS: f64 = 32.0;
 /// What is aimed at beyond the bar.
 const WAKE_P50_GOAL: f64 = 1.5;
 
@@ -24,11 +33,24 @@ pub(crate) struct Report {
     pub(crate) one: Option<Pair>,
     pub(crate) thousand: Option<Pair>,
     pub(crate) growth: Option<Growths>,
+    pub(crate) hearing_one: Option<Vec<Heard>>,
+    pub(crate) hearing_thousand: Option<Vec<Heard>>,
+    pub(crate) idle: Option<Idle>,
+    pub(crate) isolation: Option<Isolation>,
 }
 
 impl Report {
     pub(crate) fn new(machine: Value) -> Self {
-        Self { machine, one: None, thousand: None, growth: None }
+        Self {
+            machine,
+            one: None,
+            thousand: None,
+            growth: None,
+            hearing_one: None,
+            hearing_thousand: None,
+            idle: None,
+            isolation: None,
+        }
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -55,6 +77,10 @@ impl Report {
             "breach_to_write": breach,
             "missed": missed,
             "growth": self.growth.as_ref().map(growths_json),
+            "hearing_1": self.hearing_one.as_deref().map(hearing_json),
+            "hearing_1000": self.hearing_thousand.as_deref().map(hearing_json),
+            "idle_1000": self.idle.as_ref().map(idle_json),
+            "isolation": self.isolation.as_ref().map(isolation_json),
         })
     }
 
@@ -75,6 +101,17 @@ impl Report {
         }
         if let Some(growths) = &self.growth {
             growth_rows(&mut out, growths);
+        }
+        let ways =
+            [(&self.hearing_one, "1 workload each"), (&self.hearing_thousand, "1000 in all, busy cpus")];
+        for (ways, condition) in ways {
+            hearing_rows(&mut out, ways.as_deref().unwrap_or_default(), condition);
+        }
+        if let Some(idle) = &self.idle {
+            idle_rows(&mut out, idle);
+        }
+        if let Some(isolation) = &self.isolation {
+            isolation_rows(&mut out, isolation);
         }
         out
     }
@@ -157,6 +194,138 @@ fn growth_rows(out: &mut String, growths: &Growths) {
         bar(out, &format!("{name}, time ratio"), growth.time_ratio(), GROWTH_TIME);
         bar(out, &format!("{name}, kills"), growth.kills as f64, 0.0);
     }
+}
+
+fn reaction_json(reaction: &Reaction) -> Value {
+    json!({
+        "wake_to_write": reaction.wake_to_write.json(),
+        "breach_to_write": reaction.breach_to_write.json(),
+        "missed": reaction.missed,
+    })
+}
+
+fn hearing_json(ways: &[Heard]) -> Value {
+    let of = |heard: &Heard| {
+        let mut value = reaction_json(&heard.reaction);
+        value["turns_per_breach"] = per(heard.turns, heard.breaches).into();
+        value["cpu_us_per_breach"] = (per(heard.cost.cpu_ns, heard.breaches) / 1e3).into();
+        value["control_loop"] = heard.cost.json(heard.time.as_secs_f64());
+        (heard.name.to_owned(), value)
+    };
+    ways.iter().map(of).collect::<Map<_, _>>().into()
+}
+
+fn per(count: u64, breaches: u64) -> f64 {
+    count as f64 / breaches as f64
+}
+
+fn hearing_rows(out: &mut String, ways: &[Heard], condition: &str) {
+    if ways.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        out,
+        "\n{:<28} {:>16} {:>16} {:>8} {:>8} {:>6} {:>6}",
+        condition, "wake to write", "breach to write", "turns", "cpu us", "n", "missed"
+    );
+    for heard in ways {
+        let both = |s: &Samples| format!("{:.0} / {:.0}", s.p50_us(), s.p99_us());
+        let _ = writeln!(
+            out,
+            "  {:<26} {:>16} {:>16} {:>8.1} {:>8.0} {:>6} {:>6}",
+            format!("{}, p50 / p99 us", heard.name),
+            both(&heard.reaction.wake_to_write),
+            both(&heard.reaction.breach_to_write),
+            per(heard.turns, heard.breaches),
+            per(heard.cost.cpu_ns, heard.breaches) / 1e3,
+            heard.reaction.wake_to_write.len(),
+            heard.reaction.missed
+        );
+    }
+}
+
+fn idle_json(idle: &Idle) -> Value {
+    let memory = idle.memory;
+    json!({
+        "workloads": idle.workloads,
+        "seconds": idle.seconds,
+        "cpu_percent": idle.cpu_percent(),
+        "supervisor_cpu_percent": idle.supervisor_ns as f64 / idle.seconds / 1e7,
+        "turns_per_s": idle.turns as f64 / idle.seconds,
+        "rss_mib": mib(memory.rss),
+        "anonymous_mib": mib(memory.anonymous),
+        "pss_mib": mib(memory.pss),
+        "threads": idle.threads.iter().map(|(name, cost)| (name.clone(), cost.json(idle.seconds))).collect::<Map<_, _>>(),
+    })
+}
+
+fn mib(kib: u64) -> f64 {
+    kib as f64 / 1024.0
+}
+
+fn idle_rows(out: &mut String, idle: &Idle) {
+    let condition = format!("{} idle workloads", idle.workloads);
+    let _ = writeln!(
+        out,
+        "\n{condition:<28} {:>20} {:>20} {:>15}",
+        "% of a cpu", "wakes / s", "reads, writes / s"
+    );
+    for (name, cost) in &idle.threads {
+        let share = |count: u64| count as f64 / idle.seconds;
+        let _ = writeln!(
+            out,
+            "  {name:<26} {:>20.2} {:>20.1} {:>15.0}",
+            share(cost.cpu_ns) / 1e7,
+            share(cost.wakes),
+            share(cost.reads_writes)
+        );
+    }
+    bar(out, "cpu, % of one", idle.cpu_percent(), IDLE_CPU);
+    bar(out, "resident, MiB", mib(idle.memory.rss), IDLE_RSS);
+    let _ = writeln!(
+        out,
+        "  of which anonymous {:.1} MiB; proportional {:.1} MiB; with the watchdog {:.2} % of a cpu",
+        mib(idle.memory.anonymous),
+        mib(idle.memory.pss),
+        idle.supervisor_ns as f64 / idle.seconds / 1e7
+    );
+}
+
+fn isolation_json(isolation: &Isolation) -> Value {
+    let ratio = isolation.stuck.wake_to_write.p99_us() / isolation.free.wake_to_write.p99_us();
+    json!({
+        "free": reaction_json(&isolation.free),
+        "stuck": reaction_json(&isolation.stuck),
+        "held_seconds": isolation.held.as_secs_f64(),
+        "threads": isolation.threads,
+        "ratio_p99": ratio,
+    })
+}
+
+fn isolation_rows(out: &mut String, isolation: &Isolation) {
+    let Isolation { free, stuck, held, threads } = isolation;
+    let _ = writeln!(
+        out,
+        "\n{:<28} {:>20} {:>20} {:>7} {:>7}",
+        "a shrink that is stuck", "free p50 / p99", "stuck p50 / p99", "n", "missed"
+    );
+    for (name, free, stuck_one) in [
+        ("wake to write, us", &free.wake_to_write, &stuck.wake_to_write),
+        ("breach to write, us", &free.breach_to_write, &stuck.breach_to_write),
+    ] {
+        let both = |s: &Samples| format!("{:.0} / {:.0}", s.p50_us(), s.p99_us());
+        let missed = isolation.free.missed + stuck.missed;
+        let _ = writeln!(
+            out,
+            "  {name:<26} {:>20} {:>20} {:>7} {missed:>7}",
+            both(free),
+            both(stuck_one),
+            stuck_one.len()
+        );
+    }
+    let _ = writeln!(out, "  {threads} thread(s) held for {:.0} s in all", held.as_secs_f64());
+    let ratio = stuck.wake_to_write.p99_us() / free.wake_to_write.p99_us();
+    bar(out, "wake to write p99, ratio", ratio, ISOLATION_P99);
 }
 
 fn bar(out: &mut String, name: &str, value: f64, most: f64) {

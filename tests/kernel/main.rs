@@ -3,14 +3,20 @@
 //!
 //! A test that cannot run fails: without `BELLOWS_CGROUP` there is nothing to prove anything on.
 
+mod breathe;
 mod ceiling;
 mod death;
 mod ends;
 mod growth;
 mod held;
 mod overflow;
+mod quota;
 mod refusals;
 mod rig;
+mod shrinks;
 mod surface;
+mod takeover;
+mod takeover_ends;
+mod takeover_moments;
 mod turn;
 mod walls;

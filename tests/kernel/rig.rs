@@ -91,6 +91,8 @@ pub(crate) struct Agent {
     pub(crate) child: Child,
     pub(crate) runtime_dir: PathBuf,
     pub(crate) address: String,
+    /// What a restart starts: another binary may stand in for this build's.
+    pub(crate) program: PathBuf,
     arguments: Vec<String>,
 }
 
@@ -104,14 +106,26 @@ impl Agent {
         let runtime_dir = std::env::temp_dir().join(name);
         fs::create_dir_all(&runtime_dir).expect("runtime directory");
         let arguments: Vec<String> = arguments.iter().map(|&a| a.to_owned()).collect();
-        let (child, address) = launch(&tree, &runtime_dir, &arguments);
-        Self { tree, child, runtime_dir, address, arguments }
+        let program = program("bellows");
+        let (child, address) = answer(start(&program, &tree, &runtime_dir, &arguments));
+        Self { tree, child, runtime_dir, address, program, arguments }
+    }
+
+    /// Starts an agent on the same tree, and does not wait until it answers.
+    pub(crate) fn start_another(&self) -> Child {
+        start(&self.program, &self.tree, &self.runtime_dir, &self.arguments)
+    }
+
+    /// Ends the agent by SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("kill the agent");
+        self.child.wait().expect("the agent's end");
     }
 
     /// Starts another agent on the same tree, after this one has ended.
     pub(crate) fn restart(&mut self) {
         let _ = self.child.wait();
-        (self.child, self.address) = launch(&self.tree, &self.runtime_dir, &self.arguments);
+        (self.child, self.address) = answer(self.start_another());
     }
 
     pub(crate) fn command(&self, verb: &str) -> Command {
@@ -142,9 +156,13 @@ impl Agent {
 
     /// `bellows-load` as a workload.
     pub(crate) fn load(&self, name: &str, memory: &str, arguments: &[&str]) -> Run {
+        self.load_with(name, memory, &[], arguments)
+    }
+
+    pub(crate) fn load_with(&self, name: &str, memory: &str, flags: &[&str], arguments: &[&str]) -> Run {
         let load = program("bellows-load").display().to_string();
         let command: Vec<&str> = std::iter::once(load.as_str()).chain(arguments.iter().copied()).collect();
-        self.run(name, memory, &command)
+        self.run_with(name, memory, flags, &command)
     }
 
     /// The journal from its beginning, as it comes.
@@ -198,8 +216,8 @@ impl Drop for Agent {
     }
 }
 
-fn launch(tree: &Tree, runtime_dir: &Path, arguments: &[String]) -> (Child, String) {
-    let mut child = Command::new(program("bellows"))
+fn start(program: &Path, tree: &Tree, runtime_dir: &Path, arguments: &[String]) -> Child {
+    Command::new(program)
         .arg("agent")
         .arg("--root")
         .arg(&tree.root)
@@ -210,7 +228,11 @@ fn launch(tree: &Tree, runtime_dir: &Path, arguments: &[String]) -> (Child, Stri
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("bellows agent");
+        .expect("bellows agent")
+}
+
+/// Waits until an agent answers; where its metrics are.
+fn answer(mut child: Child) -> (Child, String) {
     let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
     let mut said = Vec::new();
     let address = loop {
@@ -340,6 +362,13 @@ pub(crate) fn read(path: &Path) -> String {
 pub(crate) fn number(path: &Path) -> u64 {
     let text = read(path);
     if text.starts_with("max") { u64::MAX } else { text.trim().parse().unwrap_or(0) }
+}
+
+/// A number of a flat-keyed file, 0 when it is not there.
+pub(crate) fn field(path: &Path, key: &str) -> u64 {
+    let text = read(path);
+    let value = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok());
+    value.unwrap_or(0)
 }
 
 /// Waits until something holds.

@@ -1,5 +1,6 @@
 //! `bellows-load`: what the kernel tests run as workloads. Each verb does one thing to memory and says what it did.
 
+mod churn;
 #[expect(unsafe_code, reason = "anonymous mappings and advice; see the file's head")]
 mod sys;
 
@@ -31,6 +32,12 @@ enum Verb {
     Read { file: PathBuf, seconds: u64 },
     /// Writes a file of zeroes (on a tmpfs: shared memory).
     Write { file: PathBuf, mib: usize },
+    /// Allocates and frees anonymous memory at random.
+    Churn(churn::Churn),
+    /// Allocates, holds and frees the same amount again and again.
+    Swell(churn::Swell),
+    /// Burns cpu.
+    Burn(churn::Burn),
     /// Sleeps.
     Idle { seconds: u64 },
 }
@@ -62,6 +69,9 @@ fn main() -> ExitCode {
         Verb::Grow(grow) => return run_grow(&grow),
         Verb::Read { file, seconds } => read(&file, seconds),
         Verb::Write { file, mib } => write(&file, mib),
+        Verb::Churn(churn) => churn::churn(&churn),
+        Verb::Swell(swell) => churn::swell(&swell),
+        Verb::Burn(burn) => churn::burn(&burn),
         Verb::Idle { seconds } => thread::sleep(Duration::from_secs(seconds)),
     }
     ExitCode::SUCCESS

@@ -25,11 +25,11 @@ pub(crate) fn run(order: &Order) {
     match recv(CHANNEL, &mut word, MsgFlags::empty()) {
         Ok(length) if &word[..length] == b"go" => {}
         // The agent is gone or changed its mind before anything was started.
-        _ => exit(1),
+        _ => give_up(),
     }
     if let Err(text) = prepare(order) {
         say(&text);
-        exit(1);
+        give_up();
     }
     // Blocked, not ignored: they queue up for `wait` below, from before the command exists.
     let _ = SigSet::all().thread_set_mask();
@@ -37,13 +37,16 @@ pub(crate) fn run(order: &Order) {
         Ok(pid) => pid,
         Err(errno) => {
             say(&format!("cannot fork the command: {errno}"));
-            exit(1);
+            give_up();
         }
     };
     // The command's copy closes when it executes: only then does the agent see the end of file.
     let _ = close(CHANNEL);
     let ended = supervise(command);
-    record(ended);
+    record(&match ended {
+        Ended::Exited(code) => format!("exited {code}"),
+        Ended::Signaled(signal) => format!("signaled {}", signal as i32),
+    });
     exit(match ended {
         Ended::Exited(code) => code,
         Ended::Signaled(signal) => 128 + signal as i32,
@@ -112,12 +115,14 @@ fn reap(command: Pid) -> Option<Ended> {
     }
 }
 
+/// Nothing was started. Who reads the record, after the agent's death perhaps, must not take it for a killed command.
+fn give_up() -> ! {
+    record("unstarted");
+    exit(1)
+}
+
 /// Writes the exit record and makes it durable: it must be there when an agent comes back after a crash.
-fn record(ended: Ended) {
-    let how = match ended {
-        Ended::Exited(code) => format!("exited {code}"),
-        Ended::Signaled(signal) => format!("signaled {}", signal as i32),
-    };
+fn record(how: &str) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let fd = sys::borrow(RECORD);
     let _ = write(fd, format!("{how}\nunix_ns {now}\n").as_bytes());

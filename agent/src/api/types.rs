@@ -3,6 +3,7 @@
 use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
 use bellows_policies::units::{Bounds, Bytes};
+use bellows_policies::{CpuBounds, Cpus};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
@@ -65,6 +66,14 @@ pub struct WorkloadView {
     pub limit_moves: u64,
     /// OOM kills in it.
     pub oom_kills: u64,
+    /// `cpu.max`, in millionths of a cpu.
+    pub cpu_quota: Option<Cpus>,
+    /// Between what the quota moves; `null` when it has none, and its weight decides.
+    pub cpu: Option<CpuBounds>,
+    /// Cpu time used at the last look, microseconds.
+    pub cpu_usage_us: u64,
+    /// How often its quota was moved.
+    pub quota_moves: u64,
     /// When it was started, in nanoseconds since the Unix epoch.
     pub started_unix_ns: u64,
 }
@@ -86,6 +95,10 @@ impl From<&Published> for WorkloadView {
             memory: facts.memory,
             limit_moves: view.moves,
             oom_kills: view.oom_kills,
+            cpu_quota: view.quota,
+            cpu: facts.cpu,
+            cpu_usage_us: view.cpu_usage_us,
+            quota_moves: view.quota_moves,
             started_unix_ns: facts.started_unix_ns,
         }
     }

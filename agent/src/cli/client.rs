@@ -30,6 +30,11 @@ impl Client {
         Self { directory: runtime_dir.to_owned() }
     }
 
+    /// The agent's runtime directory.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         parse(self.send(Method::GET, path, Bytes::new()).await?).await
     }
@@ -84,7 +89,11 @@ impl Client {
         let body = response.into_body().collect().await?.to_bytes();
         let detail =
             serde_json::from_slice::<Problem>(&body).map_or_else(|_| status.to_string(), |p| p.detail);
-        Err(anyhow!(Failure { text: detail, code: exit_code(status) }))
+        Err(anyhow!(Failure {
+            text: detail,
+            code: exit_code(status),
+            is_passing: status == StatusCode::SERVICE_UNAVAILABLE,
+        }))
     }
 
     fn unreachable(&self, error: &std::io::Error) -> anyhow::Error {

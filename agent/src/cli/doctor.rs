@@ -37,8 +37,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 println!("      {:<28} -> {}", "", check.fix);
             }
         }
-        let verdict =
-            if failed == 0 { "ready".to_owned() } else { format!("not ready: {failed} checks failed") };
+        let verdict = match failed {
+            0 => "ready".to_owned(),
+            1 => "not ready: 1 check failed".to_owned(),
+            more => format!("not ready: {more} checks failed"),
+        };
         println!("\n{verdict}");
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(CHECK_FAILED) })

@@ -69,6 +69,8 @@ struct Connection {
 struct Failure {
     text: String,
     code: u8,
+    /// The agent is there and cannot serve now: it is stopping, or has too much to do.
+    is_passing: bool,
 }
 
 /// Parses the command line and carries it out.

@@ -38,11 +38,16 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             limit(w.memory_high),
             limit(w.memory_max),
             w.memory.to_string(),
-            w.limit_moves.to_string(),
+            w.cpu_quota.map_or_else(|| "max".to_owned(), |cpus| cpus.to_string()),
+            w.cpu.map_or_else(|| "-".to_owned(), |bounds| bounds.to_string()),
+            (w.limit_moves + w.quota_moves).to_string(),
             age(w.started_unix_ns),
         ]
     });
-    let head = ["WORKLOAD", "CLASS", "STATE", "PID", "USED", "GRANTED", "MAX", "RANGE", "MOVES", "AGE"];
+    let head = [
+        "WORKLOAD", "CLASS", "STATE", "PID", "USED", "GRANTED", "MAX", "RANGE", "CPUS", "RANGE", "MOVES",
+        "AGE",
+    ];
     print!("{}", table(&head, rows));
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,7 @@
 //! `bellows run`: starts a workload and stays with it.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use bellows_policies::CpuBounds;
@@ -8,12 +9,12 @@ use bellows_policies::units::Bounds;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Connection;
 use super::client::Client;
+use super::{Connection, Failure};
 use crate::api::types::{LaunchRequest, SignalRequest};
 use crate::control::{Ended, Launched};
+use crate::workload::records::{self, Exit};
 use crate::workload::spec::{Class, Identity, Name, Spec};
-use crate::workload::supervisor::Exit;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -51,35 +52,63 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { tenant: owner, name: own, memory, cpu, class, .. } = arguments;
     let identity = Identity { tenant: owner, name: own, class, memory, cpu };
     let spec = spec(identity, arguments.command)?;
-    let launched: Launched = client.post("/api/v1/workloads", &LaunchRequest { spec, stdio }).await?;
+    let launched: Launched =
+        client.post("/api/v1/workloads", &LaunchRequest { spec, stdio }).await.map_err(|error| {
+            if error.downcast_ref::<Failure>().is_some() {
+                return error;
+            }
+            error.context(format!("{tenant}/{name} may have been started or not: `bellows ps` tells"))
+        })?;
     drop(connection);
 
-    let path = format!("/api/v1/exits/{}", launched.id);
-    let wait = client.get::<Ended>(&path);
+    let label = format!("{tenant}/{name}");
+    let wait = wait_for_end(&client, &label, launched.id);
     tokio::pin!(wait);
     let ended = loop {
         tokio::select! {
-            ended = &mut wait => break ended,
+            ended = &mut wait => break ended?,
             number = signals.next() => {
                 let path = format!("/api/v1/workloads/{tenant}/{name}/signal");
                 if let Err(error) = client.order(&path, &SignalRequest { signal: number }).await {
-                    eprintln!("bellows: signal {number}: {error:#}");
+                    eprintln!("bellows: signal {number} is not passed on: {error:#}");
                 }
             }
         }
     };
-    let ended = ended.with_context(|| {
-        format!(
-            "lost the agent; {tenant}/{name} (pid {}) goes on, its exit code is in the agent's exit records",
-            launched.pid
-        )
-    })?;
     if arguments.json {
         eprintln!("{}", serde_json::to_string(&ended)?);
     } else if !matches!(ended.exit, Exit::Exited { .. }) {
         eprintln!("bellows: {tenant}/{name}: {}", ended.text);
     }
     Ok(ExitCode::from(u8::try_from(ended.code & 0xff).unwrap_or(1)))
+}
+
+/// Waits for the end. An agent that goes away leaves the workload running: the next one knows how it ended, and so may its
+/// exit record, should none come.
+async fn wait_for_end(client: &Client, label: &str, id: u64) -> anyhow::Result<Ended> {
+    const FIRST_PAUSE: Duration = Duration::from_millis(50);
+    const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+    let path = format!("/api/v1/exits/{id}");
+    let mut pause = FIRST_PAUSE;
+    let mut is_lost = false;
+    loop {
+        let error = match client.get::<Ended>(&path).await {
+            Ok(ended) => return Ok(ended),
+            Err(error) => error,
+        };
+        if let Some(ended) = records::without_agent(client.directory(), id) {
+            return Ok(ended);
+        }
+        if error.downcast_ref::<Failure>().is_some_and(|failure| !failure.is_passing) {
+            return Err(error.context(format!("cannot learn how {label} ended")));
+        }
+        if !is_lost {
+            eprintln!("bellows: lost the agent; waiting for it to come back (the workload goes on)");
+            is_lost = true;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
 }
 
 fn spec(identity: Identity, argv: Vec<String>) -> anyhow::Result<Spec> {

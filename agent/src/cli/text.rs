@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bellows_policies::Verb;
+use bellows_policies::{Bytes, Verb};
 
 use crate::journal::{Record, What};
 
@@ -64,7 +64,7 @@ fn what(what: &What) -> String {
         What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us } => {
             let took = match verb {
                 Verb::Grow | Verb::Fail => format!(" in {wake_to_write_us} us"),
-                Verb::Shrink | Verb::Hold => String::new(),
+                Verb::Shrink | Verb::Reclaim | Verb::Hold => String::new(),
             };
             format!(
                 "{verb}: high {} -> {}, max {} -> {}{took}, at a use of {current}: {reason}",
@@ -73,6 +73,15 @@ fn what(what: &What) -> String {
         }
         What::Held { reason, limits, current } => {
             format!("held at {limits}, at a use of {current}: {reason}")
+        }
+        What::QuotaMoved { verb, reason, from, to, .. } => {
+            format!("{verb}: quota {from} -> {to} cpus: {reason}")
+        }
+        What::QuotaFailed { to, errno } => {
+            format!("the kernel refused a quota of {to} cpus: {}", std::io::Error::from_raw_os_error(*errno))
+        }
+        What::Reclaimed { reason, bytes, before, after } => {
+            format!("reclaim: {bytes} asked for, use {before} -> {after}: {reason}")
         }
         What::WriteFailed { to, errno } => {
             format!("the kernel refused {to}: {}", std::io::Error::from_raw_os_error(*errno))
@@ -88,8 +97,21 @@ fn what(what: &What) -> String {
         What::Ended { how, .. } => how.clone(),
         What::Trouble { text } => text.clone(),
         What::QueueOverflowed {} => "the kernel's event queue overflowed: looking at everything".to_owned(),
+        What::ForeignWrite { file, expected, found } => {
+            format!("somebody else wrote {found} to {file}: putting {expected} back")
+        }
         What::ForeignCgroup { name } => format!("somebody else made {name}: left alone"),
+        What::TakenOver { pid, found_high, found_max, limits } => format!(
+            "taken over as pid {pid}, found at high {}, max {}, governed at {limits}",
+            or_max(*found_high),
+            or_max(*found_max)
+        ),
+        What::LeftoverRemoved { name } => format!("removed {name}, a launch that was cut short"),
     }
+}
+
+fn or_max(limit: Option<Bytes>) -> String {
+    limit.map_or_else(|| "max".to_owned(), |bytes| bytes.to_string())
 }
 
 fn millis(us: u64) -> f64 {
@@ -99,7 +121,7 @@ fn millis(us: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bellows_policies::{Bytes, Limits, Reason};
+    use bellows_policies::{Limits, Reason};
 
     #[test]
     fn a_move_reads_as_a_sentence() {

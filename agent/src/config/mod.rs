@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use bellows_policies::Law;
+use bellows_policies::cpu::NodeLaw;
 use bellows_policies::units::Bytes;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,8 @@ pub struct Config {
     pub workload: WorkloadDefaults,
     /// The constants of the memory law; sizes in bytes.
     pub memory: Law,
+    /// The constants of the node's cpu guard.
+    pub cpu: NodeLaw,
 }
 
 /// HTTP on TCP: metrics and reading, nothing that changes anything.
@@ -108,6 +111,7 @@ impl Default for Config {
             agent: Agent::default(),
             workload: WorkloadDefaults::default(),
             memory: Law::default(),
+            cpu: NodeLaw::default(),
         }
     }
 }
@@ -158,7 +162,10 @@ impl Config {
                 reserve.0, capacity.0
             )));
         }
-        Ok(())
+        match self.memory.problem() {
+            Some(problem) => Err(config::ConfigError::Message(format!("memory.{problem}"))),
+            None => Ok(()),
+        }
     }
 }
 

@@ -1,21 +1,60 @@
-//! The actuator: the only writer of limits. Grows are written here and now, on the control thread; shrinks go to the slow
-//! lane. A grow raises `memory.max` first, so that the band between the two is never closed.
+//! The actuator: the only writer of memory limits.
+//!
+//! | what | where | why |
+//! |---|---|---|
+//! | raise both | here and now, `memory.max` first | the band between the two is never closed |
+//! | lower `memory.high`, reclaim | slow lane | both can block in reclaim |
+//! | lower `memory.max` | here and now, after `memory.high` has settled | a lane's write could come after the grow that overtook it, and the kernel kills at a `memory.max` below use |
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use bellows_policies::units::{Bytes, Limit};
-use bellows_policies::{Limits, Plan};
+use bellows_policies::{Limits, Plan, Reason, Verb};
 
-use super::lanes::{Lanes, Shrink};
+use super::lanes::Lanes;
 use super::registry::{Entry, Open};
+use super::shrinker::{Act, Shrink};
+use crate::kernel::cpu::quota_text;
 use crate::workload::spec::Spec;
+
+/// How a plan is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Both limits are raised, or the tripwire moved away.
+    Raise,
+    /// `memory.max` is lowered.
+    Narrow,
+    /// By the slow lane.
+    Slowly(Act),
+}
+
+/// How the write of a plan is carried out. To put a tripwire back lowers it from `max`, whatever it is for the law.
+pub(super) fn way(verb: Verb, reason: Reason, from: Limits, to: Limits) -> Way {
+    if reason == Reason::Rearmed || to.high < from.high {
+        Way::Slowly(Act::LowerHigh(to.high))
+    } else if verb == Verb::Shrink {
+        Way::Narrow
+    } else {
+        Way::Raise
+    }
+}
 
 /// Raises both limits: two writes, neither of which can block.
 pub(super) fn raise(open: &Open, to: Limits) -> io::Result<()> {
     open.max.write(Limit::At(to.max))?;
     open.high.write(Limit::At(to.high))
+}
+
+/// Lowers `memory.max`, which this turn's sample has found to be well above use, so that the write finds nothing to reclaim
+/// and returns at once. False when use has come near meanwhile, less than half of the band being left: then the limit is as
+/// it was before.
+pub(super) fn narrow(open: &Open, from: Limits, to: Limits) -> io::Result<bool> {
+    open.max.write(Limit::At(to.max))?;
+    let half = Bytes(to.max.saturating_sub(to.high).0 / 2);
+    if open.current()?.saturating_add(half) <= to.max {
+        return Ok(true);
+    }
+    open.max.write(Limit::At(from.max)).map(|()| false)
 }
 
 /// Takes the tripwire out of the way and opens the limit to the failsafe: what a workload needs to live without an agent.
@@ -24,16 +63,10 @@ pub(super) fn open_up(open: &Open, failsafe: Bytes) -> io::Result<()> {
     open.high.write(Limit::Max)
 }
 
-/// Hands a plan that lowers `memory.high` in the kernel to the slow lane; false when the lane is full.
-pub(super) fn lower(lanes: &Lanes, entry: &mut Entry, plan: Plan) -> bool {
-    let (Some(open), Plan::Write { to, .. }) = (&entry.open, plan) else { return false };
-    let shrink = Arc::new(Shrink {
-        key: entry.key,
-        high: Arc::clone(&open.slow_high),
-        plan,
-        to,
-        cancelled: AtomicBool::new(false),
-    });
+/// Hands work to the slow lane; false when one is on its way, or the lane is full.
+pub(super) fn slowly(lanes: &Lanes, entry: &mut Entry, act: Act, plan: Plan) -> bool {
+    let Some(open) = entry.open.as_ref().filter(|_| entry.shrink.is_none()) else { return false };
+    let shrink = Shrink::new(entry.key, &open.slow, act, plan);
     let taken = lanes.shrink(&shrink);
     if taken {
         entry.shrink = Some(shrink);
@@ -45,7 +78,7 @@ pub(super) fn lower(lanes: &Lanes, entry: &mut Entry, plan: Plan) -> bool {
 /// floor's protection, and what keeps it from harming the host.
 pub(super) fn launch_limits(spec: &Spec, limits: Limits, pids: u64) -> Vec<(&'static str, String)> {
     let identity = &spec.identity;
-    vec![
+    let mut files = vec![
         ("memory.max", limits.max.0.to_string()),
         ("memory.high", limits.high.0.to_string()),
         (identity.class.protection(), identity.memory.floor.0.to_string()),
@@ -53,5 +86,11 @@ pub(super) fn launch_limits(spec: &Spec, limits: Limits, pids: u64) -> Vec<(&'st
         ("memory.oom.group", "1".to_owned()),
         ("pids.max", pids.to_string()),
         ("cpu.weight", identity.class.cpu_weight().to_string()),
-    ]
+    ];
+    if let Some(bounds) = identity.cpu {
+        // The cpu loop takes over when the command runs; init's work before that is not the workload's.
+        files.push(("cpu.max", quota_text(bounds.ceiling)));
+        files.push(("cpu.max.burst", bounds.floor.quota_us().to_string()));
+    }
+    files
 }

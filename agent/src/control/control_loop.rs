@@ -10,16 +10,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bellows_policies::cpu::NodeLaw;
 use bellows_policies::units::{Bytes, Instant};
 use bellows_policies::{Budget, Law};
 use crossbeam_queue::ArrayQueue;
 
+use super::cpu_loop::{CpuLane, CpuParts};
 use super::handle::{Command, Handle, QUEUE};
 use super::lanes::Lanes;
 use super::life::Limits;
 use super::registry::Registry;
 use super::timers::Timers;
 use crate::journal::{Journal, What, Writer};
+use crate::kernel::cpu::{NodeUse, SubtreeUse};
 use crate::kernel::watch::{Hearing, Key, Signal, Waker, Watcher};
 use crate::kernel::{clock, thread};
 use crate::metrics::{Metrics, Table};
@@ -48,6 +51,8 @@ pub struct Parts {
     pub budget: Budget,
     /// The constants of the memory law.
     pub law: Law,
+    /// The constants of the node's cpu guard.
+    pub node_law: NodeLaw,
     /// Launch limits that no law moves.
     pub launch_limits: Limits,
     /// How events are heard.
@@ -71,6 +76,7 @@ pub struct Control {
     pub(super) law: Law,
     pub(super) launch_limits: Limits,
     pub(super) lanes: Lanes,
+    pub(super) cpu: CpuLane,
     pub(super) timers: Timers,
     pub(super) journal: Writer,
     pub(super) metrics: Arc<Metrics>,
@@ -119,6 +125,13 @@ impl Control {
             journal: parts.readers,
         };
         let lanes = Lanes::start(&handle, &parts.ground)?;
+        let cpu = CpuLane::start(CpuParts {
+            subtree: SubtreeUse::open(&parts.ground.workloads).map_err(io::Error::other)?,
+            node: NodeUse::open()?,
+            law: parts.node_law,
+            journal: parts.journal.clone(),
+            metrics: Arc::clone(&parts.metrics),
+        })?;
         let control = Self {
             watcher,
             registry: Registry::default(),
@@ -126,6 +139,7 @@ impl Control {
             law: parts.law,
             launch_limits: parts.launch_limits,
             lanes,
+            cpu,
             timers: Timers::default(),
             journal: parts.journal,
             metrics: parts.metrics,
@@ -163,8 +177,6 @@ impl Control {
             let text = format!("the control loop runs without real-time priority: {error}");
             self.journal.record(clock::unix_nanoseconds(), &self.node, What::Trouble { text });
         }
-        let root = self.ground.workloads.path().parent().map(|p| p.display().to_string()).unwrap_or_default();
-        self.journal.record(clock::unix_nanoseconds(), &self.node, What::AgentStarted { root });
         self.metrics.budget(&self.budget);
         while !self.is_done() {
             let timeout = self.time_to_wait();
@@ -187,6 +199,8 @@ impl Control {
             // Out of time to end them: then they live, and nobody will govern them.
             self.release_all(None);
         }
+        // Quotas that were released stand open before the watchdog is told that all is well.
+        drop(self.cpu);
         if let Some(heartbeat) = self.heartbeat.take() {
             heartbeat.farewell();
         }
@@ -219,7 +233,7 @@ impl Control {
                 Command::LaunchDone { key, result } => self.launch_done(key, result),
                 Command::ClearDone { key, result } => self.clear_done(key, result),
                 Command::DetailRead { key, detail } => self.detail_read(key, detail),
-                Command::ShrinkDone { key, errno } => self.shrink_done(key, errno),
+                Command::ShrinkDone { key, result } => self.shrink_done(key, result),
                 Command::Wait { id, reply } => self.wait_for_end(id, reply),
                 Command::Signal { tenant, name, signal, uid, reply } => {
                     let _ = reply.send(self.signal(&tenant, &name, signal, uid));
@@ -260,6 +274,7 @@ impl Control {
             let Some(key) = next else { break };
             self.pass.next_slot = key.slot as usize + 1;
             self.look(key, woke);
+            self.compare(key, woke);
         }
         self.pass.urgent = self.pass.urgent.saturating_sub(count);
         self.pass.next_slice = woke.plus(SLICE_EVERY);

@@ -6,20 +6,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bellows_policies::sample::Detail;
-use bellows_policies::units::{Bytes, Instant};
+use bellows_policies::units::Instant;
 use crossbeam_queue::ArrayQueue;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::registry::Open;
+use super::shrinker::Reclaimed;
 use crate::journal::Journal;
 use crate::kernel::cgroup::CgroupError;
 use crate::kernel::clock;
 use crate::kernel::watch::{Key, Waker};
 use crate::metrics::{Metrics, Table};
 use crate::watchdog::Opened;
+pub use crate::workload::records::Ended;
 use crate::workload::spec::{Name, Spec};
-use crate::workload::supervisor::{Exit, LaunchError, Remains, Running};
+use crate::workload::supervisor::{LaunchError, Remains, Running};
 
 /// Commands that may wait for the control loop.
 pub(super) const QUEUE: usize = 4096;
@@ -89,12 +91,12 @@ pub enum Command {
         /// What was found.
         detail: Option<Detail>,
     },
-    /// A shrink has been written, or was cancelled.
+    /// A shrink has been carried out, or was cancelled.
     ShrinkDone {
         /// Of which workload.
         key: Key,
-        /// The kernel's error number, if it refused.
-        errno: Option<i32>,
+        /// What a reclaim found, or the kernel's error number.
+        result: Result<Option<Reclaimed>, i32>,
     },
 }
 
@@ -105,17 +107,6 @@ pub struct Launched {
     pub id: u64,
     /// Pid of its init as the agent sees it.
     pub pid: i32,
-}
-
-/// A workload that has ended.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Ended {
-    /// How.
-    pub exit: Exit,
-    /// The exit code that a shell would see.
-    pub code: i32,
-    /// In words.
-    pub text: String,
 }
 
 /// A command was refused.
@@ -208,21 +199,5 @@ impl Handle {
         self.send(command(reply))?;
         // The loop drops a reply only when it ends.
         answer.await.map_err(|_| Refused::Stopping)
-    }
-}
-
-/// "killed by the kernel: out of memory at its limit of 128 MiB" and its like.
-pub(super) fn in_words(exit: Exit, limit: Bytes, ceiling: Bytes) -> String {
-    match exit {
-        Exit::Exited { code } => format!("exited with code {code}"),
-        Exit::Signaled { signal } => {
-            let name = nix::sys::signal::Signal::try_from(signal).map_or("unknown signal", |s| s.as_str());
-            format!("ended by signal {signal} ({name})")
-        }
-        Exit::OutOfMemory => {
-            let which = if limit >= ceiling { "its ceiling" } else { "its limit" };
-            format!("killed by the kernel: out of memory at {which} of {limit}")
-        }
-        Exit::Vanished => "its cgroup was removed by somebody else".to_owned(),
     }
 }

@@ -4,20 +4,17 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use bellows_policies::Plan;
-use bellows_policies::sample::Detail;
-use bellows_policies::units::Limit;
+use bellows_policies::sample::{Detail, Pressure};
+use bellows_policies::units::Bytes;
 
 use super::handle::{Command, Handle};
 use super::registry::Open;
+use super::shrinker::{self, Shrink};
 use crate::kernel::cgroup::{Cgroup, CgroupError};
-use crate::kernel::limit::LimitFile;
-use crate::kernel::thread::Interruptible;
 use crate::kernel::watch::Key;
 use crate::kernel::{clock, parse};
 use crate::workload::spec::Spec;
@@ -25,8 +22,6 @@ use crate::workload::supervisor::{self, Ground, LaunchOrder, Running};
 
 /// Looks into `memory.stat` that may wait. More are dropped and counted; the next look asks again.
 const DETAILS: usize = 1024;
-/// Shrinks that may wait.
-const SHRINKS: usize = 256;
 /// Launches and teardowns that may wait.
 const JOBS: usize = 1024;
 /// Threads for launches and teardowns: they sleep in the kernel more than they compute.
@@ -40,8 +35,9 @@ pub(super) struct Full<T>(pub(super) T);
 #[derive(Debug)]
 pub(super) struct DetailFiles {
     stat: File,
-    /// Absent where pressure is not accounted.
+    /// Both absent where pressure is not accounted.
     pressure: Option<File>,
+    io: Option<File>,
     threads: File,
 }
 
@@ -50,6 +46,7 @@ impl DetailFiles {
         Ok(Self {
             stat: cgroup.open_read("memory.stat")?,
             pressure: cgroup.open_read("memory.pressure").ok(),
+            io: cgroup.open_read("io.pressure").ok(),
             threads: cgroup.open_read("pids.current")?,
         })
     }
@@ -57,27 +54,18 @@ impl DetailFiles {
     fn read(&self, buffer: &mut [u8]) -> io::Result<Detail> {
         let length = self.stat.read_at(buffer, 0)?;
         let stat = parse::memory_stat(&buffer[..length]);
-        let pressure = match &self.pressure {
-            // Switched off at boot, it opens but does not read.
-            Some(file) => file.read_at(buffer, 0).map(|n| parse::pressure(&buffer[..n])).unwrap_or_default(),
-            None => bellows_policies::sample::Pressure::default(),
-        };
+        let pressure = read_pressure(self.pressure.as_ref(), buffer);
+        let io = read_pressure(self.io.as_ref(), buffer);
         let length = self.threads.read_at(buffer, 0)?;
         let threads = parse::number(&buffer[..length]).unwrap_or(0);
-        Ok(Detail { at: clock::now(), stat, pressure, threads })
+        Ok(Detail { at: clock::now(), stat, pressure, io, threads })
     }
 }
 
-/// A lowering of `memory.high` on its way.
-#[derive(Debug)]
-pub(super) struct Shrink {
-    pub(super) key: Key,
-    pub(super) high: Arc<LimitFile>,
-    /// What is carried out, to be settled or undone.
-    pub(super) plan: Plan,
-    pub(super) to: bellows_policies::Limits,
-    /// A grow has come in between: whatever was written, the control loop will write over.
-    pub(super) cancelled: AtomicBool,
+/// Nothing where it is not accounted. Switched off at boot, it opens but does not read.
+fn read_pressure(file: Option<&File>, buffer: &mut [u8]) -> Pressure {
+    let read = file.and_then(|file| file.read_at(buffer, 0).ok());
+    read.map(|length| parse::pressure(&buffer[..length])).unwrap_or_default()
 }
 
 /// A job for the workers.
@@ -85,8 +73,8 @@ pub(super) struct Shrink {
 pub(super) enum Job {
     /// Start a workload.
     Launch(Key, LaunchOrder),
-    /// Clear away what is left of one.
-    Clear(Key, Arc<Spec>, Arc<Running>),
+    /// Clear away what is left of one; the bytes are what was granted to it.
+    Clear(Key, Arc<Spec>, Arc<Running>, Bytes),
 }
 
 /// All lanes. Their threads end when this is dropped and their queues are empty.
@@ -95,7 +83,6 @@ pub(super) struct Lanes {
     details: SyncSender<(Key, Arc<DetailFiles>)>,
     shrinks: SyncSender<Arc<Shrink>>,
     jobs: SyncSender<Job>,
-    shrinker: Arc<OnceLock<Interruptible>>,
 }
 
 impl Lanes {
@@ -104,23 +91,14 @@ impl Lanes {
         let answers = handle.clone();
         spawn("bellows-detail", move || read_details(&queue, &answers))?;
 
-        let (shrinks, queue) = sync_channel(SHRINKS);
-        let shrinker = Arc::new(OnceLock::new());
-        let (answers, cell) = (handle.clone(), Arc::clone(&shrinker));
-        spawn("bellows-shrink", move || {
-            if let Ok(me) = Interruptible::current() {
-                let _ = cell.set(me);
-            }
-            write_shrinks(&queue, &answers);
-        })?;
-
+        let shrinks = shrinker::start(handle)?;
         let (jobs, queue) = sync_channel(JOBS);
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..WORKERS {
             let (answers, queue, ground) = (handle.clone(), Arc::clone(&queue), Arc::clone(ground));
             spawn("bellows-worker", move || work(&queue, &answers, &ground))?;
         }
-        Ok(Self { details, shrinks, jobs, shrinker })
+        Ok(Self { details, shrinks, jobs })
     }
 
     /// Asks for a look into `memory.stat`; false when the queue is full.
@@ -133,15 +111,6 @@ impl Lanes {
         self.shrinks.try_send(Arc::clone(shrink)).is_ok()
     }
 
-    /// Ends a shrink that a grow has overtaken, also when it is stuck in the kernel's reclaim.
-    pub(super) fn cancel(&self, shrink: &Shrink) {
-        shrink.cancelled.store(true, Ordering::Release);
-        if let Some(thread) = self.shrinker.get() {
-            // It may by now be at another workload's shrink: that one ends early and is decided anew.
-            let _ = thread.interrupt();
-        }
-    }
-
     /// Hands a launch or a teardown to the workers.
     pub(super) fn submit(&self, job: Job) -> Result<(), Full<Job>> {
         self.jobs.try_send(job).map_err(|e| match e {
@@ -150,7 +119,7 @@ impl Lanes {
     }
 }
 
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name(name.to_owned()).spawn(body).map(drop)
 }
 
@@ -162,18 +131,6 @@ fn read_details(queue: &Receiver<(Key, Arc<DetailFiles>)>, answers: &Handle) {
     }
 }
 
-fn write_shrinks(queue: &Receiver<Arc<Shrink>>, answers: &Handle) {
-    while let Ok(shrink) = queue.recv() {
-        let result = if shrink.cancelled.load(Ordering::Acquire) {
-            Ok(())
-        } else {
-            shrink.high.write(Limit::At(shrink.to.high))
-        };
-        let errno = result.err().map(|e| e.raw_os_error().unwrap_or(libc::EIO));
-        deliver(answers, Command::ShrinkDone { key: shrink.key, errno });
-    }
-}
-
 fn work(queue: &Mutex<Receiver<Job>>, answers: &Handle, ground: &Ground) {
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -182,17 +139,17 @@ fn work(queue: &Mutex<Receiver<Job>>, answers: &Handle, ground: &Ground) {
                 let spec = Arc::clone(&order.spec);
                 let result = supervisor::launch(ground, order).and_then(|running| {
                     let running = Arc::new(running);
-                    Open::new(&running).map(Box::new).map_err(|error| {
+                    Open::new(&running, spec.identity.cpu.is_some()).map(Box::new).map_err(|error| {
                         // It runs, and could not be governed: then it does not run.
-                        let _ = supervisor::tear_down(ground, &spec.identity, &running);
+                        let _ = supervisor::tear_down(ground, &spec.identity, &running, Bytes::ZERO);
                         error.into()
                     })
                 });
                 Command::LaunchDone { key, result }
             }
-            Ok(Job::Clear(key, spec, running)) => {
-                let result =
-                    supervisor::tear_down(ground, &spec.identity, &running).map_err(|e| (e, running));
+            Ok(Job::Clear(key, spec, running, granted)) => {
+                let result = supervisor::tear_down(ground, &spec.identity, &running, granted)
+                    .map_err(|e| (e, running));
                 Command::ClearDone { key, result }
             }
             Err(_) => return,
@@ -202,7 +159,7 @@ fn work(queue: &Mutex<Receiver<Job>>, answers: &Handle, ground: &Ground) {
 }
 
 /// A lane's answer must arrive: it waits for room rather than be lost.
-fn deliver(answers: &Handle, answer: Command) {
+pub(super) fn deliver(answers: &Handle, answer: Command) {
     let mut answer = Some(answer);
     while let Some(command) = answer.take() {
         answer = answers.send_or_return(command);

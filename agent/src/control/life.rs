@@ -1,27 +1,28 @@
 //! What happens to a workload besides growing: launch, end, signals, release, and the answers of the lanes.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bellows_policies::sample::Detail;
-use bellows_policies::units::{Bytes, Instant};
-use bellows_policies::{Plan, Refusal, Workload, settle, undo};
+use bellows_policies::units::Bytes;
+use bellows_policies::{Cpus, Plan, Refusal, Workload, settle, undo};
 use tokio::sync::oneshot;
 
-use super::actuator;
 use super::control_loop::{CLEAR_AGAIN, Control};
-use super::handle::{Ended, Launched, Refused, in_words};
+use super::handle::{Ended, Launched, Refused};
 use super::lanes::{Full, Job};
 use super::registry::{Entry, Open};
+use super::{actuator, cpu_loop};
 use crate::journal::What;
 use crate::kernel::cgroup::CgroupError;
 use crate::kernel::watch::{Key, Sources};
 use crate::kernel::{clock, spawn};
 use crate::metrics::{Facts, Published};
 use crate::watchdog::Opened;
-use crate::workload::lifecycle::{Event, State};
-use crate::workload::spec::{Name, Spec};
-use crate::workload::supervisor::{Exit, LaunchError, LaunchOrder, Remains, Running};
+use crate::workload::lease;
+use crate::workload::lifecycle::Event;
+use crate::workload::spec::{Identity, Name, Spec};
+use crate::workload::supervisor::{LaunchError, LaunchOrder, Remains, Running};
 
 /// Limits of a launch that no law moves.
 #[derive(Debug, Clone, Copy)]
@@ -63,33 +64,10 @@ impl Control {
             spec: Arc::clone(&spec),
             stdio,
         };
-        let published = Arc::new(Published::new(Facts {
-            tenant: identity.tenant.to_string(),
-            workload: identity.name.to_string(),
-            class: identity.class.as_str(),
-            memory: identity.memory,
-            started_unix_ns: clock::unix_nanoseconds(),
-        }));
+        let published = Arc::new(Published::new(facts(identity, clock::unix_nanoseconds())));
         published.limits(to);
-        let admitted = clock::now();
-        let entry = self.registry.insert(|key| Entry {
-            key,
-            name,
-            spec,
-            state: State::Starting,
-            law,
-            published,
-            admitted,
-            open: None,
-            due: None,
-            looked: Instant(0),
-            sampled: Instant(0),
-            detail_pending: false,
-            shrink: None,
-            held: None,
-            launched: Some(reply),
-            waiting: Vec::new(),
-        });
+        let entry = self.registry.insert(|key| Entry::new(key, spec, &law, published));
+        entry.launched = Some(reply);
         let key = entry.key;
         if self.lanes.submit(Job::Launch(key, order)).is_err() {
             undo(&plan, &mut self.budget);
@@ -105,31 +83,15 @@ impl Control {
         let Some(entry) = self.registry.get(key) else { return };
         match result.map_err(|e| e.to_string()) {
             Ok(open) => {
-                let sources = Sources {
-                    cgroup: open.cgroup(),
-                    memory_events: &open.memory_events,
-                    cgroup_events: &open.cgroup_events,
-                    process: Some(std::os::fd::AsFd::as_fd(&open.running.process.pidfd)),
-                };
-                let heard = self.watcher.add(key, sources);
-                let (id, pid) = (open.cgroup().id(), open.running.process.pid);
+                let (id, pid) = (open.cgroup().id(), open.running.pid());
                 let took = clock::now().since(entry.admitted);
-                entry.open = Some(open);
-                entry.move_to(entry.state.after(Event::Started));
                 let limits = entry.law.limits();
                 let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
                 let what = What::Launched { pid, limits, took_us };
                 self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
                 self.metrics.launch.observe(took.as_secs_f64());
-                self.table.insert(Arc::clone(&entry.published));
                 answer(entry.launched.take(), Ok(Launched { id, pid }));
-                let tenant = entry.identity().tenant.clone();
-                if let Err(error) = heard {
-                    // Deaf but not blind: the slow pass still looks at it.
-                    let text = format!("cannot listen to it: {error}");
-                    self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
-                }
-                self.watch_tenant(&tenant);
+                self.attend(key, open, None);
                 if self.released {
                     self.release_one(key);
                 }
@@ -149,6 +111,31 @@ impl Control {
                 self.launch_failed(&name, text);
             }
         }
+    }
+
+    /// A workload runs: listens to it, has its quota governed, and shows it. `quota` is what an earlier agent had given it.
+    pub(super) fn attend(&mut self, key: Key, open: Box<Open>, quota: Option<Cpus>) {
+        let Some(entry) = self.registry.get(key) else { return };
+        let sources = Sources {
+            cgroup: open.cgroup(),
+            memory_events: &open.memory_events,
+            cgroup_events: &open.cgroup_events,
+            process: open.running.process.as_ref().map(|process| process.pidfd.as_fd()),
+        };
+        if let Err(error) = self.watcher.add(key, sources) {
+            // Deaf but not blind: the slow pass still looks at it.
+            let text = format!("cannot listen to it: {error}");
+            self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
+        }
+        entry.open = Some(open);
+        if let Err(error) = cpu_loop::govern(&self.cpu, entry, quota) {
+            let text = format!("its cpu quota stays as it is: {error}");
+            self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
+        }
+        entry.move_to(entry.state.after(Event::Started));
+        self.table.insert(Arc::clone(&entry.published));
+        let tenant = entry.identity().tenant.clone();
+        self.watch_tenant(&tenant);
     }
 
     fn launch_failed(&mut self, name: &Arc<str>, error: String) {
@@ -173,6 +160,7 @@ impl Control {
             return;
         }
         entry.move_to(next);
+        self.cpu.forget(key);
         // From now on its timer is that of a teardown that has to be tried again.
         entry.due = None;
         self.clear(key);
@@ -182,7 +170,8 @@ impl Control {
     pub(super) fn clear(&mut self, key: Key) {
         let Some(entry) = self.registry.get(key) else { return };
         let Some(open) = &entry.open else { return };
-        let job = Job::Clear(key, Arc::clone(&entry.spec), Arc::clone(&open.running));
+        let granted = entry.law.limits().high;
+        let job = Job::Clear(key, Arc::clone(&entry.spec), Arc::clone(&open.running), granted);
         if let Err(Full(_)) = self.lanes.submit(job) {
             let again = clock::now().plus(CLEAR_AGAIN);
             entry.due = Some(again);
@@ -193,16 +182,6 @@ impl Control {
     pub(super) fn clear_done(&mut self, key: Key, result: Result<Remains, (CgroupError, Arc<Running>)>) {
         let remains = match result {
             Ok(remains) => remains,
-            Err((error, running)) if error.is_gone() => {
-                let exit =
-                    spawn::wait(&running.process.pidfd).ok().flatten().map_or(Exit::Vanished, |ended| {
-                        match ended {
-                            spawn::Ended::Exited(code) => Exit::Exited { code },
-                            spawn::Ended::Signaled(signal) => Exit::Signaled { signal },
-                        }
-                    });
-                Remains { exit, events: bellows_policies::MemoryEvents::default() }
-            }
             Err((error, _)) => {
                 if let Some(entry) = self.registry.get(key) {
                     let text = format!("{error}; trying again");
@@ -221,9 +200,7 @@ impl Control {
         self.table.remove(&entry.published);
         self.metrics.ended.inc();
         self.metrics.oom_kills.inc_by(remains.events.oom_kill);
-        let limit = entry.law.limits().high.min(entry.identity().memory.ceiling);
-        let text = in_words(remains.exit, limit, entry.identity().memory.ceiling);
-        let ended = Ended { exit: remains.exit, code: remains.exit.code(), text };
+        let ended = remains.ended;
         let what = What::Ended { how: ended.text.clone(), code: ended.code };
         self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
         if let Some(open) = &entry.open {
@@ -235,12 +212,13 @@ impl Control {
     }
 
     pub(super) fn wait_for_end(&mut self, id: u64, reply: oneshot::Sender<Result<Ended, Refused>>) {
-        if let Some(ended) = self.registry.recall(id) {
-            let _ = reply.send(Ok(ended.clone()));
-        } else if let Some(entry) = self.registry.find_id(id) {
+        // Those that live first: an end may be remembered from before a reboot, with the same id.
+        if let Some(entry) = self.registry.find_id(id) {
             // Clients that hung up wait no more.
             entry.waiting.retain(|waiting| !waiting.is_closed());
             entry.waiting.push(reply);
+        } else if let Some(ended) = self.registry.recall(id) {
+            let _ = reply.send(Ok(ended.clone()));
         } else {
             let _ = reply.send(Err(Refused::NotFound(format!("with id {id}"))));
         }
@@ -259,7 +237,8 @@ impl Control {
         if signal == libc::SIGKILL {
             open.cgroup().kill().map_err(|e| Refused::Failed(e.to_string()))?;
         } else {
-            spawn::signal(&open.running.process.pidfd, signal).map_err(|e| Refused::Failed(e.to_string()))?;
+            let process = open.running.process.as_ref().ok_or_else(missing)?;
+            spawn::signal(&process.pidfd, signal).map_err(|e| Refused::Failed(e.to_string()))?;
         }
         self.journal.record(clock::unix_nanoseconds(), &entry.name, What::SignalSent { signal, uid });
         Ok(())
@@ -268,17 +247,23 @@ impl Control {
     /// Opens every limit and stops governing; workloads started from now on are opened too.
     pub(super) fn release_all(&mut self, uid: Option<u32>) -> Opened {
         self.released = true;
+        self.cpu.release();
         let keys: Vec<Key> = self.registry.iter_mut().filter(|e| e.open.is_some()).map(|e| e.key).collect();
         let workloads = keys.iter().filter(|&&key| self.release_one(key)).count();
         self.journal.record(clock::unix_nanoseconds(), &self.node, What::Released { uid });
         Opened { workloads, failed: keys.len() - workloads }
     }
 
-    fn release_one(&mut self, key: Key) -> bool {
+    pub(super) fn release_one(&mut self, key: Key) -> bool {
         let Some(entry) = self.registry.get(key) else { return false };
         let Some(open) = &entry.open else { return false };
         if let Some(shrink) = &entry.shrink {
-            self.lanes.cancel(shrink);
+            shrink.cancel();
+        }
+        // The next agent goes back to these.
+        if let Err(error) = lease::note(open.cgroup()) {
+            let text = error.to_string();
+            self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
         }
         entry.law.release();
         let max = entry.law.limits().max;
@@ -310,51 +295,22 @@ impl Control {
         // The verdict may allow what the last look had to wait for.
         self.look(key, clock::now());
     }
-
-    pub(super) fn shrink_done(&mut self, key: Key, errno: Option<i32>) {
-        let Some(entry) = self.registry.get(key) else { return };
-        let Some(shrink) = entry.shrink.take() else { return };
-        let Some(open) = &entry.open else { return };
-        let from = entry.law.limits();
-        if shrink.cancelled.load(Ordering::Acquire) {
-            // Whatever was written, a grow or a release has come after: its values are the right ones.
-            undo(&shrink.plan, &mut self.budget);
-            if self.released {
-                self.release_one(key);
-            } else if entry.law.is_failed() {
-                let _ = actuator::raise(open, bellows_policies::Limits { high: from.max, max: from.max });
-            } else if entry.law.is_released() {
-                let _ = actuator::open_up(open, from.max);
-            } else {
-                let _ = actuator::raise(open, from);
-            }
-            return;
-        }
-        if let Some(errno) = errno {
-            undo(&shrink.plan, &mut self.budget);
-            self.journal.record(
-                clock::unix_nanoseconds(),
-                &entry.name,
-                What::WriteFailed { to: shrink.to, errno },
-            );
-            return;
-        }
-        let Plan::Write { verb, to, reason, .. } = shrink.plan else { return };
-        settle(&shrink.plan, &mut self.budget);
-        let now = clock::now();
-        entry.law.commit(to, now);
-        entry.published.limits(to);
-        entry.published.moved();
-        let current = entry.law.current();
-        let what = What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us: 0 };
-        self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
-        // Use may have risen meanwhile.
-        self.look(key, now);
-    }
 }
 
 fn answer(reply: Option<LaunchReply>, result: Result<Launched, Refused>) {
     if let Some(reply) = reply {
         let _ = reply.send(result);
+    }
+}
+
+/// What is published of a workload from its birth on.
+pub(super) fn facts(identity: &Identity, started_unix_ns: u64) -> Facts {
+    Facts {
+        tenant: identity.tenant.to_string(),
+        workload: identity.name.to_string(),
+        class: identity.class.as_str(),
+        memory: identity.memory,
+        cpu: identity.cpu,
+        started_unix_ns,
     }
 }

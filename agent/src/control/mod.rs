@@ -7,7 +7,10 @@
 //!   -> record, metrics, published values
 //! launches, ends, signals, release          life
 //! heartbeat, silence, watchdog             vigil
-//! slow work on other threads                lanes          results come back as commands
+//! what an earlier agent left               takeover
+//! limits that somebody else wrote          foreign
+//! cpu.stat, cpu.max: a thread of its own   cpu_loop
+//! slow work on other threads                lanes, shrinker  results come back as commands
 //! what the rest of the agent may ask        handle
 //! ```
 //!
@@ -16,10 +19,14 @@
 
 mod actuator;
 mod control_loop;
+mod cpu_loop;
+mod foreign;
 mod handle;
 mod lanes;
 mod life;
 mod registry;
+mod shrinker;
+mod takeover;
 mod timers;
 mod turn;
 mod vigil;
@@ -27,3 +34,4 @@ mod vigil;
 pub use control_loop::{Control, Parts, default_reserve};
 pub use handle::{Command, Ended, Handle, Launched, Refused};
 pub use life::Limits as LaunchLimits;
+pub use takeover::Takeover;

@@ -12,18 +12,18 @@ use bellows_policies::{Reason, Workload};
 use tokio::sync::oneshot;
 
 use super::handle::{Ended, Launched, Refused};
-use super::lanes::{DetailFiles, Shrink};
+use super::lanes::DetailFiles;
+use super::shrinker::{Shrink, SlowFiles};
 use crate::kernel::cgroup::{Cgroup, CgroupError};
+use crate::kernel::cpu::CpuFiles;
 use crate::kernel::limit::LimitFile;
-use crate::kernel::parse;
 use crate::kernel::watch::Key;
+use crate::kernel::{clock, parse};
 use crate::metrics::Published;
 use crate::workload::lifecycle::State;
+use crate::workload::records::REMEMBERED;
 use crate::workload::spec::{Identity, Name, Spec};
 use crate::workload::supervisor::Running;
-
-/// Ends that are remembered for a client that asks late.
-const REMEMBERED: usize = 1024;
 
 /// One workload.
 #[derive(Debug)]
@@ -44,6 +44,10 @@ pub(super) struct Entry {
     pub(super) looked: Instant,
     /// The instant of the last sample: they never go back.
     pub(super) sampled: Instant,
+    /// When its limits are to be compared with the kernel's.
+    pub(super) compare_at: Instant,
+    /// A write of ours failed, and none has succeeded since: what stands in the kernel is not known.
+    pub(super) is_unsure: bool,
     /// A look into `memory.stat` is under way.
     pub(super) detail_pending: bool,
     /// A shrink is under way.
@@ -55,13 +59,37 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// An entry about which nothing is known yet but what it is.
+    pub(super) fn new(key: Key, spec: Arc<Spec>, law: &Workload, published: Arc<Published>) -> Self {
+        Self {
+            key,
+            name: spec.identity.to_string().into(),
+            spec,
+            state: State::Starting,
+            law: *law,
+            published,
+            admitted: clock::now(),
+            open: None,
+            due: None,
+            looked: Instant(0),
+            sampled: Instant(0),
+            compare_at: Instant(0),
+            is_unsure: false,
+            detail_pending: false,
+            shrink: None,
+            held: None,
+            launched: None,
+            waiting: Vec::new(),
+        }
+    }
+
     pub(super) fn identity(&self) -> &Identity {
         &self.spec.identity
     }
 
     pub(super) fn move_to(&mut self, state: State) {
         self.state = state;
-        let pid = self.open.as_ref().map_or(0, |o| o.running.process.pid);
+        let pid = self.open.as_ref().map_or(0, |o| o.running.pid());
         self.published.life(state as u8, pid);
     }
 }
@@ -75,13 +103,15 @@ pub struct Open {
     pub(super) cgroup_events: File,
     pub(super) high: LimitFile,
     pub(super) max: LimitFile,
-    /// The slow lane's own descriptor: writes through one are serialised.
-    pub(super) slow_high: Arc<LimitFile>,
+    pub(super) slow: Arc<SlowFiles>,
+    /// Taken by the cpu loop, if the quota is governed.
+    pub(super) cpu: Option<CpuFiles>,
     pub(super) detail: Arc<DetailFiles>,
 }
 
 impl Open {
-    pub(super) fn new(running: &Arc<Running>) -> Result<Self, CgroupError> {
+    /// Opens all. `has_quota`: its cpu quota is governed.
+    pub(super) fn new(running: &Arc<Running>, has_quota: bool) -> Result<Self, CgroupError> {
         let cgroup = &running.cgroup;
         Ok(Self {
             memory_events: cgroup.open_read("memory.events.local")?,
@@ -89,7 +119,8 @@ impl Open {
             cgroup_events: cgroup.open_read("cgroup.events")?,
             high: LimitFile::open(cgroup, "memory.high")?,
             max: LimitFile::open(cgroup, "memory.max")?,
-            slow_high: Arc::new(LimitFile::open(cgroup, "memory.high")?),
+            slow: Arc::new(SlowFiles::open(cgroup)?),
+            cpu: has_quota.then(|| CpuFiles::open(cgroup)).transpose()?,
             detail: Arc::new(DetailFiles::open(cgroup)?),
             running: Arc::clone(running),
         })
@@ -100,9 +131,14 @@ impl Open {
         let mut text = [0_u8; 256];
         let length = self.memory_events.read_at(&mut text, 0)?;
         let events = parse::memory_events(&text[..length]);
+        Ok(Sample { at, current: self.current()?, events })
+    }
+
+    /// `memory.current`.
+    pub(super) fn current(&self) -> io::Result<Bytes> {
+        let mut text = [0_u8; 32];
         let length = self.memory_current.read_at(&mut text, 0)?;
-        let current = Bytes(parse::number(&text[..length]).unwrap_or(0));
-        Ok(Sample { at, current, events })
+        Ok(Bytes(parse::number(&text[..length]).unwrap_or(0)))
     }
 
     pub(super) fn cgroup(&self) -> &Cgroup {

@@ -7,15 +7,17 @@
 //! lane adds one futex call, after the writes.
 
 use bellows_policies::units::Instant;
-use bellows_policies::{Decision, Plan, Reason, Sample, Verb};
+use bellows_policies::{Decision, Limits, Plan, Reason, Sample, Verb, settle, undo};
 
-use super::actuator;
+use super::actuator::{self, Way};
 use super::control_loop::Control;
 use super::registry::Entry;
+use super::shrinker::{Act, Reclaimed};
+use super::takeover::end_lease;
 use crate::journal::What;
 use crate::kernel::clock;
 use crate::kernel::watch::Key;
-use crate::metrics::Outcome;
+use crate::metrics::{Outcome, Resource};
 use crate::workload::lifecycle::State;
 
 impl Control {
@@ -27,6 +29,10 @@ impl Control {
             return;
         }
         let Some(open) = &entry.open else { return };
+        if let Some(shrink) = entry.shrink.as_ref().filter(|shrink| shrink.is_cancelled()) {
+            // It has not answered: the signal may have come before its thread entered the kernel.
+            shrink.cancel();
+        }
         // A look on a lane's answer may already have been later than this wake-up.
         let at = woke.max(entry.sampled);
         let sample = match open.sample(at) {
@@ -47,7 +53,7 @@ impl Control {
         let outcome = self.act(key, woke, &sample, &plan, step.decision);
 
         let Some(entry) = self.registry.get(key) else { return };
-        self.metrics.decided(step.decision.verb, plan_reason(&plan), outcome);
+        self.metrics.decided(Resource::Memory, step.decision.verb, plan_reason(&plan), outcome);
         entry.due = step.look_again.map(|after| sample.at.plus(after));
         if let Some(due) = entry.due {
             self.timers.push(due, key);
@@ -63,57 +69,138 @@ impl Control {
 
     fn act(&mut self, key: Key, woke: Instant, sample: &Sample, plan: &Plan, decision: Decision) -> Outcome {
         let Some(entry) = self.registry.get(key) else { return Outcome::Nothing };
-        let Plan::Write { verb, from, to, reason, clamped: _ } = *plan else {
-            Self::hold(&mut self.journal, &self.metrics, entry, sample, plan, decision);
-            return Outcome::Nothing;
+        let (verb, from, to, reason) = match *plan {
+            Plan::Write { verb, from, to, reason, clamped: _ } => (verb, from, to, reason),
+            Plan::Reclaim { bytes, .. } => return self.slowly(key, Act::Reclaim(bytes), plan),
+            Plan::Nothing { .. } => {
+                Self::hold(&self.journal, &self.metrics, entry, sample, plan, decision);
+                return Outcome::Nothing;
+            }
         };
         entry.held = None;
-        match verb {
-            Verb::Hold => Outcome::Nothing,
-            // To put a tripwire back lowers it from `max`, whatever it is for the law.
-            Verb::Shrink | Verb::Grow if verb == Verb::Shrink || reason == Reason::Rearmed => {
-                // One at a time; the law asks again.
-                if entry.shrink.is_none() && actuator::lower(&self.lanes, entry, *plan) {
-                    return Outcome::Applied;
-                }
-                bellows_policies::undo(plan, &mut self.budget);
-                Outcome::Nothing
+        let way = actuator::way(verb, reason, from, to);
+        if let Way::Slowly(act) = way {
+            return self.slowly(key, act, plan);
+        }
+        if let Some(shrink) = &entry.shrink {
+            shrink.cancel();
+        }
+        let Some(open) = &entry.open else { return Outcome::Nothing };
+        let written = match way {
+            Way::Narrow => actuator::narrow(open, from, to),
+            Way::Raise | Way::Slowly(_) => actuator::raise(open, to).map(|()| true),
+        };
+        let wrote = clock::now();
+        match written {
+            Ok(true) => {}
+            Ok(false) => {
+                undo(plan, &mut self.budget);
+                entry.law.shrink_refused(wrote);
+                return Outcome::Nothing;
             }
-            Verb::Shrink | Verb::Grow | Verb::Fail => {
-                if let Some(shrink) = &entry.shrink {
-                    self.lanes.cancel(shrink);
+            Err(error) => {
+                undo(plan, &mut self.budget);
+                if way == Way::Narrow {
+                    entry.law.shrink_refused(wrote);
                 }
-                let Some(open) = &entry.open else { return Outcome::Nothing };
-                let result = actuator::raise(open, to);
-                let wrote = clock::now();
-                if let Err(error) = result {
-                    bellows_policies::undo(plan, &mut self.budget);
-                    let errno = error.raw_os_error().unwrap_or(libc::EIO);
-                    self.journal.record(
-                        clock::unix_nanoseconds(),
-                        &entry.name,
-                        What::WriteFailed { to, errno },
-                    );
-                    return Outcome::Failed;
-                }
-                bellows_policies::settle(plan, &mut self.budget);
-                entry.law.commit(to, wrote);
-                let wake_to_write = wrote.since(woke);
-                self.metrics.reaction.observe(wake_to_write.as_secs_f64());
-                entry.published.limits(to);
-                entry.published.moved();
-                let wake_to_write_us = u64::try_from(wake_to_write.as_micros()).unwrap_or(u64::MAX);
-                let current = sample.current;
-                let what = What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us };
+                entry.is_unsure = true;
+                let what = What::WriteFailed { to, errno: error.raw_os_error().unwrap_or(libc::EIO) };
                 self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
-                Outcome::Applied
+                return Outcome::Failed;
             }
         }
+        settle(plan, &mut self.budget);
+        entry.law.commit(to, wrote);
+        entry.is_unsure = false;
+        let wake_to_write = wrote.since(woke);
+        if way == Way::Raise {
+            self.metrics.reaction.observe(wake_to_write.as_secs_f64());
+        }
+        entry.published.limits(to);
+        entry.published.moved();
+        let wake_to_write_us = u64::try_from(wake_to_write.as_micros()).unwrap_or(u64::MAX);
+        let current = sample.current;
+        let what = What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us };
+        self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
+        Outcome::Applied
+    }
+
+    /// Hands a plan to the slow lane. One at a time; the law asks again.
+    fn slowly(&mut self, key: Key, act: Act, plan: &Plan) -> Outcome {
+        let Some(entry) = self.registry.get(key) else { return Outcome::Nothing };
+        if actuator::slowly(&self.lanes, entry, act, *plan) {
+            return Outcome::Applied;
+        }
+        undo(plan, &mut self.budget);
+        entry.law.shrink_refused(clock::now());
+        Outcome::Nothing
+    }
+
+    /// Takes in what the slow lane has done.
+    pub(super) fn shrink_done(&mut self, key: Key, result: Result<Option<Reclaimed>, i32>) {
+        let Some(entry) = self.registry.get(key) else { return };
+        let Some(shrink) = entry.shrink.take() else { return };
+        let Some(open) = &entry.open else { return };
+        let from = entry.law.limits();
+        let now = clock::now();
+        if shrink.is_cancelled() {
+            // Whatever was written, a grow or a release has come after: its values are the right ones.
+            undo(&shrink.plan, &mut self.budget);
+            entry.law.shrink_refused(now);
+            if self.released {
+                self.release_one(key);
+            } else if entry.law.is_failed() {
+                let _ = actuator::raise(open, Limits { high: from.max, max: from.max });
+            } else if entry.law.is_released() {
+                let _ = actuator::open_up(open, from.max);
+            } else {
+                let _ = actuator::raise(open, from);
+            }
+            return;
+        }
+        let what = match (shrink.plan, result) {
+            (Plan::Write { verb, to, reason, .. }, Ok(_)) => {
+                settle(&shrink.plan, &mut self.budget);
+                entry.law.commit(to, now);
+                entry.is_unsure = false;
+                if reason == Reason::Rearmed {
+                    end_lease(&self.journal, entry);
+                }
+                entry.published.limits(to);
+                entry.published.moved();
+                let current = entry.law.current();
+                What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us: 0 }
+            }
+            (Plan::Reclaim { bytes, reason }, Ok(Some(Reclaimed { before, after }))) => {
+                entry.law.reclaimed(now);
+                What::Reclaimed { reason, bytes, before, after }
+            }
+            (plan, result) => {
+                undo(&plan, &mut self.budget);
+                entry.law.shrink_refused(now);
+                let lowered = matches!(plan, Plan::Write { reason, .. } if reason != Reason::Rearmed);
+                match result {
+                    // The signal was for the shrink that this thread had before: half done is undone.
+                    Err(libc::EINTR) if lowered => {
+                        let _ = actuator::raise(open, from);
+                        return;
+                    }
+                    Ok(_) | Err(libc::EINTR) => return,
+                    Err(errno) => {
+                        entry.is_unsure = true;
+                        What::WriteFailed { to: from, errno }
+                    }
+                }
+            }
+        };
+        self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
+        // Use may have risen meanwhile.
+        self.look(key, now);
     }
 
     /// Tells why nothing was done, once per reason.
     fn hold(
-        journal: &mut crate::journal::Writer,
+        journal: &crate::journal::Writer,
         metrics: &crate::metrics::Metrics,
         entry: &mut Entry,
         sample: &Sample,
@@ -124,7 +211,7 @@ impl Control {
         match (decision.verb, reason) {
             (Verb::Grow, Reason::BudgetDeferred) => metrics.deferred.inc(),
             (Verb::Grow, Reason::BudgetInfeasible) => metrics.infeasible.inc(),
-            _ => {}
+            (Verb::Grow | Verb::Shrink | Verb::Reclaim | Verb::Hold | Verb::Fail, _) => {}
         }
         let worth_telling = matches!(
             reason,
@@ -140,6 +227,6 @@ impl Control {
 
 fn plan_reason(plan: &Plan) -> Reason {
     match plan {
-        Plan::Write { reason, .. } | Plan::Nothing { reason } => *reason,
+        Plan::Write { reason, .. } | Plan::Reclaim { reason, .. } | Plan::Nothing { reason } => *reason,
     }
 }

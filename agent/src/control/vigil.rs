@@ -63,7 +63,7 @@ impl Control {
             if opened && !entry.law.is_failed() && !entry.law.is_released() {
                 found = true;
                 if let Some(shrink) = &entry.shrink {
-                    self.lanes.cancel(shrink);
+                    shrink.cancel();
                 }
                 entry.law.release();
                 entry.law.rearm();

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use bellows_policies::Cpus;
 use bellows_policies::decision::{Limits, Reason, Verb};
 use bellows_policies::units::Bytes;
 use crossbeam_queue::ArrayQueue;
@@ -88,6 +89,39 @@ pub enum What {
         /// Memory use that the decision saw.
         current: Bytes,
     },
+    /// The cpu quota was moved.
+    QuotaMoved {
+        /// Up or down.
+        verb: Verb,
+        /// Why.
+        reason: Reason,
+        /// The quota before, in millionths of a cpu.
+        from: Cpus,
+        /// The quota after.
+        to: Cpus,
+        /// Periods since the last look in which it was throttled.
+        throttled: u64,
+        /// From the loop's wake-up to the return of the write, in microseconds.
+        wake_to_write_us: u64,
+    },
+    /// The kernel refused a quota.
+    QuotaFailed {
+        /// The quota that was to be.
+        to: Cpus,
+        /// The kernel's error number.
+        errno: i32,
+    },
+    /// Memory that was not needed was reclaimed.
+    Reclaimed {
+        /// Why.
+        reason: Reason,
+        /// How much was asked for.
+        bytes: Bytes,
+        /// Use before.
+        before: Bytes,
+        /// Use after.
+        after: Bytes,
+    },
     /// The kernel refused a limit.
     WriteFailed {
         /// The limits that were to be.
@@ -113,6 +147,33 @@ pub enum What {
         /// For how long the agent had not run, in milliseconds.
         gap_ms: u64,
     },
+    /// A workload of an earlier agent is governed again.
+    TakenOver {
+        /// Pid of its init.
+        pid: i32,
+        /// `memory.high` as it was found; absent when it stood open.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        found_high: Option<Bytes>,
+        /// `memory.max` as it was found; absent when it was unlimited.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        found_max: Option<Bytes>,
+        /// The limits that are governed from now on.
+        limits: Limits,
+    },
+    /// Somebody else wrote a limit; the governed ones are put back.
+    ForeignWrite {
+        /// The file.
+        file: String,
+        /// What was governed, as the kernel spells it.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
+    /// A launch that an earlier agent's death cut short was cleared away.
+    LeftoverRemoved {
+        /// The cgroup's name.
+        name: String,
+    },
     /// The workload ended.
     Ended {
         /// In words.
@@ -127,26 +188,25 @@ pub enum What {
     },
     /// The kernel's event queue overflowed; everything was looked at again.
     QueueOverflowed {},
-    /// Somebody else made a cgroup among ours. It is left alone.
+    /// Somebody else made a cgroup among ours, or one was found that is not certain to be ours. It is left alone.
     ForeignCgroup {
         /// Its name.
         name: String,
     },
 }
 
-/// The control loop's end.
-#[derive(Debug)]
+/// The end of those who act: the control loop and the cpu loop. Cloning shares it.
+#[derive(Debug, Clone)]
 pub struct Writer {
     queue: Arc<ArrayQueue<Record>>,
     lost: Arc<AtomicU64>,
-    next: u64,
 }
 
 impl Writer {
     /// Records something. Never blocks; a full queue is counted instead.
-    pub fn record(&mut self, unix_ns: u64, workload: &Arc<str>, what: What) {
-        self.next += 1;
-        let record = Record { id: self.next, unix_ns, workload: Arc::clone(workload), what };
+    pub fn record(&self, unix_ns: u64, workload: &Arc<str>, what: What) {
+        // The drain numbers it: one thread, one order.
+        let record = Record { id: 0, unix_ns, workload: Arc::clone(workload), what };
         if self.queue.push(record).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -211,21 +271,23 @@ pub fn open() -> std::io::Result<(Writer, Journal, Drain)> {
     let stop = Arc::new(AtomicBool::new(false));
     let (source, sink, end) = (Arc::clone(&queue), journal.clone(), Arc::clone(&stop));
     let thread = thread::Builder::new().name("bellows-journal".to_owned()).spawn(move || {
+        let mut number = 0;
         loop {
             let is_last = end.load(Ordering::Acquire);
-            drain(&source, &sink);
+            drain(&source, &sink, &mut number);
             if is_last {
                 break;
             }
             thread::park_timeout(DRAIN);
         }
     })?;
-    Ok((Writer { queue, lost, next: 0 }, journal, Drain { stop, thread: Some(thread) }))
+    Ok((Writer { queue, lost }, journal, Drain { stop, thread: Some(thread) }))
 }
 
-fn drain(queue: &ArrayQueue<Record>, journal: &Journal) {
+fn drain(queue: &ArrayQueue<Record>, journal: &Journal, number: &mut u64) {
     while let Some(record) = queue.pop() {
-        let record = Arc::new(record);
+        *number += 1;
+        let record = Arc::new(Record { id: *number, ..record });
         let mut ring = journal.ring.lock().unwrap_or_else(PoisonError::into_inner);
         if ring.len() == RING {
             ring.pop_front();
@@ -243,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_is_counted_and_the_rest_is_kept_in_order() {
-        let (mut writer, journal, drain) = open().unwrap();
+        let (writer, journal, drain) = open().unwrap();
         let nobody: Arc<str> = "".into();
         for n in 0..100_000 {
             writer.record(n, &nobody, What::QueueOverflowed {});

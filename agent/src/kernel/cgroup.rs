@@ -141,6 +141,12 @@ impl Cgroup {
         self.open_beneath("open for writing", file, libc::O_WRONLY).map(File::from)
     }
 
+    /// Opens one of its files for reading and writing, with `O_NONBLOCK`: from Linux 6.16 on a write of a memory limit then
+    /// never reclaims; older kernels ignore the flag.
+    pub fn open_nonblocking(&self, file: &str) -> Result<File, CgroupError> {
+        self.open_beneath("open", file, libc::O_RDWR | libc::O_NONBLOCK).map(File::from)
+    }
+
     /// Reads a file whole.
     pub fn read(&self, file: &str) -> Result<String, CgroupError> {
         let mut text = String::new();
@@ -208,6 +214,19 @@ impl Cgroup {
             Err(e) if e.raw_os_error() == Some(libc::ENODATA) => Ok(None),
             Err(e) => Err(self.error("read attribute", name, e)),
         }
+    }
+
+    /// Removes an extended attribute, if it is there.
+    pub fn remove_attribute(&self, name: &str) -> Result<(), CgroupError> {
+        match sys::fremovexattr(self.dir.as_fd(), &attribute_name(name)) {
+            Err(e) if e.raw_os_error() != Some(libc::ENODATA) => Err(self.error("remove attribute", name, e)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// The pids of the processes in it, not below.
+    pub fn processes(&self) -> Result<Vec<i32>, CgroupError> {
+        Ok(self.read("cgroup.procs")?.lines().filter_map(|pid| pid.parse().ok()).collect())
     }
 
     /// Takes the exclusive lock of this cgroup, `None` when another process holds it. It lasts as long as the value.

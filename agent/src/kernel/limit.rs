@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use bellows_policies::units::Limit;
 
 use super::cgroup::{Cgroup, CgroupError};
+use super::parse;
 
 /// An open limit file of one cgroup. Writes through one open file are serialised by the kernel, so each lane opens its own.
 #[derive(Debug)]
@@ -15,9 +16,22 @@ pub struct LimitFile {
 }
 
 impl LimitFile {
-    /// Opens `name` (for example `memory.high`) of `cgroup` for writing.
+    /// Opens `name` (for example `memory.high`) of `cgroup`, for writes that are not to reclaim (where the kernel can).
     pub fn open(cgroup: &Cgroup, name: &'static str) -> Result<Self, CgroupError> {
+        Ok(Self { file: cgroup.open_nonblocking(name)? })
+    }
+
+    /// Opens `name` for writes that may reclaim: lowering a limit below use makes the writer do the work, instead of the
+    /// workload with its next charge.
+    pub fn open_blocking(cgroup: &Cgroup, name: &'static str) -> Result<Self, CgroupError> {
         Ok(Self { file: cgroup.open_write(name)? })
+    }
+
+    /// Reads the limit in force; only of a file opened by [`LimitFile::open`].
+    pub fn read(&self) -> io::Result<Limit> {
+        let mut text = [0_u8; 32];
+        let length = self.file.read_at(&mut text, 0)?;
+        parse::limit(&text[..length]).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     /// Writes the limit. Raising returns at once; lowering below use blocks in reclaim, and a signal ends that.

@@ -3,18 +3,24 @@
 //! ```text
 //! discover   where is cgroup2 mounted, which cgroup are we in
 //! support    what this kernel and this delegation can do      -> `bellows doctor`
+//! feature    ... of which: what came with which release
 //! cgroup     a directory handle: create, read, write, kill, remove
 //! watch      epoll over POLLPRI files, inotify, pidfds         -> `control`
+//! cpu        cpu.stat, cpu.max, the node's use      -> the cpu loop
 //! parse      kernel text -> types, pure
 //! limit      typed writes of limits, without allocation
 //! spawn      a process started inside a cgroup
+//! adopt      a process that another agent started: found by pid, and made certain
 //! tell       a line for the operator, that cannot fail
 //! sys        the one file with `unsafe`
 //! ```
 
+pub mod adopt;
 pub mod cgroup;
 pub mod clock;
+pub mod cpu;
 pub mod discover;
+pub mod feature;
 pub mod limit;
 pub mod parse;
 pub mod spawn;

@@ -3,8 +3,11 @@
 //! Flat-keyed files are scanned in place, byte by byte, without allocating; unknown keys are skipped, since each kernel
 //! adds some; a key that is missing stays zero.
 
+use bellows_policies::cpu::{CpuSample, Cpus};
 use bellows_policies::sample::{MemoryEvents, MemoryStat, Pressure};
-use bellows_policies::units::{Bytes, Limit};
+use bellows_policies::units::{Bytes, Instant, Limit};
+
+use super::cpu::NodeTime;
 
 /// `memory.events` or `memory.events.local`.
 #[must_use]
@@ -66,6 +69,51 @@ pub fn pressure(text: &[u8]) -> Pressure {
     pressure
 }
 
+/// `cpu.stat`, read at `at`. Without the cpu controller the counters of throttling are missing, and stay zero.
+#[must_use]
+pub fn cpu_stat(text: &[u8], at: Instant) -> CpuSample {
+    let mut sample = CpuSample { at, ..CpuSample::default() };
+    for (key, value) in flat_keyed(text) {
+        match key {
+            b"usage_usec" => sample.usage_us = value,
+            b"nr_periods" => sample.nr_periods = value,
+            b"nr_throttled" => sample.nr_throttled = value,
+            b"throttled_usec" => sample.throttled_us = value,
+            _ => {}
+        }
+    }
+    sample
+}
+
+/// `cpu.max`: quota and period. The inner `None` is no limit.
+#[must_use]
+pub fn cpu_max(text: &[u8]) -> Option<Option<Cpus>> {
+    let space = text.iter().position(|&b| b == b' ')?;
+    let (quota, period) = (limit(text)?, number(&text[space + 1..])?);
+    Some(match quota {
+        Limit::Max => None,
+        Limit::At(quota) => Some(Cpus::from_quota(quota.0, period)),
+    })
+}
+
+/// `/proc/stat`: time of all cpus. Idle is idle and waiting for I/O; guests are in user time already.
+#[must_use]
+pub fn node_time(text: &[u8]) -> NodeTime {
+    let mut time = NodeTime::default();
+    for line in text.split(|&b| b == b'\n').take_while(|line| line.starts_with(b"cpu")) {
+        let mut fields = line.split(|&b| b == b' ').filter(|field| !field.is_empty());
+        if fields.next() != Some(b"cpu") {
+            time.cpus += 1;
+            continue;
+        }
+        for (index, value) in fields.take(8).map(|field| number(field).unwrap_or(0)).enumerate() {
+            time.total += value;
+            time.busy += if matches!(index, 3 | 4) { 0 } else { value };
+        }
+    }
+    time
+}
+
 /// The value of one key of a flat-keyed file, such as `populated` of `cgroup.events`.
 #[must_use]
 pub fn value_of(text: &[u8], key: &str) -> Option<u64> {
@@ -123,6 +171,24 @@ mod tests {
         assert_eq!(number(b"99999999999999999999999"), None, "overflow is not a number");
         assert_eq!(value_of(b"populated 1\nfrozen 0\n", "frozen"), Some(0));
         assert_eq!(value_of(b"populated 1\n", "frozen"), None);
+    }
+
+    #[test]
+    fn cpu_files() {
+        let text =
+            b"usage_usec 700\nuser_usec 1\nsystem_usec 2\nnr_periods 9\nnr_throttled 4\nthrottled_usec 5\n";
+        let sample = cpu_stat(text, Instant(3));
+        assert_eq!((sample.at, sample.usage_us, sample.nr_periods), (Instant(3), 700, 9));
+        assert_eq!((sample.nr_throttled, sample.throttled_us), (4, 5));
+        assert_eq!(cpu_max(b"max 100000\n"), Some(None));
+        assert_eq!(cpu_max(b"25000 50000\n"), Some(Some(Cpus::milli(500))));
+        assert_eq!(cpu_max(b"\n"), None);
+    }
+
+    #[test]
+    fn node_time_counts_cpus_and_leaves_idle_out() {
+        let text = b"cpu  10 1 2 100 50 3 4 5 7 0\ncpu0 5 0 1 50 25 1 2 2 3 0\ncpu1 5 1 1 50 25 2 2 3 4 0\nintr 1\ncpu9 1";
+        assert_eq!(node_time(text), NodeTime { busy: 25, total: 175, cpus: 2 });
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!                                    clone(CLONE_PARENT, NEW*) -->
 //!           <-- "pid N" ------------ exit
 //! pidfd_open, reap stage 1
+//! announce the pid
 //!           --- "go" ---------------------------------------->    names, mounts, fork, exec
 //!           <-- "error ..." or end of file = executed --------
 //! ```
@@ -14,7 +15,7 @@
 
 use std::ffi::{CString, c_char};
 use std::fs::File;
-use std::io::{self, IoSliceMut, Write};
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
@@ -43,10 +44,11 @@ impl Program {
     /// Loads the program at `path`. What it starts begins with `open_files` as its soft limit of open files: the agent has
     /// raised its own, which programs that use `select` do not survive.
     pub fn load(path: &Path, open_files: u64) -> io::Result<Self> {
-        let image = std::fs::read(path)?;
+        let mut image = File::open(path)?;
         let memfd = memfd_create(c"bellows-init", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
         let mut file = File::from(memfd);
-        file.write_all(&image)?;
+        // In the kernel, without a buffer of that size: a takeover waits for this.
+        io::copy(&mut image, &mut file)?;
         let seals =
             SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
         fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
@@ -133,8 +135,13 @@ const ANSWER_DEADLINE_S: i64 = 20;
 /// The first descriptor number that is free for ours, above all that the child will be given.
 const FIRST_FREE: RawFd = 16;
 
-/// Starts `launch.argv` as the child of a new PID 1 in namespaces of its own. Blocks for some milliseconds.
-pub fn start(program: &Program, launch: Launch<'_>) -> Result<Process, SpawnError> {
+/// Starts `launch.argv` as the child of a new PID 1 in namespaces of its own. Blocks for some milliseconds. `announce` is told
+/// the pid of that one before it gets the word to go, and may forbid it.
+pub fn start(
+    program: &Program,
+    launch: Launch<'_>,
+    announce: impl FnOnce(i32) -> io::Result<()>,
+) -> Result<Process, SpawnError> {
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::seconds(ANSWER_DEADLINE_S))?;
 
@@ -157,7 +164,7 @@ pub fn start(program: &Program, launch: Launch<'_>) -> Result<Process, SpawnErro
     // With our copy closed, the end of init's copies is the end of file.
     drop(kept);
 
-    hand_over(&ours, stage1).inspect_err(|_| {
+    hand_over(&ours, stage1, announce).inspect_err(|_| {
         // Nothing of it may outlive the attempt. Both stages are our children, and one process group: stage 1 made it.
         let _ = launch.cgroup.kill();
         while waitpid(Pid::from_raw(-stage1.as_raw()), None).is_ok() {}
@@ -165,7 +172,11 @@ pub fn start(program: &Program, launch: Launch<'_>) -> Result<Process, SpawnErro
 }
 
 /// The agent's side of the conversation, from the first answer to the execution of the command.
-fn hand_over(ours: &OwnedFd, stage1: Pid) -> Result<Process, SpawnError> {
+fn hand_over(
+    ours: &OwnedFd,
+    stage1: Pid,
+    announce: impl FnOnce(i32) -> io::Result<()>,
+) -> Result<Process, SpawnError> {
     let text = receive(ours)?.ok_or(SpawnError::Silent)?;
     let Some(pid) = text.strip_prefix("pid ").and_then(|n| n.parse().ok()).map(Pid::from_raw) else {
         return Err(SpawnError::Init(text));
@@ -173,6 +184,7 @@ fn hand_over(ours: &OwnedFd, stage1: Pid) -> Result<Process, SpawnError> {
     let _ = waitpid(stage1, None);
     // Stage 2 is our child by CLONE_PARENT and nobody else reaps it: the number is still its own.
     let pidfd = sys::pidfd_open(pid)?;
+    announce(pid.as_raw())?;
     send(ours.as_raw_fd(), b"go", MsgFlags::MSG_NOSIGNAL)?;
     match receive(ours)? {
         None => Ok(Process { pid: pid.as_raw(), pidfd }),

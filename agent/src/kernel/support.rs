@@ -8,6 +8,8 @@ use serde::Serialize;
 
 use super::cgroup::Cgroup;
 use super::discover::{self, CgroupMount};
+use super::feature;
+pub use super::feature::nonblocking_limits;
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -140,7 +142,7 @@ fn delegation(root: &Path) -> Vec<Check> {
     for name in OPTIONAL_CONTROLLERS {
         list.push(controller(root, &available, name, false));
     }
-    list.push(files(root));
+    list.extend(feature::checks(root, &available));
     list
 }
 
@@ -198,33 +200,6 @@ fn on_version_1(controller: &str) -> bool {
     })
 }
 
-/// Kernel features, seen by the files that came with them. The hierarchy's own root has none of these files: there the
-/// release decides, since nothing is to be made only to look at it.
-fn files(root: &Path) -> Check {
-    const NEEDED: [&str; 4] = ["cgroup.kill", "cgroup.freeze", "memory.events.local", "memory.high"];
-    let release =
-        nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned()).unwrap_or_default();
-    let fix = "use Linux 5.14 or later (6.1 is tested)";
-    if !root.join("cgroup.events").exists() {
-        return if release_at_least(&release, (5, 14)) {
-            ok("kernel", format!("{release} is 5.14 or later"))
-        } else {
-            fail("kernel", format!("{release} is older than 5.14"), fix)
-        };
-    }
-    let missing: Vec<&str> = NEEDED.into_iter().filter(|f| !root.join(f).exists()).collect();
-    if missing.is_empty() {
-        ok("kernel", format!("{release} has {}", NEEDED.join(", ")))
-    } else {
-        fail("kernel", format!("{release} shows no {}", missing.join(", ")), fix)
-    }
-}
-
-fn release_at_least(release: &str, wanted: (u32, u32)) -> bool {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= wanted
-}
-
 fn pressure() -> Check {
     if fs::read_to_string("/proc/pressure/memory").is_ok() {
         ok("pressure stall information", "on")
@@ -253,29 +228,21 @@ fn inotify_watches() -> Check {
     }
 }
 
-fn ok(name: &'static str, found: impl Into<String>) -> Check {
+pub(super) fn ok(name: &'static str, found: impl Into<String>) -> Check {
     Check { name, status: Status::Ok, found: found.into(), fix: String::new() }
 }
 
-fn warn(name: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Check {
+pub(super) fn warn(name: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Check {
     Check { name, status: Status::Warn, found: found.into(), fix: fix.into() }
 }
 
-fn fail(name: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Check {
+pub(super) fn fail(name: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Check {
     Check { name, status: Status::Fail, found: found.into(), fix: fix.into() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn releases_compare_by_number() {
-        assert!(release_at_least("6.1.0-50-amd64", (5, 14)));
-        assert!(release_at_least("5.14", (5, 14)));
-        assert!(!release_at_least("5.9.16", (5, 14)));
-        assert!(!release_at_least("", (5, 14)));
-    }
 
     #[test]
     fn a_failed_check_names_its_fix() {

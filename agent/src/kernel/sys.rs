@@ -54,7 +54,15 @@ pub(super) fn fgetxattr(fd: BorrowedFd<'_>, name: &CStr, buffer: &mut [u8]) -> i
     usize::try_from(r).map_err(|_| io::Error::last_os_error())
 }
 
-/// A descriptor for a process that is a child of ours and not yet reaped (so that `pid` cannot be another's).
+/// Removes an extended attribute of the inode behind `fd`.
+pub(super) fn fremovexattr(fd: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+    // SAFETY: name is NUL-terminated; the kernel only reads it.
+    let r = unsafe { libc::fremovexattr(fd.as_raw_fd(), name.as_ptr()) };
+    if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A descriptor for the process that has this pid now. Whose it is must be certain otherwise: a child of ours that is not yet
+/// reaped, or one that is checked after this.
 pub(super) fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
     // SAFETY: no pointers are involved.
     owned_fd(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })

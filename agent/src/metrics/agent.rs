@@ -1,9 +1,12 @@
 //! The agent's own metrics. Every label value that the control loop uses is resolved at the start, so that counting is one
 //! atomic addition.
 
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bellows_policies::budget::Budget;
 use bellows_policies::decision::{Reason, Verb};
-use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, Opts, Registry};
 
 /// What became of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,8 +19,19 @@ pub enum Outcome {
     Failed,
 }
 
-const VERBS: [Verb; 4] = [Verb::Grow, Verb::Shrink, Verb::Hold, Verb::Fail];
+/// What a decision was about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource {
+    /// `memory.high` and `memory.max`.
+    Memory,
+    /// `cpu.max`.
+    Cpu,
+}
+
+const RESOURCES: [&str; 2] = ["memory", "cpu"];
 const OUTCOMES: [&str; 3] = ["applied", "nothing", "failed"];
+/// Combinations of the above with verbs and reasons. Most never happen.
+const DECISIONS: usize = RESOURCES.len() * Verb::ALL.len() * Reason::ALL.len() * OUTCOMES.len();
 /// 50 us to 1 s.
 const REACTION_BUCKETS: [f64; 14] =
     [50e-6, 100e-6, 200e-6, 350e-6, 500e-6, 750e-6, 1e-3, 2e-3, 5e-3, 10e-3, 25e-3, 100e-3, 0.5, 1.0];
@@ -30,9 +44,11 @@ pub struct Metrics {
     pub reaction: Histogram,
     /// One turn of the loop, from wake-up to the next wait, seconds.
     pub turn: Histogram,
+    /// One turn of the cpu loop, from its tick to the next wait, seconds.
+    pub cpu_turn: Histogram,
     /// From admission to execution, seconds.
     pub launch: Histogram,
-    decisions: Vec<IntCounter>,
+    decisions: Box<[AtomicU64]>,
     /// Grows that the budget could not serve now.
     pub deferred: IntCounter,
     /// Grows that the budget can never serve.
@@ -53,6 +69,14 @@ pub struct Metrics {
     pub gaps: IntCounter,
     /// Watchdogs that were gone and replaced.
     pub watchdogs: IntCounter,
+    /// The node's use of its cpus, in cpus.
+    pub node_cpu: Gauge,
+    /// Workloads of an earlier agent that are governed again.
+    pub taken_over: IntCounter,
+    /// Limits found to be written by somebody else.
+    pub foreign_writes: IntCounter,
+    /// From this agent's start to the last workload taken over, seconds.
+    pub takeover: Gauge,
     budget: [Gauge; 4],
 }
 
@@ -71,23 +95,11 @@ impl Metrics {
             registry.register(Box::new(histogram.clone()))?;
             Ok(histogram)
         };
-        let decisions = IntCounterVec::new(
-            Opts::new(
-                "bellows_decisions_total",
-                "Decisions by what was decided, why, and what became of it.",
-            ),
-            &["resource", "verb", "reason", "outcome"],
-        )?;
-        registry.register(Box::new(decisions.clone()))?;
-        let mut cells = Vec::with_capacity(VERBS.len() * Reason::ALL.len() * OUTCOMES.len());
-        for verb in VERBS {
-            for reason in Reason::ALL {
-                for outcome in OUTCOMES {
-                    let labels = ["memory", verb.as_str(), reason.as_str(), outcome];
-                    cells.push(decisions.get_metric_with_label_values(&labels)?);
-                }
-            }
-        }
+        let gauge = |name: &str, help: &str| -> prometheus::Result<Gauge> {
+            let gauge = Gauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
         let budget = GaugeVec::new(
             Opts::new(
                 "bellows_budget_bytes",
@@ -106,11 +118,15 @@ impl Metrics {
                 "bellows_turn_seconds",
                 "One turn of the control loop, from wake-up to the next wait.",
             )?,
+            cpu_turn: histogram(
+                "bellows_cpu_turn_seconds",
+                "One turn of the cpu loop, from its tick to the next wait.",
+            )?,
             launch: histogram(
                 "bellows_launch_seconds",
                 "From a launch's admission to the execution of its command.",
             )?,
-            decisions: cells,
+            decisions: (0..DECISIONS).map(|_| AtomicU64::new(0)).collect(),
             deferred: counter(
                 "bellows_grants_deferred_total",
                 "Grows that the budget could not serve at the time.",
@@ -145,15 +161,51 @@ impl Metrics {
                 "bellows_watchdog_restarts_total",
                 "Watchdogs that were found gone and replaced.",
             )?,
+            node_cpu: gauge("bellows_node_cpu_used_cpus", "The node's use of its cpus, by /proc/stat.")?,
+            taken_over: counter(
+                "bellows_workloads_taken_over_total",
+                "Workloads of an earlier agent that are governed again.",
+            )?,
+            foreign_writes: counter(
+                "bellows_foreign_writes_total",
+                "Limits that somebody else had written and that were put back.",
+            )?,
+            takeover: gauge(
+                "bellows_takeover_seconds",
+                "From the agent's start to the last workload that it took over.",
+            )?,
             budget: [state("capacity")?, state("reserve")?, state("granted")?, state("free")?],
             registry,
         })
     }
 
     /// Counts a decision.
-    pub fn decided(&self, verb: Verb, reason: Reason, outcome: Outcome) {
-        let index = (verb as usize * Reason::ALL.len() + reason as usize) * OUTCOMES.len() + outcome as usize;
-        self.decisions[index].inc();
+    pub fn decided(&self, resource: Resource, verb: Verb, reason: Reason, outcome: Outcome) {
+        let what = resource as usize * Verb::ALL.len() + verb as usize;
+        let index = (what * Reason::ALL.len() + reason as usize) * OUTCOMES.len() + outcome as usize;
+        self.decisions[index].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The decisions that have happened, in the text format: a family of the `prometheus` crate would expose the others too,
+    /// some thousand lines of zeroes.
+    pub(super) fn encode_decisions(&self, text: &mut String) {
+        let labels = RESOURCES.iter().flat_map(|resource| {
+            Verb::ALL.iter().flat_map(move |verb| {
+                Reason::ALL
+                    .iter()
+                    .flat_map(move |reason| OUTCOMES.iter().map(move |o| (resource, verb, reason, o)))
+            })
+        });
+        for ((resource, verb, reason, outcome), cell) in labels.zip(&self.decisions) {
+            let count = cell.load(Ordering::Relaxed);
+            if count > 0 {
+                let (verb, reason) = (verb.as_str(), reason.as_str());
+                let _ = writeln!(
+                    text,
+                    "bellows_decisions_total{{resource=\"{resource}\",verb=\"{verb}\",reason=\"{reason}\",outcome=\"{outcome}\"}} {count}"
+                );
+            }
+        }
     }
 
     /// Publishes the node's budget.
@@ -179,15 +231,15 @@ mod tests {
     fn a_decision_is_counted_under_its_own_labels() {
         let metrics = Metrics::new().unwrap();
         let last = *Reason::ALL.last().unwrap();
-        metrics.decided(Verb::Fail, last, Outcome::Failed);
-        metrics.decided(Verb::Grow, Reason::TripwireHit, Outcome::Applied);
+        metrics.decided(Resource::Cpu, Verb::Fail, last, Outcome::Failed);
+        metrics.decided(Resource::Memory, Verb::Grow, Reason::TripwireHit, Outcome::Applied);
         let text = crate::metrics::encode(&metrics, &[], 0);
-        let line = |verb: &str, reason: &str, outcome: &str| {
+        let line = |resource: &str, verb: &str, reason: &str, outcome: &str| {
             format!(
-                "bellows_decisions_total{{outcome=\"{outcome}\",reason=\"{reason}\",resource=\"memory\",verb=\"{verb}\"}} 1\n"
+                "bellows_decisions_total{{resource=\"{resource}\",verb=\"{verb}\",reason=\"{reason}\",outcome=\"{outcome}\"}} 1\n"
             )
         };
-        assert!(text.contains(&line("fail", last.as_str(), "failed")), "{text}");
-        assert!(text.contains(&line("grow", "tripwire_hit", "applied")), "{text}");
+        assert!(text.contains(&line("cpu", "fail", last.as_str(), "failed")), "{text}");
+        assert!(text.contains(&line("memory", "grow", "tripwire_hit", "applied")), "{text}");
     }
 }

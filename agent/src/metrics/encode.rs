@@ -18,6 +18,13 @@ pub fn encode(metrics: &Metrics, workloads: &[Arc<Published>], records_lost: u64
     let _ = TextEncoder::new().encode_utf8(&metrics.gather(), &mut text);
     header(
         &mut text,
+        "bellows_decisions_total",
+        "counter",
+        "Decisions by what was decided, why, and what became of it.",
+    );
+    metrics.encode_decisions(&mut text);
+    header(
+        &mut text,
         "bellows_journal_records_lost_total",
         "counter",
         "Records lost because the journal's queue was full.",
@@ -60,8 +67,45 @@ pub fn encode(metrics: &Metrics, workloads: &[Arc<Published>], records_lost: u64
         let help = format!("The {event} counter of memory.events.local.");
         series(&mut text, &name, "counter", &help, workloads, |w| &w.events[index]);
     }
-    series(&mut text, "limit_moves_total", "counter", "Moves of its limits.", workloads, |w| &w.moves);
+    series(&mut text, "limit_moves_total", "counter", "Moves of its memory limits.", workloads, |w| &w.moves);
+    let governed: Vec<Arc<Published>> = workloads.iter().filter(|w| w.facts.cpu.is_some()).cloned().collect();
+    cpu(&mut text, &governed);
     text
+}
+
+/// The series of those whose quota is governed. The kernel's times are microseconds, Prometheus' are seconds.
+fn cpu(text: &mut String, workloads: &[Arc<Published>]) {
+    let millionths: [(&str, &str, &str, Get); 3] = [
+        ("cpu_quota_cpus", "gauge", "cpu.max, in cpus.", |w| &w.quota),
+        ("cpu_usage_seconds_total", "counter", "Cpu time used, at the last look.", |w| &w.cpu[0]),
+        ("cpu_throttled_seconds_total", "counter", "Time that its cpus were throttled.", |w| &w.cpu[3]),
+    ];
+    for (name, kind, help, get) in millionths {
+        header(text, &format!("bellows_workload_{name}"), kind, help);
+        for w in workloads {
+            let value = get(w).load(Ordering::Relaxed);
+            let value = if value == u64::MAX { f64::INFINITY } else { value as f64 / 1e6 };
+            let value = if value.is_finite() { value.to_string() } else { "+Inf".to_owned() };
+            let _ = writeln!(text, "bellows_workload_{name}{{{}}} {value}", w.labels);
+        }
+    }
+    for (name, help) in
+        [("cpu_floor_cpus", "The floor of its quota."), ("cpu_ceiling_cpus", "The ceiling of its quota.")]
+    {
+        header(text, &format!("bellows_workload_{name}"), "gauge", help);
+        for (w, bounds) in workloads.iter().filter_map(|w| Some((w, w.facts.cpu?))) {
+            let cpus = if name == "cpu_floor_cpus" { bounds.floor } else { bounds.ceiling };
+            let _ = writeln!(text, "bellows_workload_{name}{{{}}} {}", w.labels, cpus.as_f64());
+        }
+    }
+    let counters: [(&str, &str, Get); 3] = [
+        ("cpu_periods_total", "Periods in which it ran, at the last look.", |w| &w.cpu[1]),
+        ("cpu_throttled_periods_total", "Periods in which it was throttled.", |w| &w.cpu[2]),
+        ("cpu_quota_moves_total", "Moves of its cpu quota.", |w| &w.quota_moves),
+    ];
+    for (name, help, get) in counters {
+        series(text, name, "counter", help, workloads, get);
+    }
 }
 
 type Get = fn(&Published) -> &AtomicU64;
@@ -91,6 +135,7 @@ fn header(text: &mut String, name: &str, kind: &str, help: &str) {
 mod tests {
     use super::*;
     use crate::metrics::Facts;
+    use bellows_policies::Cpus;
     use bellows_policies::decision::Limits;
     use bellows_policies::units::{Bounds, Bytes};
 
@@ -101,9 +146,11 @@ mod tests {
             workload: "web".to_owned(),
             class: "latency",
             memory: Bounds { floor: Bytes::mib(64), ceiling: Bytes::mib(128) },
+            cpu: Some("0.1..2".parse().unwrap()),
             started_unix_ns: 0,
         };
         let published = Arc::new(Published::new(facts));
+        published.quota(Some(Cpus::milli(250)));
         published.limits(Limits { high: Bytes(u64::MAX), max: Bytes::mib(132) });
         let text = encode(&Metrics::new().unwrap(), &[published], 0);
         for line in [
@@ -111,6 +158,8 @@ mod tests {
             "bellows_workload_memory_max_bytes{tenant=\"acme\",workload=\"web\"} 138412032",
             "bellows_workload_memory_events_oom_kill_total{tenant=\"acme\",workload=\"web\"} 0",
             "bellows_workload_info{tenant=\"acme\",workload=\"web\",class=\"latency\"} 1",
+            "bellows_workload_cpu_quota_cpus{tenant=\"acme\",workload=\"web\"} 0.25",
+            "bellows_workload_cpu_ceiling_cpus{tenant=\"acme\",workload=\"web\"} 2",
             "# TYPE bellows_reaction_seconds histogram",
             "bellows_journal_records_lost_total 0",
         ] {

@@ -9,6 +9,6 @@ mod agent;
 mod encode;
 mod published;
 
-pub use agent::{Metrics, Outcome};
+pub use agent::{Metrics, Outcome, Resource};
 pub use encode::encode;
 pub use published::{Facts, Published, Table};

@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use bellows_policies::cpu::{CpuBounds, CpuSample, Cpus};
 use bellows_policies::decision::Limits;
 use bellows_policies::sample::{Detail, MemoryEvents, Sample};
 use bellows_policies::units::{Bounds, Bytes};
@@ -20,6 +21,8 @@ pub struct Facts {
     pub class: &'static str,
     /// Between what its memory limit moves.
     pub memory: Bounds,
+    /// Between what its cpu quota moves, if it has one.
+    pub cpu: Option<CpuBounds>,
     /// When it was started, in nanoseconds since the Unix epoch.
     pub started_unix_ns: u64,
 }
@@ -41,6 +44,11 @@ pub struct Published {
     pub(super) cache: AtomicU64,
     pub(super) events: [AtomicU64; 5],
     pub(super) moves: AtomicU64,
+    /// `cpu.max` in millionths of a cpu; [`u64::MAX`] is `max`.
+    pub(super) quota: AtomicU64,
+    /// `usage_usec`, `nr_periods`, `nr_throttled`, `throttled_usec` of `cpu.stat`.
+    pub(super) cpu: [AtomicU64; 4],
+    pub(super) quota_moves: AtomicU64,
 }
 
 impl Published {
@@ -64,6 +72,9 @@ impl Published {
             cache: AtomicU64::new(0),
             events: [const { AtomicU64::new(0) }; 5],
             moves: AtomicU64::new(0),
+            quota: AtomicU64::new(u64::MAX),
+            cpu: [const { AtomicU64::new(0) }; 4],
+            quota_moves: AtomicU64::new(0),
         }
     }
 
@@ -98,6 +109,24 @@ impl Published {
         self.moves.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Publishes a sample of `cpu.stat`.
+    pub fn cpu(&self, sample: &CpuSample) {
+        let values = [sample.usage_us, sample.nr_periods, sample.nr_throttled, sample.throttled_us];
+        for (cell, value) in self.cpu.iter().zip(values) {
+            cell.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Publishes the quota in force; `None` is `max`.
+    pub fn quota(&self, quota: Option<Cpus>) {
+        self.quota.store(quota.map_or(u64::MAX, |cpus| cpus.0), Ordering::Relaxed);
+    }
+
+    /// Counts a move of the quota.
+    pub fn quota_moved(&self) {
+        self.quota_moves.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Publishes the state of life, and the pid of the first process (0: none).
     pub fn life(&self, state: u8, pid: i32) {
         self.state.store(state, Ordering::Relaxed);
@@ -116,6 +145,9 @@ impl Published {
             need: Bytes(load(&self.need)),
             moves: load(&self.moves),
             oom_kills: load(&self.events[4]),
+            quota: Some(Cpus(load(&self.quota))).filter(|cpus| cpus.0 != u64::MAX),
+            cpu_usage_us: load(&self.cpu[0]),
+            quota_moves: load(&self.quota_moves),
         }
     }
 }
@@ -137,6 +169,12 @@ pub struct View {
     pub moves: u64,
     /// `oom_kill`.
     pub oom_kills: u64,
+    /// `cpu.max`.
+    pub quota: Option<Cpus>,
+    /// Cpu time used at the last look, microseconds.
+    pub cpu_usage_us: u64,
+    /// How often the quota was moved.
+    pub quota_moves: u64,
 }
 
 /// All published workloads. Cloning shares it.

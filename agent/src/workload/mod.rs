@@ -5,9 +5,15 @@
 //! lifecycle   state x event -> state, pure
 //! tree        the delegated subtree: taken, locked, laid out
 //! supervisor  launch and teardown on their own threads; results come back to the control loop
+//! records     how workloads ended, on disk
+//! lease       the limits to go back to after they were opened
+//! takeover    what an earlier agent left in the tree
 //! ```
 
+pub mod lease;
 pub mod lifecycle;
+pub mod records;
 pub mod spec;
 pub mod supervisor;
+pub mod takeover;
 pub mod tree;

@@ -3,10 +3,10 @@
 //! A launch writes every limit before the first process exists. A launch that fails leaves nothing behind. A teardown kills
 //! what is left, waits until the cgroup is empty, reads the last counters (they vanish with the directory) and removes it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -14,16 +14,23 @@ use bellows_policies::sample::MemoryEvents;
 use bellows_policies::units::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::records::{Ended, Exit, Records, Witness};
 use super::spec::{Identity, Name, Spec};
 use crate::kernel::cgroup::{Cgroup, CgroupError};
-use crate::kernel::spawn::{self, Ended, Launch, Process, Program, SpawnError};
+use crate::kernel::cpu::quota_text;
+use crate::kernel::spawn::{self, Launch, Process, Program, SpawnError};
 use crate::kernel::support::{OPTIONAL_CONTROLLERS, REQUIRED_CONTROLLERS};
-use crate::kernel::{discover, parse};
+use crate::kernel::{clock, discover, parse};
 
 /// The extended attribute with a workload's identity, as JSON.
 pub const IDENTITY: &str = "identity";
 /// The extended attribute with the `memory.max` that a dead agent's watchdog opens the workload to, in bytes as digits.
 pub const FAILSAFE: &str = "failsafe";
+/// The extended attribute with the `cpu.max` that the watchdog opens the workload to, as the kernel spells it, for example
+/// `200000 100000`. Absent where no quota is governed.
+pub const FAILSAFE_CPU: &str = "failsafe-cpu";
+/// The extended attribute with a workload's [`Birth`], as JSON. It is there before the command is.
+pub const INIT: &str = "init";
 
 /// How long a killed workload may take to become empty before the teardown is given up (and tried again).
 const EMPTY_DEADLINE: Duration = Duration::from_secs(20);
@@ -34,7 +41,7 @@ pub struct Ground {
     /// `<root>/workloads`.
     pub workloads: Cgroup,
     /// Where exit records are kept.
-    pub records: PathBuf,
+    pub records: Records,
     /// The loaded `bellows-init`.
     pub init: Program,
 }
@@ -52,15 +59,44 @@ pub struct LaunchOrder {
     pub failsafe: Bytes,
 }
 
-/// A workload that runs.
+/// When and as what a workload was born: what the next agent finds its init by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Birth {
+    /// Pid of its init as the agent saw it.
+    pub pid: i32,
+    /// When, in nanoseconds since the Unix epoch.
+    pub unix_ns: u64,
+}
+
+/// A workload that runs, or that has ended and is not cleared away yet.
 #[derive(Debug)]
 pub struct Running {
     /// Its cgroup.
     pub cgroup: Cgroup,
-    /// Its first process.
-    pub process: Process,
+    /// Its first process; none when that had ended before this agent came.
+    pub process: Option<Process>,
     /// How that ended: the kernel tells once, and a teardown may be tried again.
-    ended: OnceLock<Option<Ended>>,
+    ended: OnceLock<Option<spawn::Ended>>,
+}
+
+impl Running {
+    /// What was launched here, or found.
+    #[must_use]
+    pub fn new(cgroup: Cgroup, process: Option<Process>) -> Self {
+        Self { cgroup, process, ended: OnceLock::new() }
+    }
+
+    /// Pid of its init as the agent sees it; 0 when it has none.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.process.as_ref().map_or(0, |process| process.pid)
+    }
+
+    /// How its init ended, where the kernel tells: it does so only the parent, and an agent is not that of what it took over.
+    fn wait(&self) -> Option<spawn::Ended> {
+        let ask = || spawn::wait(&self.process.as_ref()?.pidfd).ok().flatten();
+        *self.ended.get_or_init(ask)
+    }
 }
 
 /// A launch failed; nothing of it is left.
@@ -90,44 +126,11 @@ pub enum LaunchError {
     },
 }
 
-/// How a workload ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "how", rename_all = "snake_case")]
-pub enum Exit {
-    /// Its command returned this code.
-    Exited {
-        /// The code.
-        code: i32,
-    },
-    /// A signal ended its command.
-    Signaled {
-        /// The signal's number.
-        signal: i32,
-    },
-    /// The kernel's OOM killer ended it at its limit.
-    OutOfMemory,
-    /// Its cgroup was removed by somebody else, and nobody knows how its command ended.
-    Vanished,
-}
-
-impl Exit {
-    /// The exit code that a shell would see.
-    #[must_use]
-    pub fn code(self) -> i32 {
-        match self {
-            Self::Exited { code } => code,
-            Self::Signaled { signal } => 128 + signal,
-            Self::OutOfMemory => 128 + libc::SIGKILL,
-            Self::Vanished => 125,
-        }
-    }
-}
-
 /// What a teardown found.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Remains {
     /// How the workload ended.
-    pub exit: Exit,
+    pub ended: Ended,
     /// Its last counters, hierarchical.
     pub events: MemoryEvents,
 }
@@ -139,11 +142,12 @@ pub fn launch(ground: &Ground, order: LaunchOrder) -> Result<Running, LaunchErro
     enable_controllers(&tenant)?;
     let cgroup = fresh_child(&tenant, &identity.name)?;
     let result = furnish(&cgroup, &order).and_then(|()| {
-        let (file, path) = create_record(ground, &cgroup)?;
-        start(ground, &cgroup, order, file).inspect_err(|_| drop(fs::remove_file(path)))
+        let (path, file) = ground.records.create(cgroup.id());
+        let record = file.map_err(|source| LaunchError::Record { path, source })?;
+        start(ground, &cgroup, order, record).inspect_err(|_| ground.records.discard(cgroup.id()))
     });
     match result {
-        Ok(process) => Ok(Running { cgroup, process, ended: OnceLock::new() }),
+        Ok(process) => Ok(Running::new(cgroup, Some(process))),
         Err(error) => {
             let error = explain(error, &cgroup);
             if let Err(e) = clear(&cgroup, &tenant, cgroup_name(&cgroup)) {
@@ -154,10 +158,14 @@ pub fn launch(ground: &Ground, order: LaunchOrder) -> Result<Running, LaunchErro
     }
 }
 
-/// Ends and removes what is left of a workload. Blocks until it is empty.
-pub fn tear_down(ground: &Ground, identity: &Identity, running: &Running) -> Result<Remains, CgroupError> {
-    let tenant = ground.workloads.child(identity.tenant.as_str())?;
-    let process = *running.ended.get_or_init(|| spawn::wait(&running.process.pidfd).ok().flatten());
+/// Ends and removes what is left of a workload. Blocks until it is empty. `granted` is the `memory.high` governed last.
+pub fn tear_down(
+    ground: &Ground,
+    identity: &Identity,
+    running: &Running,
+    granted: Bytes,
+) -> Result<Remains, CgroupError> {
+    let process = running.wait();
     let cgroup = &running.cgroup;
     kill_and_wait(cgroup)?;
     let events = match cgroup.read("memory.events") {
@@ -165,15 +173,22 @@ pub fn tear_down(ground: &Ground, identity: &Identity, running: &Running) -> Res
         Err(e) if e.is_gone() => MemoryEvents::default(),
         Err(e) => return Err(e),
     };
-    let path = record_path(ground, cgroup);
-    let record = fs::read_to_string(&path).unwrap_or_default();
-    let exit = how_it_ended(&record, events, process);
-    match remove(&tenant, identity.name.as_str()) {
+    let exit = how_it_ended(ground.records.witness(cgroup.id()), events, process);
+    let ended = Ended::new(exit, granted, identity.memory.ceiling);
+    // Before anything is removed: an agent that dies from here on has told how it ended.
+    if let Err(error) = ground.records.keep(cgroup.id(), &ended) {
+        crate::kernel::tell(&format!("cannot keep how {identity} ended: {error}"));
+    }
+    let removed = match ground.workloads.child(identity.tenant.as_str()) {
+        Ok(tenant) => remove(&tenant, identity.name.as_str()),
+        Err(e) => Err(e),
+    };
+    match removed {
         Err(e) if e.is_gone() => {}
         other => other?,
     }
-    let _ = fs::remove_file(path);
-    Ok(Remains { exit, events })
+    ground.records.discard(cgroup.id());
+    Ok(Remains { ended, events })
 }
 
 /// Enables every controller that is there for the children of `cgroup`, one write each, so that one that is refused does not
@@ -188,25 +203,24 @@ pub fn enable_controllers(cgroup: &Cgroup) -> Result<Vec<&'static str>, CgroupEr
     Ok(OPTIONAL_CONTROLLERS.iter().filter(missing).filter(refused).copied().collect())
 }
 
-/// The truth about an end, from three witnesses: init's record, the kernel's kill counter, the parent's wait.
-fn how_it_ended(record: &str, events: MemoryEvents, process: Option<Ended>) -> Exit {
-    let recorded = record.lines().next().and_then(|line| {
-        let (how, number) = line.split_once(' ')?;
-        let number = number.parse().ok()?;
-        match how {
-            "exited" => Some(Exit::Exited { code: number }),
-            "signaled" => Some(Exit::Signaled { signal: number }),
-            _ => None,
-        }
-    });
-    match recorded {
+/// The truth about an end, from three witnesses: init's record, the kernel's kill counter, the parent's wait. The last is
+/// missing after a takeover. Then an init that wrote nothing was killed: it is PID 1 of its namespace and blocks every other
+/// signal, so only SIGKILL from outside ends it before it has written.
+fn how_it_ended(record: Witness, events: MemoryEvents, process: Option<spawn::Ended>) -> Exit {
+    match record {
         // The group is killed as one, but init may have seen the first victim before it was killed itself.
-        None | Some(Exit::Signaled { signal: libc::SIGKILL }) if events.oom_kill > 0 => Exit::OutOfMemory,
-        Some(exit) => exit,
-        // Init itself was killed: by cgroup.kill, or by hand.
-        None => match process {
-            Some(Ended::Signaled(signal)) => Exit::Signaled { signal },
-            Some(Ended::Exited(code)) => Exit::Exited { code },
+        Witness::Silent | Witness::Lost | Witness::Told(Exit::Signaled { signal: libc::SIGKILL })
+            if events.oom_kill > 0 =>
+        {
+            Exit::OutOfMemory
+        }
+        Witness::Told(exit) => exit,
+        // What init itself returns then.
+        Witness::Unstarted => Exit::Exited { code: 1 },
+        Witness::Silent | Witness::Lost => match process {
+            Some(spawn::Ended::Signaled(signal)) => Exit::Signaled { signal },
+            Some(spawn::Ended::Exited(code)) => Exit::Exited { code },
+            None if record == Witness::Silent => Exit::Signaled { signal: libc::SIGKILL },
             None => Exit::Vanished,
         },
     }
@@ -234,6 +248,9 @@ fn furnish(cgroup: &Cgroup, order: &LaunchOrder) -> Result<(), LaunchError> {
     let identity = serde_json::to_vec(&order.spec.identity).unwrap_or_default();
     cgroup.set_attribute(IDENTITY, &identity)?;
     cgroup.set_attribute(FAILSAFE, order.failsafe.0.to_string().as_bytes())?;
+    if let Some(bounds) = order.spec.identity.cpu {
+        cgroup.set_attribute(FAILSAFE_CPU, quota_text(bounds.ceiling).as_bytes())?;
+    }
     Ok(())
 }
 
@@ -252,7 +269,14 @@ fn start(ground: &Ground, cgroup: &Cgroup, order: LaunchOrder, record: File) -> 
         stdio: order.stdio,
         record,
     };
-    spawn::start(&ground.init, launch).map_err(|error| LaunchError::Spawn { error, out_of_memory: false })
+    // Before the command is started: whoever finds it running finds its init.
+    let announce = |pid| {
+        let birth = Birth { pid, unix_ns: clock::unix_nanoseconds() };
+        let text = serde_json::to_vec(&birth).unwrap_or_default();
+        cgroup.set_attribute(INIT, &text).map_err(io::Error::other)
+    };
+    spawn::start(&ground.init, launch, announce)
+        .map_err(|error| LaunchError::Spawn { error, out_of_memory: false })
 }
 
 /// Before a step is blamed: was it the kernel that killed it?
@@ -266,17 +290,6 @@ fn explain(error: LaunchError, cgroup: &Cgroup) -> LaunchError {
         }
         LaunchError::Cgroup(_) | LaunchError::Occupied(_) | LaunchError::Record { .. } => error,
     }
-}
-
-fn create_record(ground: &Ground, cgroup: &Cgroup) -> Result<(File, PathBuf), LaunchError> {
-    let path = record_path(ground, cgroup);
-    let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path);
-    file.map(|f| (f, path.clone())).map_err(|source| LaunchError::Record { path, source })
-}
-
-/// Named by the cgroup's id: unique for the time that the kernel is up, whatever the workload is called.
-fn record_path(ground: &Ground, cgroup: &Cgroup) -> PathBuf {
-    ground.records.join(cgroup.id().to_string())
 }
 
 fn kill_and_wait(cgroup: &Cgroup) -> Result<(), CgroupError> {
@@ -296,7 +309,7 @@ fn cgroup_name(cgroup: &Cgroup) -> &str {
 }
 
 /// `rmdir`, leaf first. The kernel may say EBUSY for a moment after the last process has gone.
-fn remove(parent: &Cgroup, name: &str) -> Result<(), CgroupError> {
+pub(super) fn remove(parent: &Cgroup, name: &str) -> Result<(), CgroupError> {
     const TRIES: u32 = 50;
     let child = parent.child(name)?;
     for nested in child.children()? {
@@ -311,13 +324,6 @@ fn remove(parent: &Cgroup, name: &str) -> Result<(), CgroupError> {
     Ok(())
 }
 
-/// Makes the directory of exit records.
-pub fn make_records(runtime_dir: &Path) -> io::Result<PathBuf> {
-    let path = runtime_dir.join("exits");
-    fs::create_dir_all(&path)?;
-    Ok(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -328,21 +334,27 @@ mod tests {
 
     #[test]
     fn the_truth_about_an_end() {
-        let killed = Some(Ended::Signaled(9));
+        let told = |code| Witness::Told(Exit::Exited { code });
+        let signaled = |signal| Exit::Signaled { signal };
+        let killed = Some(spawn::Ended::Signaled(9));
         let table = [
-            ("exited 3\nunix_ns 1\n", oom(0), Some(Ended::Exited(3)), Exit::Exited { code: 3 }),
-            ("signaled 15\n", oom(0), Some(Ended::Exited(143)), Exit::Signaled { signal: 15 }),
-            ("", oom(1), killed, Exit::OutOfMemory),
-            ("signaled 9\n", oom(2), killed, Exit::OutOfMemory),
+            (told(3), oom(0), Some(spawn::Ended::Exited(3)), Exit::Exited { code: 3 }),
+            (Witness::Told(signaled(15)), oom(0), Some(spawn::Ended::Exited(143)), signaled(15)),
+            (Witness::Silent, oom(1), killed, Exit::OutOfMemory),
+            (Witness::Told(signaled(9)), oom(2), killed, Exit::OutOfMemory),
             // The command outlived the kill of a helper and said so itself.
-            ("exited 1\n", oom(1), Some(Ended::Exited(1)), Exit::Exited { code: 1 }),
-            ("", oom(0), killed, Exit::Signaled { signal: 9 }),
-            ("", oom(0), None, Exit::Vanished),
-            ("garbage", oom(0), None, Exit::Vanished),
+            (told(1), oom(1), Some(spawn::Ended::Exited(1)), Exit::Exited { code: 1 }),
+            (Witness::Silent, oom(0), killed, signaled(9)),
+            (Witness::Lost, oom(0), killed, signaled(9)),
+            // After a takeover nobody has waited for it.
+            (told(3), oom(0), None, Exit::Exited { code: 3 }),
+            (Witness::Silent, oom(1), None, Exit::OutOfMemory),
+            (Witness::Silent, oom(0), None, signaled(9)),
+            (Witness::Unstarted, oom(0), None, Exit::Exited { code: 1 }),
+            (Witness::Lost, oom(0), None, Exit::Vanished),
         ];
         for (record, events, process, expected) in table {
             assert_eq!(how_it_ended(record, events, process), expected, "{record:?} {events:?} {process:?}");
         }
-        assert_eq!(Exit::OutOfMemory.code(), 137);
     }
 }

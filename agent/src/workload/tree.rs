@@ -9,6 +9,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::fcntl::Flock;
 
@@ -72,7 +73,7 @@ pub fn find_root(named: Option<&Path>) -> Result<PathBuf, TreeError> {
 /// Takes `root`: locks it, moves this process to `supervisor/`, enables controllers, makes `workloads/`.
 pub fn take(root: &Path) -> Result<Tree, TreeError> {
     let root = Cgroup::open(root)?;
-    let lock = root.try_lock()?.ok_or_else(|| TreeError::Governed(root.path().to_owned()))?;
+    let lock = lock(&root)?;
     let supervisor = root.ensure_child(SUPERVISOR)?;
     supervisor.write("cgroup.procs", "0")?;
     enable_controllers(&root).map_err(|error| inhabited(error, &root))?;
@@ -92,25 +93,17 @@ pub fn capacity(root: &Cgroup) -> io::Result<Bytes> {
     })
 }
 
-/// The ceilings of workloads that an earlier agent left running: they may use that much, and are not governed.
-pub fn left_over(workloads: &Cgroup) -> Result<(usize, Bytes), CgroupError> {
-    let mut found = (0, Bytes(0));
-    for tenant in workloads.children()? {
-        let Ok(tenant) = workloads.child(&tenant) else { continue };
-        for name in tenant.children()? {
-            let Ok(workload) = tenant.child(&name) else { continue };
-            if !workload.is_populated().unwrap_or(false) {
-                continue;
-            }
-            let limit = workload.read("memory.max").ok().and_then(|text| parse::limit(text.as_bytes()));
-            let held = match limit {
-                Some(Limit::At(bytes)) => bytes,
-                Some(Limit::Max) | None => Bytes(0),
-            };
-            found = (found.0 + 1, found.1.saturating_add(held));
+/// Waits for the lock: the watchdog of a dead agent holds it while it opens limits, for as long as that takes.
+fn lock(root: &Cgroup) -> Result<Flock<OwnedFd>, TreeError> {
+    const TRIES: u32 = 200;
+    const PAUSE: Duration = Duration::from_millis(10);
+    for _ in 0..TRIES {
+        if let Some(lock) = root.try_lock()? {
+            return Ok(lock);
         }
+        std::thread::sleep(PAUSE);
     }
-    Ok(found)
+    Err(TreeError::Governed(root.path().to_owned()))
 }
 
 /// The agent must run when nothing else does. What an ancestor refuses is not fatal.

@@ -1,5 +1,34 @@
-//! The cpu of a workload: its quota (`cpu.max`) within bounds.
+//! The cpu law: when the quota (`cpu.max`) of one workload moves within its bounds.
+//!
+//! ```text
+//! cpu.stat -> CpuSample --step--> CpuStep { CpuDecision } --plan--> CpuPlan --(written elsewhere)--> commit
+//!                                                            ^
+//!                                node use --observe--> NodeGuard
+//! ```
+//!
+//! Quotas move in periods (100 ms), not in milliseconds: the kernel does not tell of throttling, so it is sampled, each
+//! period where it may happen and up to a second apart where it may not. The first line of defence is no write at all:
+//! `cpu.max.burst`, which is [`CpuWorkload::burst`], and `cpu.weight`.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `units` | cpus and bounds |
+//! | `law` | every constant, each with its default, and by class |
+//! | `window` | the raw sample, and what a run of them says |
+//! | `workload` | the state of one workload, and what changes it |
+//! | `look` | one look: grow, shrink or hold |
+//! | `node` | the guard of the node's cpus: growth in sum, shedding, the plan |
 
+mod law;
+mod look;
+mod node;
 pub mod units;
+mod window;
+mod workload;
 
+pub use law::{CpuLaw, NodeLaw};
+pub use look::{CpuDecision, CpuStep, step};
+pub use node::{CpuPlan, NodeGuard, plan};
 pub use units::{CpuBounds, CpuUnitError, Cpus};
+pub use window::CpuSample;
+pub use workload::CpuWorkload;

@@ -62,6 +62,9 @@ pub(crate) fn step(workload: &mut Workload, sample: &Sample) -> Step {
         Phase::Held(hold) => workload.look_held(&signals, hold),
     };
     workload.attend(&signals, &mut step);
+    if step.decision.verb == Verb::Hold {
+        workload.ease(&signals, &mut step);
+    }
     step
 }
 
@@ -217,8 +220,9 @@ impl Workload {
     }
 
     fn take_back(&self, high: Bytes, look_again: Option<Duration>) -> Step {
-        let want = Limits { high: high.min(self.limits.high), max: self.limits.max };
-        let decision = Decision { verb: Verb::Shrink, want, reason: Reason::CacheTakenBack };
+        let need = self.detail.map_or(Bytes::ZERO, |detail| detail.stat.need());
+        let want = Limits { high: high.max(need.page_ceil()).min(self.limits.high), max: self.limits.max };
+        let decision = Decision::new(Verb::Shrink, want, Reason::CacheTakenBack);
         Step { decision, look_again, read_detail: false }
     }
 
@@ -236,7 +240,7 @@ impl Workload {
             if at_ceiling {
                 // The band may have been cut by the jump rule on the way up; it costs no grant, and saves from a kill.
                 if want.max >= self.limits.max.saturating_add(self.law.band_min) {
-                    let decision = Decision { verb: Verb::Grow, want, reason: Reason::CeilingReached };
+                    let decision = Decision::new(Verb::Grow, want, Reason::CeilingReached);
                     return Step { decision, look_again: hot, read_detail: false };
                 }
                 return self.hold(Reason::CeilingReached, Some(ms(self.law.deferred_poll_ms)));
@@ -268,7 +272,7 @@ impl Workload {
         let look_again = if self.wanted.is_some() { Some(pause) } else { hot };
         let since = self.wanted.map_or(signals.at, |wanted| wanted.since);
         self.wanted = Some(Wanted { since, asked: signals.at, reason });
-        Step { decision: Decision { verb: Verb::Grow, want, reason }, look_again, read_detail: false }
+        Step { decision: Decision::new(Verb::Grow, want, reason), look_again, read_detail: false }
     }
 
     /// The limit could not be raised and is still in the way.
@@ -299,7 +303,7 @@ impl Workload {
 
     fn fail(&self) -> Step {
         let want = Limits { high: self.limits.max, max: self.limits.max };
-        let decision = Decision { verb: Verb::Fail, want, reason: Reason::StalledAtLimit };
+        let decision = Decision::new(Verb::Fail, want, Reason::StalledAtLimit);
         Step { decision, look_again: Some(ms(self.law.stall_poll_ms)), read_detail: false }
     }
 
@@ -320,12 +324,12 @@ impl Workload {
             want = self.grow_target(signals);
         }
         let verb = if want == self.limits { Verb::Shrink } else { Verb::Grow };
-        let decision = Decision { verb, want, reason: Reason::Rearmed };
+        let decision = Decision::new(verb, want, Reason::Rearmed);
         Step { decision, look_again: Some(ms(self.law.deferred_poll_ms)), read_detail: true }
     }
 
     fn hold(&self, reason: Reason, look_again: Option<Duration>) -> Step {
-        let decision = Decision { verb: Verb::Hold, want: self.limits, reason };
+        let decision = Decision::new(Verb::Hold, self.limits, reason);
         Step { decision, look_again, read_detail: false }
     }
 }

@@ -85,6 +85,59 @@ pub struct Law {
     pub stall_futile: f64,
     /// Need's share of the limit from which a stall cannot be cured by reclaim.
     pub stall_need_share: f64,
+    /// How long use has to leave room below the limits before slack is taken, ms. Doubled by each regrow that comes soon
+    /// after a shrink, up to `shrink_hold_max_ms`.
+    pub slack_hold_ms: u64,
+    /// Longest such time, of slack and of reclaim, ms.
+    pub shrink_hold_max_ms: u64,
+    /// How soon after a shrink or a reclaim a raise says that it was wrong, ms.
+    pub regrow_soon_ms: u64,
+    /// Time without such a raise that halves a doubled hold again, ms. Longer than `shrink_hold_max_ms`, or the longest
+    /// hold would never be waited for.
+    pub relapse_decay_ms: u64,
+    /// No slack is taken so soon after a launch or a takeover, ms. May be zero.
+    pub slack_grace_ms: u64,
+    /// The least lowering of a limit that is worth a write, bytes.
+    pub slack_min: Bytes,
+    /// The same as a share of the limit.
+    pub slack_share: f64,
+    /// Room that is left above use when `memory.high` is lowered, as a share of use.
+    pub headroom_share: f64,
+    /// The least such room, bytes: two transparent huge pages.
+    pub headroom_min: Bytes,
+    /// Room that is left above need, below which nothing is ever taken, as a share of need.
+    pub need_margin_share: f64,
+    /// The most such room, bytes.
+    pub need_margin_max: Bytes,
+    /// Time in which the fastest growth seen is half forgotten, ms: a workload that grows in bursts keeps a wide band.
+    pub peak_half_life_ms: u64,
+    /// Time of growth at that rate that fits between use and a lowered `memory.max`, ms.
+    pub max_horizon_ms: u64,
+    /// Room between use and a lowered `memory.max`, as a share of use.
+    pub max_share: f64,
+    /// What one reclaim takes, as a share of use, where nobody waits at all. Zero switches reclaim off. At most 0.01,
+    /// which is for a node under pressure.
+    pub reclaim_factor: f64,
+    /// The least time between two reclaims, ms.
+    pub reclaim_period_ms: u64,
+    /// The most that one reclaim takes, bytes.
+    pub reclaim_max: Bytes,
+    /// What one reclaim takes that is to find out whether it is still wasteful, and the least that tells, bytes.
+    pub reclaim_probe: Bytes,
+    /// Time without a hit or a raise before reclaim, ms; doubled as `slack_hold_ms` is, and by reclaim that was wasteful.
+    pub reclaim_hold_ms: u64,
+    /// No reclaim so soon after a launch or a takeover, ms. May be zero.
+    pub reclaim_grace_ms: u64,
+    /// `some` pressure of memory and of I/O from which nothing is reclaimed.
+    pub reclaim_pressure: f64,
+    /// The shorter time over which that pressure is looked at, ms.
+    pub reclaim_short_ms: u64,
+    /// The longer one, ms.
+    pub reclaim_long_ms: u64,
+    /// Pages that stay away, per page taken, from which reclaim is accurate.
+    pub reclaim_accuracy: f64,
+    /// Pages taken, per page scanned, from which reclaim is efficient.
+    pub reclaim_efficiency: f64,
 }
 
 impl Default for Law {
@@ -126,6 +179,31 @@ impl Default for Law {
             stall_full_share: 0.2,
             stall_futile: 0.05,
             stall_need_share: 0.9,
+            slack_hold_ms: 10_000,
+            shrink_hold_max_ms: 600_000,
+            regrow_soon_ms: 60_000,
+            relapse_decay_ms: 1_200_000,
+            slack_grace_ms: 10_000,
+            slack_min: Bytes::mib(4),
+            slack_share: 0.05,
+            headroom_share: 0.1,
+            headroom_min: Bytes::mib(4),
+            need_margin_share: 0.1,
+            need_margin_max: Bytes::mib(100),
+            peak_half_life_ms: 60_000,
+            max_horizon_ms: 1000,
+            max_share: 0.1,
+            reclaim_factor: 0.0005,
+            reclaim_period_ms: 6000,
+            reclaim_max: Bytes::mib(32),
+            reclaim_probe: Bytes::MIB,
+            reclaim_hold_ms: 30_000,
+            reclaim_grace_ms: 60_000,
+            reclaim_pressure: 0.001,
+            reclaim_short_ms: 10_000,
+            reclaim_long_ms: 60_000,
+            reclaim_accuracy: 0.99,
+            reclaim_efficiency: 0.6,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The memory law: when `memory.high` and `memory.max` of one workload move up, and when they stay.
+//! The memory law: when `memory.high` and `memory.max` of one workload move up, when they stay, and when they come down.
 //!
 //! ```text
 //!             hit                    need                 quiet 20 ms
@@ -11,7 +11,8 @@
 //!                       Calm
 //! ```
 //!
-//! Beside the phases runs the stall clock, whenever a limit was met that cannot be raised.
+//! Beside the phases runs the stall clock, whenever a limit was met that cannot be raised. In calm, slack and cold memory
+//! are taken back; of a held workload only the band.
 //!
 //! | file | holds |
 //! |---|---|
@@ -21,14 +22,23 @@
 //! | `verdict` | need or cache? |
 //! | `grow` | one look: the phases |
 //! | `stall` | the stall clock: relieve or fail, never leave parked |
+//! | `shrink` | slack: room that use has left is taken back |
+//! | `reclaim` | cold memory: taken a little at a time, while nobody waits |
+//! | `backoff` | the hold of both, which grows on relapse |
+//! | `problem` | whether a law can work at all |
 
+mod backoff;
 pub(crate) mod grow;
 mod law;
+mod problem;
+mod reclaim;
+mod shrink;
 mod stall;
 pub(crate) mod target;
 mod verdict;
 mod workload;
 
 pub use law::Law;
+pub use shrink::Room;
 pub use verdict::Verdict;
 pub use workload::Workload;

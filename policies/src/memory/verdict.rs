@@ -123,7 +123,7 @@ mod tests {
 
     fn detail(ms: u64, stat: MemoryStat, some_ms: u64) -> Detail {
         let pressure = Pressure { some_us: some_ms * 1000, full_us: some_ms * 1000 };
-        Detail { at: Instant(ms * 1_000_000), stat, pressure, threads: 1 }
+        Detail { at: Instant(ms * 1_000_000), stat, pressure, threads: 1, ..Detail::default() }
     }
 
     #[test]

@@ -6,6 +6,8 @@
 
 use crate::decision::{Limits, Reason};
 use crate::memory::law::Law;
+use crate::memory::reclaim::Reclaim;
+use crate::memory::shrink::Shrink;
 use crate::memory::stall::Stall;
 use crate::memory::verdict::{self, Verdict};
 use crate::sample::{Detail, MemoryStat, Sample};
@@ -37,6 +39,8 @@ pub struct Workload {
     pub(crate) streak: u32,
     /// Room below a limit that was just raised: the next look may still hear crossings of the old one.
     pub(crate) fresh_room: Option<Bytes>,
+    pub(crate) shrink: Shrink,
+    pub(crate) reclaim: Reclaim,
 }
 
 /// Whether the tripwire is where the law put it.
@@ -107,12 +111,10 @@ impl Workload {
     /// A workload about to be launched at its floor, in a cgroup of its own whose counters stand at zero.
     #[must_use]
     pub fn new(bounds: Bounds, law: Law) -> Self {
-        let high = bounds.floor.page_floor();
-        let max = high.saturating_add(law.band(high, law.launch_threads, 0));
         Self {
             bounds,
             law,
-            limits: Limits { high, max },
+            limits: at_launch(bounds, &law),
             window: Window::default(),
             threads: law.launch_threads,
             detail: None,
@@ -126,29 +128,37 @@ impl Workload {
             last_press: None,
             streak: 0,
             fresh_room: None,
+            shrink: Shrink::default(),
+            reclaim: Reclaim::default(),
         }
     }
 
-    /// A workload found running, with the limits and counters found on it. Its counters may be old, so the first
-    /// sample counts as seen. Limits outside the bounds are governed as the nearest ones within; [`Self::rearm`]
-    /// writes them.
+    /// A workload found running, with the limits and counters found on it; no limit at all is `u64::MAX` bytes. Its
+    /// counters may be old, so the first sample counts as seen.
+    ///
+    /// Where the tripwire was open (`high` at `max` or above), what is governed is a step above use, not the ceiling: the
+    /// former agent is gone, and with it what it had granted. A tripwire within the bounds stays where it is, and else
+    /// goes to the nearest bound. `memory.max` stays as found, or is raised to leave a band; the law lowers it later, with
+    /// care. If [`Self::limits`] are not those found, [`Self::rearm`] has them written.
     #[must_use]
     pub fn adopt(bounds: Bounds, law: Law, found: Limits, sample: Sample) -> Self {
         let mut workload = Self::new(bounds, law);
-        let high = bounds.clamp(found.high).page_floor();
-        let least = high.saturating_add(law.band_min);
-        let most = bounds.ceiling.saturating_add(law.band(bounds.ceiling, law.launch_threads, 0));
+        let is_open = found.high >= found.max;
+        let step = law.step(sample.current, 0, 0);
+        let aim = if is_open { sample.current.saturating_add(step).page_ceil() } else { found.high };
+        let high = bounds.clamp(aim).page_floor();
         // A `memory.max` below use would have the kernel kill it: then it rather stands above the ceiling's band.
-        let least = least.max(sample.current.saturating_add(law.band_min));
-        workload.limits = Limits { high, max: found.max.min(most).max(least).page_ceil() };
+        let least = high.max(sample.current).saturating_add(law.band_min);
+        workload.limits = Limits { high, max: found.max.max(least).page_ceil() };
         workload.window = Window::starting_at(sample);
+        workload.shrink = Shrink::found(sample.at, sample.current);
         workload
     }
 
     /// The limits to launch with: `memory.high` at the floor, `memory.max` a band above it.
     #[must_use]
     pub fn launch_limits(&self) -> Limits {
-        Self::new(self.bounds, self.law).limits
+        at_launch(self.bounds, &self.law)
     }
 
     /// The bounds of `memory.high`.
@@ -244,6 +254,7 @@ impl Workload {
             self.verdict = Some(verdict);
         }
         self.wind(detail);
+        self.note_pressure(detail);
         self.detail = Some(*detail);
     }
 
@@ -256,7 +267,8 @@ impl Workload {
             self.stall = None;
             return;
         }
-        let raised = limits.high > self.limits.high;
+        let (from, governed) = (self.limits, self.mode == Mode::Armed);
+        let raised = limits.high > from.high;
         self.limits = limits;
         self.mode = Mode::Armed;
         if raised {
@@ -278,6 +290,7 @@ impl Workload {
             }
             Phase::Hot(_) | Phase::Held(_) | Phase::Calm => {}
         }
+        self.moved(from, governed, now);
     }
 
     /// Takes in that the tripwire is disarmed: `memory.high` = max and `memory.max` = ceiling + band, which is what
@@ -290,6 +303,7 @@ impl Workload {
         self.verdict = None;
         self.wanted = None;
         self.stall = None;
+        self.shrink.forget_plan();
     }
 
     /// The highest `memory.max` that is ever asked for, and that of a release: ceiling + the band of its threads. However
@@ -304,4 +318,10 @@ impl Workload {
     pub fn rearm(&mut self) {
         self.mode = Mode::Rearming;
     }
+}
+
+/// `memory.high` at the floor, `memory.max` the band of a launch above it.
+fn at_launch(bounds: Bounds, law: &Law) -> Limits {
+    let high = bounds.floor.page_floor();
+    Limits { high, max: high.saturating_add(law.band(high, law.launch_threads, 0)) }
 }

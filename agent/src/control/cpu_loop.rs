@@ -1,0 +1,383 @@
+//! The cpu loop: samples `cpu.stat`, decides, moves `cpu.max`. A thread of its own, which owns all cpu state.
+//!
+//! It is not the control loop, because a read of `cpu.stat` flushes per-cpu statistics and a write of `cpu.max` walks all groups
+//! under one mutex, milliseconds at the tail; and because the cpu has no events: it is sampled, once a period.
+//!
+//! ```text
+//! tick (each period)
+//!   -> node use, use of the whole subtree          kernel/cpu.rs
+//!   -> who is due, and whose quota may be used up  hidden use, below
+//!   -> CpuSample -> cpu::step -> cpu::plan         policies, pure
+//!   -> one write of cpu.max                        CpuFiles::set_quota
+//!   -> record, metrics, published values
+//! ```
+//!
+//! # Hidden use
+//! To read every idle group's `cpu.stat` each period would cost more than all the rest. Yet an idle group that starts to run
+//! must be relieved within two periods. So one read tells the use of the whole subtree; what the groups just sampled do not
+//! explain of it is hidden use. Hidden use adds up, and an idle group is looked at as soon as it is enough to have used up that
+//! group's quota: before that, it cannot have been throttled.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bellows_policies::cpu::units::PERIOD_US;
+use bellows_policies::cpu::{self, CpuLaw, CpuPlan, CpuWorkload, Cpus, NodeGuard, NodeLaw};
+use bellows_policies::units::Instant;
+
+use super::registry::Entry;
+use crate::journal::{What, Writer};
+use crate::kernel::clock;
+use crate::kernel::cpu::{self as cpu_max, CpuFiles, NodeTime, NodeUse, SubtreeUse};
+use crate::kernel::watch::Key;
+use crate::metrics::{Metrics, Outcome, Published, Resource};
+use crate::workload::spec::Class;
+
+/// Time between two ticks: one period of the quotas.
+const TICK: Duration = Duration::from_micros(PERIOD_US);
+/// Idle groups that are read in one tick because of hidden use: at some 10 us each, a millisecond.
+const SCAN: usize = 128;
+/// Every quota is compared with the kernel's within so many ticks.
+const VERIFY_TICKS: usize = 50;
+/// The node's use is read in each tick while a workload is hot, and else once in so many: of the files under `/proc`, `stat` is
+/// a dear one.
+const NODE_TICKS: u64 = 10;
+/// Time between two ticks without anybody to look at.
+const NOBODY: Duration = Duration::from_mins(1);
+/// After a silence this long the watchdog may have opened the quotas: all are compared at once.
+const GAP: Duration = Duration::from_millis(1500);
+/// Orders that may wait for the next tick.
+const QUEUE: usize = 1024;
+
+/// A workload whose quota is governed.
+#[derive(Debug)]
+struct Governed {
+    key: Key,
+    name: Arc<str>,
+    law: CpuWorkload,
+    files: CpuFiles,
+    published: Arc<Published>,
+    /// When it is to be looked at.
+    due: Instant,
+    /// The cpu time used at its last look, and the sum of hidden use at that time: microseconds.
+    seen: Option<(u64, u64)>,
+    /// The tick of its last look.
+    tick: u64,
+    throttled: u64,
+}
+
+/// Hands a workload to the cpu loop, if its quota is to be governed. `before` is the quota that an earlier agent had given it;
+/// without one it begins at its floor. (The launch itself ran at the ceiling: what init does for it is not its use.)
+pub(super) fn govern(lane: &CpuLane, entry: &mut Entry, before: Option<Cpus>) -> io::Result<()> {
+    let identity = &entry.spec.identity;
+    let (Some(bounds), Some(files)) = (identity.cpu, entry.open.as_mut().and_then(|open| open.cpu.take()))
+    else {
+        return Ok(());
+    };
+    let law = law_of(identity.class);
+    let law = match before {
+        None => CpuWorkload::new(bounds, law),
+        Some(_) => CpuWorkload::adopt(bounds, law, before, files.sample(clock::now())?),
+    };
+    let taken = lane.send(Order::Govern(Box::new(Governed {
+        key: entry.key,
+        name: Arc::clone(&entry.name),
+        law,
+        files,
+        published: Arc::clone(&entry.published),
+        due: Instant(0),
+        seen: None,
+        tick: 0,
+        throttled: 0,
+    })));
+    if taken { Ok(()) } else { Err(io::Error::other("the cpu loop has too much to do")) }
+}
+
+fn law_of(class: Class) -> CpuLaw {
+    match class {
+        Class::Latency => CpuLaw::latency(),
+        Class::Standard => CpuLaw::standard(),
+        Class::Batch => CpuLaw::batch(),
+    }
+}
+
+#[derive(Debug)]
+enum Order {
+    Govern(Box<Governed>),
+    Forget(Key),
+}
+
+/// The control loop's end. Dropping it ends the thread, after quotas that are released have been opened.
+#[derive(Debug)]
+pub(super) struct CpuLane {
+    orders: Option<SyncSender<Order>>,
+    released: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What a cpu loop is built from.
+pub(super) struct CpuParts {
+    pub(super) subtree: SubtreeUse,
+    pub(super) node: NodeUse,
+    pub(super) law: NodeLaw,
+    pub(super) journal: Writer,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl CpuLane {
+    pub(super) fn start(parts: CpuParts) -> io::Result<Self> {
+        let (orders, queue) = sync_channel(QUEUE);
+        let released = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&released);
+        let mut cpu_loop = CpuLoop::new(parts, flag);
+        let thread =
+            thread::Builder::new().name("bellows-cpu".to_owned()).spawn(move || cpu_loop.run(&queue))?;
+        Ok(Self { orders: Some(orders), released, thread: Some(thread) })
+    }
+
+    /// The workload has ended. Should the queue be full, the loop finds out by itself: its files answer ENODEV.
+    pub(super) fn forget(&self, key: Key) {
+        self.send(Order::Forget(key));
+    }
+
+    /// Opens all quotas to their ceilings, those to come too.
+    pub(super) fn release(&self) {
+        self.released.store(true, Ordering::Release);
+    }
+
+    fn send(&self, order: Order) -> bool {
+        self.orders.as_ref().is_some_and(|orders| orders.try_send(order).is_ok())
+    }
+}
+
+impl Drop for CpuLane {
+    fn drop(&mut self) {
+        drop(self.orders.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct CpuLoop {
+    parts: CpuParts,
+    released: Arc<AtomicBool>,
+    guard: NodeGuard,
+    governed: Vec<Governed>,
+    ticks: u64,
+    last_tick: Instant,
+    node: NodeTime,
+    /// Use of the subtree at the last tick, and the sum of hidden use since the start, microseconds.
+    subtree_us: Option<u64>,
+    hidden_us: u64,
+    next_scan: usize,
+    next_verify: usize,
+}
+
+impl CpuLoop {
+    fn new(mut parts: CpuParts, released: Arc<AtomicBool>) -> Self {
+        let node = parts.node.read().unwrap_or_default();
+        let guard = NodeGuard::new(Cpus(node.cpus.max(1) * Cpus::ONE.0), parts.law);
+        Self {
+            parts,
+            released,
+            guard,
+            governed: Vec::new(),
+            ticks: 0,
+            last_tick: clock::now(),
+            node,
+            subtree_us: None,
+            hidden_us: 0,
+            next_scan: 0,
+            next_verify: 0,
+        }
+    }
+
+    fn run(&mut self, orders: &Receiver<Order>) {
+        let mut next = clock::now().plus(TICK);
+        loop {
+            // With nobody to look at there is nothing to wake up for.
+            let wait = if self.governed.is_empty() { NOBODY } else { next.since(clock::now()) };
+            match orders.recv_timeout(wait) {
+                Ok(Order::Govern(governed)) => self.begin(*governed),
+                Ok(Order::Forget(key)) => self.governed.retain(|g| g.key != key),
+                Err(RecvTimeoutError::Timeout) => {
+                    let now = clock::now();
+                    self.tick(now);
+                    // A loop that was held up does not make up for the ticks that it missed.
+                    next = next.plus(TICK);
+                    next = if next < now { now.plus(TICK) } else { next };
+                    self.parts.metrics.cpu_turn.observe(clock::now().since(now).as_secs_f64());
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.open_released();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Writes the first quota of a workload, and looks at it with the next tick.
+    fn begin(&mut self, governed: Governed) {
+        let quota = governed.law.quota();
+        let stands = governed.files.quota().is_ok_and(|found| found.is_some_and(|found| found == quota));
+        match if stands { Ok(()) } else { governed.files.set_quota(quota) } {
+            Ok(()) => governed.published.quota(Some(quota)),
+            Err(error) => {
+                let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                let what = What::QuotaFailed { to: quota, errno };
+                self.parts.journal.record(clock::unix_nanoseconds(), &governed.name, what);
+            }
+        }
+        self.governed.push(governed);
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.ticks += 1;
+        let gap = if self.governed.is_empty() { Duration::ZERO } else { now.since(self.last_tick) };
+        self.last_tick = now;
+        if self.ticks.is_multiple_of(NODE_TICKS) || self.governed.iter().any(|g| g.law.is_hot()) {
+            self.observe_node(now);
+        }
+        self.open_released();
+        if gap > GAP {
+            // Held up: the watchdog may have opened them, and the control loop tells of it.
+            self.verify(self.governed.len(), false);
+        } else {
+            self.verify(self.governed.len().div_ceil(VERIFY_TICKS), true);
+        }
+        let subtree = self.parts.subtree.read().ok();
+        let mut explained = 0;
+        for index in (0..self.governed.len()).rev() {
+            if self.governed[index].due <= now {
+                explained += self.look(index, now);
+            }
+        }
+        if let (Some(before), Some(after)) = (self.subtree_us, subtree) {
+            self.hidden_us += after.saturating_sub(before).saturating_sub(explained);
+        }
+        self.subtree_us = subtree;
+        self.scan(now);
+    }
+
+    fn observe_node(&mut self, now: Instant) {
+        let Ok(time) = self.parts.node.read() else { return };
+        let (busy, total) =
+            (time.busy.saturating_sub(self.node.busy), time.total.saturating_sub(self.node.total));
+        self.node = time;
+        if total > 0 {
+            let used = Cpus(time.cpus * Cpus::ONE.0).scale(busy as f64 / total as f64);
+            self.guard.observe(now, used);
+            if self.guard.is_shedding() {
+                self.guard.share_out(self.governed.iter().map(|g| &g.law));
+            }
+            self.parts.metrics.node_cpu.set(used.as_f64());
+        }
+    }
+
+    /// Looks at the idle groups whose quota hidden use may have used up.
+    fn scan(&mut self, now: Instant) {
+        let total = self.governed.len();
+        let mut looked = 0;
+        for step in 0..total {
+            if looked == SCAN || self.governed.is_empty() {
+                break;
+            }
+            let index = (self.next_scan + step) % self.governed.len();
+            let governed = &self.governed[index];
+            let hidden = governed.seen.map_or(0, |(_, mark)| self.hidden_us.saturating_sub(mark));
+            if governed.tick < self.ticks && hidden >= governed.law.least_exhausting_use().quota_us() {
+                looked += 1;
+                self.next_scan = index + 1;
+                self.look(index, now);
+            }
+        }
+    }
+
+    /// One turn of one workload. Returns the cpu time that it used since the last tick, if it was looked at then.
+    fn look(&mut self, index: usize, now: Instant) -> u64 {
+        let governed = &mut self.governed[index];
+        let Ok(sample) = governed.files.sample(clock::now().max(now)) else {
+            // Its cgroup is gone; the control loop sees to the rest.
+            self.governed.swap_remove(index);
+            return 0;
+        };
+        let before = governed.seen.replace((sample.usage_us, self.hidden_us));
+        let used = before.map_or(0, |(usage, _)| sample.usage_us.saturating_sub(usage));
+        let explained = if governed.tick + 1 == self.ticks { used } else { 0 };
+        governed.tick = self.ticks;
+        governed.published.cpu(&sample);
+        let throttled = sample.nr_throttled.saturating_sub(governed.throttled);
+        governed.throttled = sample.nr_throttled;
+
+        let step = cpu::step(&mut governed.law, &sample);
+        let plan = cpu::plan(&governed.law, step.decision, &mut self.guard);
+        // The grid decides when exactly: half a tick early is on time.
+        governed.due = now.plus(step.look_again.saturating_sub(TICK / 2));
+        let outcome = match plan {
+            CpuPlan::Nothing { .. } => Outcome::Nothing,
+            CpuPlan::Write { verb, from, to, reason } => {
+                let written = governed.files.set_quota(to);
+                let wrote = clock::now();
+                let (what, outcome) = match written {
+                    Ok(()) => {
+                        governed.law.commit(to, reason, wrote);
+                        governed.published.quota(Some(to));
+                        governed.published.quota_moved();
+                        let wake_to_write_us =
+                            u64::try_from(wrote.since(now).as_micros()).unwrap_or(u64::MAX);
+                        let what = What::QuotaMoved { verb, reason, from, to, throttled, wake_to_write_us };
+                        (what, Outcome::Applied)
+                    }
+                    Err(error) => {
+                        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                        (What::QuotaFailed { to, errno }, Outcome::Failed)
+                    }
+                };
+                self.parts.journal.record(clock::unix_nanoseconds(), &governed.name, what);
+                outcome
+            }
+        };
+        let (CpuPlan::Write { reason, .. } | CpuPlan::Nothing { reason }) = plan;
+        self.parts.metrics.decided(Resource::Cpu, step.decision.verb, reason, outcome);
+        explained
+    }
+
+    /// Compares the next `count` quotas with the kernel's: what somebody else wrote is written over, and told of.
+    fn verify(&mut self, count: usize, tells: bool) {
+        for _ in 0..count {
+            self.next_verify = (self.next_verify + 1) % self.governed.len().max(1);
+            let Some(governed) = self.governed.get_mut(self.next_verify) else { return };
+            let Ok(found) = governed.files.quota() else { continue };
+            let expected = governed.law.quota();
+            if found.is_some_and(|cpus| cpus.quota_us() == expected.quota_us()) {
+                continue;
+            }
+            if tells {
+                let found = found.map_or_else(|| "max".to_owned(), cpu_max::quota_text);
+                let (file, expected) = ("cpu.max".to_owned(), cpu_max::quota_text(expected));
+                let what = What::ForeignWrite { file, expected, found };
+                self.parts.journal.record(clock::unix_nanoseconds(), &governed.name, what);
+            }
+            let _ = governed.files.set_quota(expected);
+        }
+    }
+
+    /// After a release every quota stands at its ceiling.
+    fn open_released(&mut self) {
+        if !self.released.load(Ordering::Acquire) {
+            return;
+        }
+        for governed in self.governed.iter_mut().filter(|g| !g.law.is_released()) {
+            let ceiling = governed.law.bounds().ceiling;
+            if governed.files.set_quota(ceiling).is_ok() {
+                governed.law.release();
+                governed.published.quota(Some(ceiling));
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Foreign writes: a limit in the kernel that is not the governed one was written by somebody else. It is told, counted, and
+//! the governed limits are put back.
+//!
+//! Compared, not heard: inotify tells of each write, one's own too, and of none that came before it listened. Two reads per
+//! workload every [`COMPARE_EVERY`] cost nothing beside the slow pass.
+
+use std::time::Duration;
+
+use bellows_policies::units::{Bytes, Instant, Limit};
+
+use super::control_loop::Control;
+use super::takeover::put_back;
+use crate::journal::What;
+use crate::kernel::clock;
+use crate::kernel::watch::Key;
+use crate::workload::lifecycle::State;
+
+/// Time between two comparisons of one workload.
+const COMPARE_EVERY: Duration = Duration::from_secs(5);
+
+impl Control {
+    /// Compares a workload's limits with the kernel's, if it is time and nothing of ours is on its way.
+    pub(super) fn compare(&mut self, key: Key, woke: Instant) {
+        let Some(entry) = self.registry.get(key) else { return };
+        if woke < entry.compare_at || entry.state != State::Running {
+            return;
+        }
+        entry.compare_at = woke.plus(COMPARE_EVERY);
+        let Some(open) = &entry.open else { return };
+        if entry.shrink.is_some() || entry.is_unsure || entry.law.is_released() || entry.law.is_failed() {
+            return;
+        }
+        // Gone or unreadable: the look says so.
+        let (Ok(high), Ok(max)) = (open.high.read(), open.max.read()) else { return };
+        let expected = entry.law.limits();
+        let files = [("memory.high", expected.high, high), ("memory.max", expected.max, max)];
+        let mut is_foreign = false;
+        for (file, expected, found) in files {
+            if is_same(expected, found) {
+                continue;
+            }
+            is_foreign = true;
+            self.metrics.foreign_writes.inc();
+            let (expected, found) = (expected.0.to_string(), found.to_string());
+            let what = What::ForeignWrite { file: file.to_owned(), expected, found };
+            self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
+        }
+        if !is_foreign {
+            return;
+        }
+        let current = entry.law.current();
+        if put_back(open, &mut entry.law, max, current).is_err() {
+            entry.is_unsure = true;
+        }
+        self.look(key, clock::now());
+    }
+}
+
+/// Equal to the page, as the kernel rounds.
+fn is_same(expected: Bytes, found: Limit) -> bool {
+    found == Limit::At(expected.page_floor()) || found == Limit::At(expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_the_same_to_the_page() {
+        let table = [
+            (Bytes(8192), Limit::At(Bytes(8192)), true),
+            (Bytes(8193), Limit::At(Bytes(8192)), true),
+            (Bytes(8192), Limit::At(Bytes(4096)), false),
+            (Bytes(8192), Limit::At(Bytes(12288)), false),
+            (Bytes(8192), Limit::Max, false),
+            (Bytes(u64::MAX), Limit::Max, false),
+        ];
+        for (expected, found, same) in table {
+            assert_eq!(is_same(expected, found), same, "{expected:?} {found:?}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Governing what an earlier agent left: before the loop turns and before anything is served.
+//!
+//! Limits that stand are taken as they are found. Limits that were opened meanwhile go back to their lease, and a tripwire
+//! that would be below use is put above it instead: the law's own way back after a release does both. What had ended is
+//! cleared away like any other end, by the workers; whoever asks for its exit code meanwhile waits for that.
+
+use std::sync::Arc;
+
+use bellows_policies::units::{Bytes, Limit};
+use bellows_policies::{Cpus, Limits, Workload};
+
+use super::control_loop::Control;
+use super::life::facts;
+use super::registry::{Entry, Open};
+use crate::journal::{What, Writer};
+use crate::kernel::{clock, parse};
+use crate::metrics::Published;
+use crate::workload::lease::{self, Lease};
+use crate::workload::records::Ended;
+use crate::workload::spec::Spec;
+use crate::workload::takeover::{Findings, Found};
+
+/// What was taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Takeover {
+    /// Workloads that run and are governed again.
+    pub running: usize,
+    /// Workloads that had ended.
+    pub ended: usize,
+    /// Populated cgroups that are left alone.
+    pub foreign: usize,
+}
+
+impl Control {
+    /// Takes over what was found, and remembers the ends that an earlier agent told.
+    pub fn take_over(&mut self, findings: Findings, ends: Vec<(u64, Ended)>) -> Takeover {
+        let root = self.ground.workloads.path().parent().map(|p| p.display().to_string()).unwrap_or_default();
+        self.journal.record(clock::unix_nanoseconds(), &self.node, What::AgentStarted { root });
+        for (id, ended) in ends {
+            self.registry.remember(id, ended);
+        }
+        for text in findings.trouble {
+            self.journal.record(clock::unix_nanoseconds(), &self.node, What::Trouble { text });
+        }
+        for name in findings.removed {
+            self.journal.record(clock::unix_nanoseconds(), &self.node, What::LeftoverRemoved { name });
+        }
+        let mut taken = Takeover { foreign: findings.foreign.len(), ..Takeover::default() };
+        for foreign in findings.foreign {
+            self.budget.adopt(foreign.held);
+            let what = What::ForeignCgroup { name: foreign.name };
+            self.journal.record(clock::unix_nanoseconds(), &self.node, what);
+        }
+        for found in findings.workloads {
+            self.beat(clock::now());
+            let name: Arc<str> = found.identity.to_string().into();
+            let is_running = found.running.process.is_some();
+            if let Err(error) = self.adopt(found) {
+                let text = format!("it is not taken over: {error}");
+                self.journal.record(clock::unix_nanoseconds(), &name, What::Trouble { text });
+            } else if is_running {
+                taken.running += 1;
+            } else {
+                taken.ended += 1;
+            }
+        }
+        // What happened before we listened.
+        self.pass.urgent = self.registry.len();
+        taken
+    }
+
+    fn adopt(&mut self, found: Found) -> anyhow::Result<()> {
+        let Found { identity, running, started_unix_ns, high, max, lease } = found;
+        let open = Box::new(Open::new(&Arc::new(running), identity.cpu.is_some())?);
+        let sample = open.sample(clock::now())?;
+        let in_force = Limits { high: bytes(high), max: bytes(max) };
+        // `memory.max` is never lowered here: that takes the law's patience.
+        let quota = quota_before(&open, lease.as_ref());
+        let back_to = lease.map_or(in_force, |lease| Limits { high: lease.high, max: in_force.max });
+        let mut law = Workload::adopt(identity.memory, self.law, back_to, sample);
+        if law.limits() != in_force {
+            put_back(&open, &mut law, max, sample.current)?;
+        }
+        self.budget.adopt(law.granted());
+
+        let published = Arc::new(Published::new(facts(&identity, started_unix_ns)));
+        published.limits(in_force);
+        published.sample(&sample);
+        let (pid, is_running) = (open.running.pid(), open.running.process.is_some());
+        // Of the command only its process is left, and nobody asks for more.
+        let spec = Arc::new(Spec { identity, argv: Vec::new(), env: Vec::new(), cwd: "/".to_owned() });
+        let entry = self.registry.insert(|key| Entry::new(key, spec, &law, published));
+        entry.sampled = sample.at;
+        let key = entry.key;
+        if is_running {
+            let finite = |limit| match limit {
+                Limit::At(bytes) => Some(bytes),
+                Limit::Max => None,
+            };
+            let what = What::TakenOver {
+                pid,
+                found_high: finite(high),
+                found_max: finite(max),
+                limits: entry.law.limits(),
+            };
+            self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
+            self.metrics.taken_over.inc();
+        }
+        self.attend(key, open, quota);
+        if !is_running {
+            self.process_ended(key);
+        }
+        Ok(())
+    }
+}
+
+/// The quota to begin with: that of the lease, where quotas were opened, and else what stands.
+fn quota_before(open: &Open, lease: Option<&Lease>) -> Option<Cpus> {
+    let files = open.cpu.as_ref()?;
+    let leased = lease.and_then(|lease| parse::cpu_max(lease.cpu.as_ref()?.as_bytes()));
+    leased.or_else(|| files.quota().ok()).flatten()
+}
+
+/// Gives limits that do not stand as they should back to the law, which puts the tripwire back at the next look. `memory.max`
+/// is set to what the law then believes: up at once, down only where that leaves room above use.
+pub(super) fn put_back(open: &Open, law: &mut Workload, found: Limit, current: Bytes) -> std::io::Result<()> {
+    law.release();
+    let max = law.limits().max;
+    let room = law.law().band_min.max(current.scale(0.1));
+    if found < Limit::At(max) || (found > Limit::At(max) && current.saturating_add(room) <= max) {
+        open.max.write(Limit::At(max))?;
+    }
+    law.rearm();
+    Ok(())
+}
+
+/// The limits are governed again: what there was to go back to has been gone back to, or is past.
+pub(super) fn end_lease(journal: &Writer, entry: &Entry) {
+    let Some(open) = &entry.open else { return };
+    if let Err(error) = lease::clear(open.cgroup()) {
+        journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text: error.to_string() });
+    }
+}
+
+fn bytes(limit: Limit) -> Bytes {
+    match limit {
+        Limit::At(bytes) => bytes,
+        Limit::Max => Bytes(u64::MAX),
+    }
+}

@@ -1,0 +1,70 @@
+//! A process that another agent started, found by the number that was noted then.
+//!
+//! A pid is only a number, and may be somebody else's by now. So a descriptor is taken first, and then it is made certain
+//! that the number is in the workload's cgroup and PID 1 of a namespace just below our own; if the process behind the
+//! descriptor is not reaped even after that, its number was never free, and all of it was said of this very process.
+
+use std::os::fd::AsFd;
+
+use nix::unistd::Pid;
+
+use super::cgroup::{Cgroup, CgroupError};
+use super::spawn::Process;
+use super::sys;
+
+/// How many pid namespaces deep this process lives; 0 when that cannot be found out, and then no init is certain.
+#[must_use]
+pub fn depth() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    namespace_pids(&status).map_or(0, |pids| pids.len())
+}
+
+/// The init with this pid of the workload in `cgroup`; `None` when there is none that is certain. `depth` is [`depth`].
+pub fn init(cgroup: &Cgroup, pid: i32, depth: usize) -> Result<Option<Process>, CgroupError> {
+    // Whatever the refusal: there is no such process that could be listened to.
+    let Ok(pidfd) = sys::pidfd_open(Pid::from_raw(pid)) else { return Ok(None) };
+    let is_init = is_inside(cgroup, pid)? && is_first(pid, depth);
+    let is_unreaped = sys::pidfd_send_signal(pidfd.as_fd(), 0).is_ok();
+    Ok((is_init && is_unreaped).then_some(Process { pid, pidfd }))
+}
+
+/// In the cgroup, or below it: a workload may have moved itself there.
+fn is_inside(cgroup: &Cgroup, pid: i32) -> Result<bool, CgroupError> {
+    if cgroup.processes()?.contains(&pid) {
+        return Ok(true);
+    }
+    for name in cgroup.children()? {
+        match cgroup.child(&name).and_then(|child| is_inside(&child, pid)) {
+            Ok(false) => {}
+            Err(e) if e.is_gone() => {}
+            found => return found,
+        }
+    }
+    Ok(false)
+}
+
+fn is_first(pid: i32, depth: usize) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    namespace_pids(&status)
+        .is_some_and(|pids| depth > 0 && pids.len() == depth + 1 && pids.last() == Some(&1))
+}
+
+/// `NSpid`: the pid in each namespace, outermost first.
+fn namespace_pids(status: &str) -> Option<Vec<i32>> {
+    let list = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    Some(list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pids_of_all_namespaces() {
+        let status = "Name:\tbellows-init\nPid:\t77\nNSpid:\t77\t1\nNSsid:\t77\t1\n";
+        assert_eq!(namespace_pids(status), Some(vec![77, 1]));
+        assert_eq!(namespace_pids("Name:\tx\n"), None);
+        assert!(depth() >= 1);
+        assert!(!is_first(i32::try_from(std::process::id()).unwrap(), depth()));
+    }
+}

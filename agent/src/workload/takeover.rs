@@ -1,0 +1,177 @@
+//! What an earlier agent left in the tree: the tree is the database.
+//!
+//! ```text
+//! identity, birth, a living init      it runs: to be governed again
+//! identity, birth, empty              it ended while no agent ran: to be told and cleared away
+//! identity, no birth                  a launch that the agent's death cut short: its init ends by itself, the rest is removed
+//! no identity (or not understood)     half-made when empty: removed
+//! anything else that lives            not certain to be ours: left alone, told, counted
+//! ```
+//! Nothing else is asked: no file of the agent's own could disagree with the kernel. Empty tenants are removed too, here
+//! only: later a launch may be about to use one.
+
+use std::time::Duration;
+
+use bellows_policies::units::{Bytes, Limit};
+
+use super::lease::{self, Lease};
+use super::records::Witness;
+use super::spec::{Identity, Name};
+use super::supervisor::{Birth, Ground, IDENTITY, INIT, Running, remove};
+use crate::kernel::cgroup::{Cgroup, CgroupError};
+use crate::kernel::{adopt, parse};
+
+/// How long what has lost its init, or a launch that was cut short, may take to end by itself. Less than the watchdog's patience.
+const DYING: Duration = Duration::from_secs(1);
+
+/// A workload of an earlier agent.
+#[derive(Debug)]
+pub struct Found {
+    /// Who it is.
+    pub identity: Identity,
+    /// Its cgroup, and its init if that lives.
+    pub running: Running,
+    /// When it was started, in nanoseconds since the Unix epoch.
+    pub started_unix_ns: u64,
+    /// `memory.high` in force.
+    pub high: Limit,
+    /// `memory.max` in force.
+    pub max: Limit,
+    /// The limits before they were opened, if they were.
+    pub lease: Option<Lease>,
+}
+
+/// A populated cgroup that is none of ours.
+#[derive(Debug)]
+pub struct Foreign {
+    /// `tenant/name`.
+    pub name: String,
+    /// Its cgroup's id.
+    pub id: u64,
+    /// What it may use: its `memory.max`, nothing where that is unlimited.
+    pub held: Bytes,
+}
+
+/// All that was found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// Workloads, running or ended.
+    pub workloads: Vec<Found>,
+    /// What is left alone.
+    pub foreign: Vec<Foreign>,
+    /// Half-made cgroups that were removed, as `tenant/name`.
+    pub removed: Vec<String>,
+    /// What could not be looked at or removed, and why.
+    pub trouble: Vec<String>,
+}
+
+impl Findings {
+    /// The ids of the cgroups that are there.
+    #[must_use]
+    pub fn ids(&self) -> Vec<u64> {
+        let ours = self.workloads.iter().map(|found| found.running.cgroup.id());
+        ours.chain(self.foreign.iter().map(|foreign| foreign.id)).collect()
+    }
+}
+
+/// What one cgroup turned out to be.
+enum Kind {
+    Ours(Box<Found>),
+    Foreign,
+    HalfMade,
+    /// Empty, and not of our making.
+    Nothing,
+}
+
+/// Walks the tree. What fails for one workload is told, and does not keep the others from being taken over. `beat` is called
+/// between workloads: somebody may be waiting for a sign of life.
+pub fn find(ground: &Ground, mut beat: impl FnMut()) -> Result<Findings, CgroupError> {
+    let depth = adopt::depth();
+    let mut findings = Findings::default();
+    for tenant in ground.workloads.children()? {
+        let Ok(directory) = ground.workloads.child(&tenant) else { continue };
+        for name in directory.children()? {
+            beat();
+            let label = format!("{tenant}/{name}");
+            let looked = directory.child(&name).and_then(|cgroup| {
+                let kind = look(ground, &cgroup, (&tenant, &name), depth)?;
+                sort(&mut findings, kind, &directory, &cgroup, &label)
+            });
+            match looked {
+                Err(e) if e.is_gone() => {}
+                Err(e) => findings.trouble.push(format!("{label} is not taken over: {e}")),
+                Ok(()) => {}
+            }
+        }
+        if tenant.parse::<Name>().is_ok() && directory.children().is_ok_and(|left| left.is_empty()) {
+            // Refused when somebody else lives in it.
+            let _ = ground.workloads.remove_child(&tenant);
+        }
+    }
+    Ok(findings)
+}
+
+fn look(ground: &Ground, cgroup: &Cgroup, name: (&str, &str), depth: usize) -> Result<Kind, CgroupError> {
+    let identity = attribute::<Identity>(cgroup, IDENTITY)?
+        .filter(|identity| (identity.tenant.as_str(), identity.name.as_str()) == name);
+    let birth = attribute::<Birth>(cgroup, INIT)?;
+    let (Some(identity), Some(birth)) = (&identity, birth) else {
+        let is_empty = if identity.is_some() { cgroup.wait_empty(DYING)? } else { !cgroup.is_populated()? };
+        if !is_empty {
+            return Ok(Kind::Foreign);
+        }
+        let ours =
+            [name.0, name.1].iter().all(|n| n.parse::<Name>().is_ok()) && cgroup.children()?.is_empty();
+        return Ok(if ours { Kind::HalfMade } else { Kind::Nothing });
+    };
+    let process = adopt::init(cgroup, birth.pid, depth)?;
+    if process.is_none() {
+        if !cgroup.wait_empty(DYING)? {
+            return Ok(Kind::Foreign);
+        }
+        if ground.records.witness(cgroup.id()) == Witness::Unstarted {
+            return Ok(Kind::HalfMade);
+        }
+    }
+    let (high, max) = lease::in_force(cgroup)?;
+    let is_open = high >= max;
+    Ok(Kind::Ours(Box::new(Found {
+        identity: identity.clone(),
+        running: Running::new(cgroup.clone(), process),
+        started_unix_ns: birth.unix_ns,
+        high,
+        max,
+        lease: if is_open { lease::read(cgroup)? } else { None },
+    })))
+}
+
+fn sort(
+    findings: &mut Findings,
+    kind: Kind,
+    tenant: &Cgroup,
+    cgroup: &Cgroup,
+    label: &str,
+) -> Result<(), CgroupError> {
+    match kind {
+        Kind::Ours(found) => findings.workloads.push(*found),
+        Kind::Foreign => {
+            let limit = cgroup.read("memory.max").ok().and_then(|text| parse::limit(text.as_bytes()));
+            let held = match limit {
+                Some(Limit::At(bytes)) => bytes,
+                Some(Limit::Max) | None => Bytes::ZERO,
+            };
+            findings.foreign.push(Foreign { name: label.to_owned(), id: cgroup.id(), held });
+        }
+        Kind::HalfMade => {
+            let name = label.rsplit('/').next().unwrap_or_default();
+            remove(tenant, name)?;
+            findings.removed.push(label.to_owned());
+        }
+        Kind::Nothing => {}
+    }
+    Ok(())
+}
+
+fn attribute<T: serde::de::DeserializeOwned>(cgroup: &Cgroup, name: &str) -> Result<Option<T>, CgroupError> {
+    Ok(cgroup.attribute(name)?.and_then(|json| serde_json::from_slice(&json).ok()))
+}

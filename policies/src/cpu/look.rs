@@ -1,0 +1,168 @@
+//! One look at a workload's `cpu.stat`: when its quota grows, shrinks or stays.
+//!
+//! # Why these signals
+//! The kernel does not tell of throttling, it counts: periods in which the workload ran, and those at whose end it was
+//! throttled. Their ratio (rho) says how much it waits, use says how much it would do without. `cpu.pressure` rises with
+//! throttling too, but also with a busy node, which no quota cures.
+//!
+//! # When it acts
+//! It grows when a sample shows throttling: at once if there was none lately, by a quarter at least; further only while rho
+//! stands above three times its target, by as much as it stands above. It shrinks, once a second, to the greatest use of
+//! five seconds, with a headroom and a margin in deviations of use; the margin grows while rho stands above the target.
+//! A throttling soon after a shrink rolls it back, to as much above the old quota as the shrink went below.
+//!
+//! # Protection at the start, and against its own writes
+//! A shrink needs five seconds of samples, and a stale sample starts them anew. Each write refills the quota, so nothing is
+//! written unchanged, nor for less than 5 %, and a grow waits while use stands above the ceiling in the long run: the refills
+//! have given enough then. That count is of cpu time really used; whatever a tenant does to provoke writes, it cannot be
+//! given much more than its ceiling, and a tenant that stayed below it is never delayed.
+//!
+//! # How it recovers
+//! A grow soon after a shrink doubles the time until the next shrink, up to five minutes, so that a periodic load finds
+//! its quota open and costs a few writes in that time. A grow long after a shrink forgets that.
+
+use std::time::Duration;
+
+use crate::cpu::units::Cpus;
+use crate::cpu::window::{CpuSample, Slice};
+use crate::cpu::workload::{CpuWorkload, Mode};
+use crate::decision::{Reason, Verb};
+
+/// What the law wants of the quota. Not yet allowed: the node's guard comes after it.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuDecision {
+    /// What to do: grow, shrink or hold.
+    pub verb: Verb,
+    /// The quota wanted; the present one for a hold.
+    pub want: Cpus,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// The outcome of one look.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuStep {
+    /// What to do.
+    pub decision: CpuDecision,
+    /// When to look again at the latest.
+    pub look_again: Duration,
+}
+
+/// Looks at a workload: takes in `sample` and decides. `now` is `sample.at`.
+///
+/// Decides only: the quota is as it was until [`CpuWorkload::commit`]. Does not allocate.
+pub fn step(workload: &mut CpuWorkload, sample: &CpuSample) -> CpuStep {
+    let Some(slice) = workload.window.take(sample, &workload.law) else {
+        workload.start_anew(sample.at);
+        let decision = workload.hold(Reason::SignalsStale);
+        return CpuStep { decision, look_again: Duration::from_millis(workload.law.look_hot_ms) };
+    };
+    let decision = match workload.mode {
+        Mode::Released => workload.hold(Reason::LimitsReleased),
+        Mode::Rearming(verb) => CpuDecision { verb, want: workload.quota, reason: Reason::QuotaPutBack },
+        Mode::Armed => {
+            workload.count(&slice);
+            if slice.throttled > 0 { workload.press() } else { workload.ease() }
+        }
+    };
+    CpuStep { decision, look_again: workload.look_again() }
+}
+
+impl CpuWorkload {
+    /// Takes a slice into what is counted beyond the window.
+    fn count(&mut self, slice: &Slice) {
+        let (law, now) = (self.law, self.now());
+        let ceiling_us = self.bounds.ceiling.scale(f64::from(slice.time_us) / 1e6).0;
+        let allowed_us = Cpus(ceiling_us).scale(1.0 + law.gift_share).0;
+        // The first slice of a launch has no time that its use could be measured by.
+        let used_us = if slice.time_us > 0 { u64::from(slice.usage_us) } else { 0 };
+        self.excess_us = self.excess_us.saturating_add(used_us).saturating_sub(allowed_us);
+
+        if self.has_passed(self.margin_at, law.shrink_gap_ms) {
+            self.margin_at = Some(now);
+            // Not `clamp`, which panics when a policy sets a bound below zero.
+            self.margin = (self.margin + self.rho() - law.throttled_target).min(law.margin_most).max(0.0);
+        }
+        let is_quiet = self.has_passed(self.throttled_at, law.lately_ms);
+        if slice.throttled > 0 {
+            self.is_relief_due |= is_quiet;
+            self.throttled_at = Some(now);
+        } else if is_quiet {
+            self.is_relief_due = false;
+        }
+    }
+
+    /// The sample shows throttling.
+    fn press(&self) -> CpuDecision {
+        let (law, rho, ceiling) = (&self.law, self.rho(), self.bounds.ceiling);
+        if !self.is_relief_due && rho <= law.grow_at * law.throttled_target {
+            return self.hold(Reason::ThrottlingTolerated);
+        }
+        if self.quota >= ceiling {
+            return self.hold(Reason::CeilingReached);
+        }
+        if !self.rests(law.change_gap_ms) || !self.has_passed(self.grown_at, law.grow_gap_ms) {
+            return self.hold(Reason::JustChanged);
+        }
+        if self.excess_us > ceiling.scale(law.gift_ms as f64 / 1e3).0 {
+            return self.hold(Reason::CeilingOverdrawn);
+        }
+        let grown = self.quota.scale(law.grow_factor(rho, self.is_relief_due));
+        let (want, reason) = match self.regretted() {
+            Some(shrunk) => {
+                let back = shrunk.before.saturating_add(shrunk.before).saturating_sub(self.quota);
+                (grown.max(back), Reason::ThrottledAfterShrink)
+            }
+            None if self.is_relief_due => (grown, Reason::QuotaExhausted),
+            None => (grown, Reason::ThrottlingWentOn),
+        };
+        self.change(Verb::Grow, want, reason)
+    }
+
+    /// The sample shows no throttling.
+    fn ease(&self) -> CpuDecision {
+        let law = &self.law;
+        let rest = if self.is_hot() { Reason::RoomLeft } else { Reason::Calm };
+        let is_due = self.rests(law.shrink_gap_ms) && self.has_passed(self.grown_at, self.hold_ms);
+        if !is_due || self.quota <= self.bounds.floor {
+            return self.hold(rest);
+        }
+        let Some(used) = self.window.used(law.use_periods) else { return self.hold(rest) };
+        let margin = Cpus(1).scale(self.margin * used.deviation);
+        let least = used.most.scale(1.0 + law.headroom).saturating_add(margin);
+        if least > self.quota.scale(law.shrink_at) {
+            return self.hold(rest);
+        }
+        self.change(Verb::Shrink, least.max(self.quota.scale(law.shrink_most)), Reason::QuotaUnused)
+    }
+
+    fn change(&self, verb: Verb, want: Cpus, reason: Reason) -> CpuDecision {
+        let want = self.bounds.clamp(want);
+        if self.is_worth(want) { CpuDecision { verb, want, reason } } else { self.hold(Reason::RoomLeft) }
+    }
+
+    pub(crate) fn hold(&self, reason: Reason) -> CpuDecision {
+        CpuDecision { verb: Verb::Hold, want: self.quota, reason }
+    }
+
+    /// Each period while hot. Else the pause doubles, but a use that rises is looked at when it would be hot at its pace.
+    fn look_again(&mut self) -> Duration {
+        let law = self.law;
+        let hot = Duration::from_millis(law.look_hot_ms);
+        if matches!(self.mode, Mode::Rearming(_)) || self.is_hot() {
+            self.look_ms = law.look_first_ms;
+            return hot;
+        }
+        let pause = Duration::from_millis(self.look_ms.min(law.look_most_ms)).max(hot);
+        self.look_ms = self.look_ms.saturating_mul(2).min(law.look_most_ms);
+        let rise = self.used().saturating_sub(self.window.latest_but_one());
+        let room = self.quota.scale(law.hot_share).saturating_sub(self.used());
+        if rise == Cpus::ZERO {
+            return pause;
+        }
+        // The rise is one of a slice, which is a period at least: slower rises are overestimated, and looked at sooner.
+        pause.min(Duration::from_millis(law.look_hot_ms.saturating_mul(room.0 / rise.0))).max(hot)
+    }
+}

@@ -1,0 +1,34 @@
+//! A small deterministic plant: groups of one node under `cpu.max`, and the loop that governs them. Time is a counter of
+//! 1 ms ticks; nothing sleeps, and all chance comes from one seed.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `group` | the kernel's part: quota, burst, periods, throttling, refills by writes |
+//! | `rig` | the loop's part: a grid of looks, early looks, the node's guard |
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+pub(crate) mod group;
+pub(crate) mod rig;
+
+/// The length of a tick, microseconds.
+pub(crate) const TICK_US: u64 = 1000;
+
+/// A source of chance: xorshift64*, which is enough for loads and jitter.
+#[derive(Clone)]
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) fn new(seed: u64) -> Self {
+        // A state of zero would stay zero; the product keeps neighbouring seeds apart.
+        Self(seed.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    /// A number below `end`.
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11) % end.max(1)
+    }
+}

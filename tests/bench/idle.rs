@@ -1,0 +1,101 @@
+//! What an agent costs that has nothing to do: a thousand workloads that sleep, and twenty seconds of watching it.
+//!
+//! Under its own defaults, but for the budget, which has to cover a thousand floors. The cost of the whole process is the sum
+//! over its threads; the cgroup's own account has the watchdog in it, too.
+
+use std::fs;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use bellows_policies::units::Bounds;
+use nix::unistd::Pid;
+
+use crate::agent::{Agent, Setup};
+use crate::crew::{CEILING, FIRST_LIMIT};
+use crate::reaction::MORE_THAN_THERE_IS;
+use crate::threads::{self, Cost, Costs, field};
+use crate::tree::Place;
+
+const WORKLOADS: usize = 1000;
+/// Launches are over, and what they left behind is done.
+const SETTLE: Duration = Duration::from_secs(5);
+const WATCH: Duration = Duration::from_secs(20);
+const SETUP: Setup = Setup { name: "idle", config: "", flags: MORE_THAN_THERE_IS };
+
+/// What it cost.
+#[derive(Debug)]
+pub(crate) struct Idle {
+    pub(crate) workloads: usize,
+    pub(crate) seconds: f64,
+    /// By the names of threads.
+    pub(crate) threads: Costs,
+    pub(crate) total: Cost,
+    /// The supervisor cgroup's cpu time: agent and watchdog.
+    pub(crate) supervisor_ns: u64,
+    /// Turns of the control loop.
+    pub(crate) turns: u64,
+    pub(crate) memory: Memory,
+}
+
+/// Of the agent's process, KiB.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Memory {
+    /// Resident, pages of the program's file included.
+    pub(crate) rss: u64,
+    /// Of these, anonymous: heap and stacks.
+    pub(crate) anonymous: u64,
+    /// Resident, with shared pages divided by who shares them.
+    pub(crate) pss: u64,
+}
+
+impl Idle {
+    /// Per cent of one cpu.
+    pub(crate) fn cpu_percent(&self) -> f64 {
+        self.total.cpu_ns as f64 / self.seconds / 1e7
+    }
+}
+
+/// Starts the agent and its workloads, and watches.
+pub(crate) fn measure(place: &Place) -> anyhow::Result<Idle> {
+    let mut agent = Agent::start(place, &SETUP)?;
+    let memory = Bounds::new(FIRST_LIMIT, CEILING).map_err(|e| anyhow::anyhow!("{e}"))?;
+    agent.launch_idle(WORKLOADS, memory).context("cannot start the sleepers")?;
+    sleep(SETTLE);
+    let pid = agent.pid()?;
+    let supervisor = agent.supervisor()?;
+    let used = || anyhow::Ok(field(&supervisor.read("cpu.stat")?, "usage_usec ")? * 1000);
+    let (turns, start) = (agent.turns()?, Instant::now());
+    let (costs, used_before) = (threads::costs(pid)?, used()?);
+    sleep(WATCH);
+    let seconds = start.elapsed().as_secs_f64();
+    let supervisor_ns = used()?.saturating_sub(used_before);
+    let threads: Costs = threads::costs(pid)?
+        .into_iter()
+        .map(|(name, cost)| {
+            let before = costs.get(&name).copied().unwrap_or_default();
+            (name, cost.since(before))
+        })
+        .collect();
+    let idle = Idle {
+        workloads: WORKLOADS,
+        seconds,
+        total: threads::total(&threads),
+        threads,
+        supervisor_ns,
+        turns: agent.turns()?.saturating_sub(turns),
+        memory: resident(pid)?,
+    };
+    agent.stop()?;
+    Ok(idle)
+}
+
+fn resident(pid: Pid) -> anyhow::Result<Memory> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    Ok(Memory {
+        rss: field(&status, "VmRSS:")?,
+        anonymous: field(&status, "RssAnon:")?,
+        pss: field(&rollup, "Pss:")?,
+    })
+}

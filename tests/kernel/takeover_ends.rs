@@ -1,0 +1,90 @@
+//! What ends while no agent runs is told truthfully by the next one, and by exit records meanwhile.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+
+use bellows::journal::What;
+
+use crate::rig::{Agent, Tree, eventually, is_ended, is_launched, program, read};
+
+#[test]
+fn ends_in_the_gap_are_told_by_the_next_agent() {
+    let mut agent = Agent::start_on(Tree::without_swap(), &[]);
+    let mut journal = agent.follow();
+    let flag = agent.runtime_dir.join("flag").display().to_string();
+    let load = program("bellows-load").display().to_string();
+    let script = |then: &str| format!("until [ -e {flag} ]; do sleep 0.05; done; {then}");
+    let start = |name: &str, then: &str| agent.run(name, "16M..64M", &["sh", "-c", &script(then)]);
+    let exits = start("exits", "exit 3");
+    let killed = start("killed", "sleep 300");
+    let eater = start("eater", &format!("exec {load} grow 400"));
+    for name in ["default/exits", "default/killed", "default/eater"] {
+        journal.wait(name, is_launched);
+    }
+    let ids: Vec<u64> = ["exits", "killed", "eater"]
+        .iter()
+        .map(|name| fs::metadata(agent.tree.workload(name)).expect("cgroup").ino())
+        .collect();
+    agent.kill();
+    fs::write(&flag, "").expect("flag");
+    fs::write(agent.tree.workload("killed").join("cgroup.kill"), "1").expect("kill");
+    for name in ["exits", "killed", "eater"] {
+        let events = agent.tree.workload(name).join("cgroup.events");
+        eventually("it ends", || read(&events).contains("populated 0"));
+    }
+    // Nobody is needed for what its init wrote.
+    let finished = exits.finish();
+    assert_eq!(finished.code, 3, "{finished:?}");
+
+    agent.restart();
+    let mut journal = agent.follow();
+    for (name, code) in [("default/exits", 3), ("default/killed", 137), ("default/eater", 137)] {
+        journal.wait(name, |w| matches!(w, What::Ended { code: told, .. } if *told == code));
+        eventually("nothing is left of it", || !agent.tree.root.join("workloads").join(name).exists());
+    }
+    let finished = killed.finish();
+    assert_eq!(finished.code, 137, "{finished:?}");
+    assert!(finished.err.contains("signal 9 (SIGKILL)"), "{finished:?}");
+    let finished = eater.finish();
+    assert_eq!(finished.code, 137, "{finished:?}");
+    assert!(finished.err.contains("out of memory"), "{finished:?}");
+
+    // And those who ask late are answered by a third one, which saw nothing of it.
+    agent.kill();
+    agent.restart();
+    for (id, code) in ids.iter().zip([3, 137, 137]) {
+        let answer = ask(&agent, &format!("/api/v1/exits/{id}"));
+        assert!(answer.contains(&format!("\"code\":{code}")), "{id}: {answer}");
+    }
+}
+
+/// An end that one agent told and another is asked for.
+#[test]
+fn ends_are_remembered_across_a_restart() {
+    let mut agent = Agent::start(&[]);
+    let mut journal = agent.follow();
+    let flag = agent.runtime_dir.join("flag").display().to_string();
+    let script = format!("until [ -e {flag} ]; do sleep 0.05; done; exit 9");
+    let run = agent.run("early", "16M..64M", &["sh", "-c", &script]);
+    journal.wait("default/early", is_launched);
+    let id = fs::metadata(agent.tree.workload("early")).expect("cgroup").ino();
+    fs::write(&flag, "").expect("flag");
+    journal.wait("default/early", is_ended);
+    assert_eq!(run.finish().code, 9);
+    agent.kill();
+    agent.restart();
+    let answer = ask(&agent, &format!("/api/v1/exits/{id}"));
+    assert!(answer.contains("\"code\":9"), "{answer}");
+    let answer = ask(&agent, "/api/v1/exits/1");
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+}
+
+fn ask(agent: &Agent, path: &str) -> String {
+    let mut stream = UnixStream::connect(agent.runtime_dir.join("api.sock")).expect("connect");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("request");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("answer");
+    text
+}

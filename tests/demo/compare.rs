@@ -79,6 +79,8 @@ fn rows(outcome: &Outcome) -> Vec<(String, String)> {
         None => "-".to_owned(),
     };
     let speed = outcome.packed.speed().map_or_else(|| "-".to_owned(), |speed| format!("{speed:.1} MiB"));
+    let (up, down) = outcome.moves.quotas;
+    let raised = outcome.moves.grows() as u64;
     let redis = &outcome.redis;
     let rows = [
         ("OOM kills".to_owned(), outcome.kills.to_string()),
@@ -102,10 +104,8 @@ fn rows(outcome: &Outcome) -> Vec<(String, String)> {
             format!("  granted half of the time, floor {}", TENANTS[PACK].floor),
             mib(outcome.packed.granted_median),
         ),
-        (
-            "limits moved (of these, raised)".to_owned(),
-            format!("{} ({})", outcome.moves.count, outcome.moves.grows()),
-        ),
+        ("cpu quotas raised / lowered".to_owned(), format!("{up} / {down}")),
+        ("memory limits raised / lowered".to_owned(), format!("{raised} / {}", outcome.moves.count - raised)),
         ("  from wake-up to write, p50".to_owned(), us(50)),
         ("  from wake-up to write, p99".to_owned(), us(99)),
     ];
@@ -127,6 +127,7 @@ fn figures(outcome: &Outcome) -> Value {
         "requests_per_s": redis.requests_per_s(),
         "p99_ms": redis.p99_ms().map(|(_, worst)| worst),
         "limits_moved": outcome.moves.count,
+        "quotas_moved": outcome.moves.quotas.0 + outcome.moves.quotas.1,
         "wake_to_write_p50_us": outcome.moves.wake_to_write_us(50),
         "wake_to_write_p99_us": outcome.moves.wake_to_write_us(99),
         "granted_mib": size(outcome.redis_in_use.granted.min(BUDGET)),

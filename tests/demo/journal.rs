@@ -30,6 +30,8 @@ pub(crate) struct Moves {
     pub(crate) count: u64,
     /// Of those that went up, from the loop's wake-up to the return of the last write, in microseconds, in order.
     wake_to_write_us: Vec<u64>,
+    /// How often cpu quotas went up and down.
+    pub(crate) quotas: (u64, u64),
 }
 
 impl Follower {
@@ -82,6 +84,10 @@ impl Moves {
                     moves.wake_to_write_us.push(wake_to_write_us);
                 }
             }
+            if let What::QuotaMoved { verb, .. } = record.what {
+                let (up, down) = &mut moves.quotas;
+                *(if verb == Verb::Grow { up } else { down }) += 1;
+            }
         }
         moves.wake_to_write_us.sort_unstable();
         moves
@@ -105,8 +111,10 @@ mod tests {
 
     #[test]
     fn percentiles_by_nearest_rank() {
-        let moves =
-            |times: std::ops::RangeInclusive<u64>| Moves { count: 0, wake_to_write_us: times.collect() };
+        let moves = |times: std::ops::RangeInclusive<u64>| Moves {
+            wake_to_write_us: times.collect(),
+            ..Moves::default()
+        };
         assert_eq!(moves(1..=100).wake_to_write_us(50), Some(50));
         assert_eq!(moves(1..=100).wake_to_write_us(99), Some(99));
         assert_eq!(moves(7..=7).wake_to_write_us(99), Some(7));

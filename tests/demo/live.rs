@@ -54,22 +54,37 @@ impl<'a> Live<'a> {
         self.screen.say(&line);
     }
 
-    /// Tells of a move of a limit, if the record is one.
+    /// Tells of a move of a limit, if the record is one. Quotas move often: they are told in passing only.
     pub(crate) fn tell_move(&mut self, record: &Record) {
+        if let What::QuotaMoved { verb, reason, from, to, .. } = &record.what
+            && self.screen.is_terminal()
+        {
+            let after = self.after(record);
+            let (from, to) = (cpus(from.0), cpus(to.0));
+            self.screen.mention(format!(
+                "{after}  {:<13} {verb} {from:.2} -> {to:.2} cpus: {reason}",
+                record.workload
+            ));
+        }
         let What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us } = &record.what else {
             return;
         };
         // A shrink waits on a lane of its own: nobody waits for it.
         let time = if *verb == Verb::Grow { format!(", {wake_to_write_us} us") } else { String::new() };
-        let after_ms = record.unix_ns.saturating_sub(self.start_unix_ns) / 1_000_000;
+        let after = self.after(record);
         self.screen.mention(format!(
-            "{:>6.1} s  {:<13} {verb} {} -> {} at {} used{time}: {reason}",
-            after_ms as f64 / 1000.0,
+            "{after}  {:<13} {verb} {} -> {} at {} used{time}: {reason}",
             record.workload,
             plain(from.high),
             mib(to.high),
             plain(*current),
         ));
+    }
+
+    /// When that was.
+    fn after(&self, record: &Record) -> String {
+        let after_ms = record.unix_ns.saturating_sub(self.start_unix_ns) / 1_000_000;
+        format!("{:>6.1} s", after_ms as f64 / 1000.0)
     }
 
     /// Draws, if it is time to; `work` says for each tenant what it has done.

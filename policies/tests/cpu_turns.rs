@@ -118,6 +118,29 @@ fn a_shrink_leaves_headroom_and_is_rolled_back_when_regretted() {
 }
 
 #[test]
+fn a_shrink_leaves_more_the_more_was_throttled() {
+    // Use swings between 400 and 600: a deviation of 100 about a greatest use of 600, which makes 630 with the headroom.
+    let shrunk_to = |throttled_of_ten: u64| {
+        let (bounds, found) = ("0.1..4".parse().unwrap(), Some(Cpus::milli(1000)));
+        let mut workload = CpuWorkload::adopt(bounds, CpuLaw::standard(), found, sample(0, 0, 0, 0));
+        let (mut usage_ms, mut throttled) = (0, 0);
+        for n in 1..100 {
+            usage_ms += if n % 2 == 0 { 40 } else { 60 };
+            throttled += u64::from(n % 10 < throttled_of_ten);
+            let decision = step(&mut workload, &sample(n * 100, usage_ms, n, throttled)).decision;
+            if decision.verb == Verb::Shrink {
+                return decision.want;
+            }
+        }
+        panic!("no shrink");
+    };
+    assert_eq!(shrunk_to(0), Cpus::milli(630));
+    // rho stands at 0.3, 0.2 above its target, for five seconds: a margin of about one deviation.
+    let wider = shrunk_to(3);
+    assert!(Cpus::milli(690) < wider && wider < Cpus::milli(770), "{wider}");
+}
+
+#[test]
 fn stale_samples_hold_and_start_anew() {
     for (name, stale) in [
         ("counters went back", sample(7900, 1, 1, 0)),

@@ -273,7 +273,9 @@ impl Run {
         thread::spawn(move || sender.send(child.wait_with_output()));
         let Ok(output) = receiver.recv_timeout(PATIENCE) else {
             let _ = kill(pid, Signal::SIGKILL);
-            panic!("bellows run did not end in {PATIENCE:?}");
+            // Its workload may hold its output open still.
+            let said = receiver.recv_timeout(Duration::from_secs(1));
+            panic!("bellows run did not end in {PATIENCE:?}; it said {said:?}");
         };
         let output = output.expect("output");
         Finished {

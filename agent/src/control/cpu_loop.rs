@@ -68,6 +68,8 @@ struct Governed {
     /// The tick of its last look.
     tick: u64,
     throttled: u64,
+    /// Its cgroup was removed.
+    is_gone: bool,
 }
 
 /// Hands a workload to the cpu loop, if its quota is to be governed. `before` is the quota that an earlier agent had given it;
@@ -93,6 +95,7 @@ pub(super) fn govern(lane: &CpuLane, entry: &mut Entry, before: Option<Cpus>) ->
         seen: None,
         tick: 0,
         throttled: 0,
+        is_gone: false,
     })));
     if taken { Ok(()) } else { Err(io::Error::other("the cpu loop has too much to do")) }
 }
@@ -252,7 +255,10 @@ impl CpuLoop {
         }
         let subtree = self.parts.subtree.read().ok();
         let mut explained = 0;
-        for index in (0..self.governed.len()).rev() {
+        let total = self.governed.len();
+        for step in 0..total {
+            // Each tick begins with another one: what the node's guard has left goes to whoever asks first.
+            let index = (step + usize::try_from(self.ticks).unwrap_or(0)) % total;
             if self.governed[index].due <= now {
                 explained += self.look(index, now);
             }
@@ -262,6 +268,7 @@ impl CpuLoop {
         }
         self.subtree_us = subtree;
         self.scan(now);
+        self.governed.retain(|governed| !governed.is_gone);
     }
 
     fn observe_node(&mut self, now: Instant) {
@@ -284,10 +291,10 @@ impl CpuLoop {
         let total = self.governed.len();
         let mut looked = 0;
         for step in 0..total {
-            if looked == SCAN || self.governed.is_empty() {
+            if looked == SCAN {
                 break;
             }
-            let index = (self.next_scan + step) % self.governed.len();
+            let index = (self.next_scan + step) % total;
             let governed = &self.governed[index];
             let hidden = governed.seen.map_or(0, |(_, mark)| self.hidden_us.saturating_sub(mark));
             if governed.tick < self.ticks && hidden >= governed.law.least_exhausting_use().quota_us() {
@@ -302,8 +309,8 @@ impl CpuLoop {
     fn look(&mut self, index: usize, now: Instant) -> u64 {
         let governed = &mut self.governed[index];
         let Ok(sample) = governed.files.sample(clock::now().max(now)) else {
-            // Its cgroup is gone; the control loop sees to the rest.
-            self.governed.swap_remove(index);
+            // The control loop sees to the rest.
+            governed.is_gone = true;
             return 0;
         };
         let before = governed.seen.replace((sample.usage_us, self.hidden_us));
@@ -325,7 +332,7 @@ impl CpuLoop {
                 let wrote = clock::now();
                 let (what, outcome) = match written {
                     Ok(()) => {
-                        governed.law.commit(to, reason, wrote);
+                        governed.law.commit(to, reason, sample.at);
                         governed.published.quota(Some(to));
                         governed.published.quota_moved();
                         let wake_to_write_us =

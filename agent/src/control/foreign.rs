@@ -25,7 +25,12 @@ impl Control {
         if woke < entry.compare_at || entry.state != State::Running {
             return;
         }
+        let is_first = entry.compare_at == Instant(0);
         entry.compare_at = woke.plus(COMPARE_EVERY);
+        // Just launched or taken over: nobody else has had the time, and its first growth needs this thread.
+        if is_first {
+            return;
+        }
         let Some(open) = &entry.open else { return };
         if entry.shrink.is_some() || entry.is_unsure || entry.law.is_released() || entry.law.is_failed() {
             return;

@@ -80,7 +80,9 @@ impl CpuWorkload {
         let used_us = if slice.time_us > 0 { u64::from(slice.usage_us) } else { 0 };
         self.excess_us = self.excess_us.saturating_add(used_us).saturating_sub(allowed_us);
 
-        if self.has_passed(self.margin_at, law.shrink_gap_ms) {
+        // The first adjustment waits its time too: one period would make a rho of nothing or all.
+        let adjusted_at = *self.margin_at.get_or_insert(now);
+        if self.has_passed(Some(adjusted_at), law.shrink_gap_ms) {
             self.margin_at = Some(now);
             // Not `clamp`, which panics when a policy sets a bound below zero.
             self.margin = (self.margin + self.rho() - law.throttled_target).min(law.margin_most).max(0.0);

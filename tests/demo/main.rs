@@ -19,6 +19,7 @@ mod group;
 mod http;
 mod journal;
 mod live;
+mod pace;
 mod pack;
 mod place;
 mod play;

@@ -4,7 +4,6 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bellows_policies::units::Bytes;
@@ -29,8 +28,6 @@ pub(crate) struct Logs(PathBuf);
 pub(crate) struct Packed {
     /// What was compressed while work was offered.
     pub(crate) bytes: Bytes,
-    /// The cpu time that took.
-    pub(crate) cpu: Duration,
     /// What it was granted at the end.
     pub(crate) granted: Bytes,
     /// What it was granted half of the time.
@@ -84,27 +81,16 @@ pub(crate) fn progress(file: &Path) -> Bytes {
 
 impl Packed {
     /// From what it was granted over time; the last look is the end.
-    pub(crate) fn sum_up(
-        (bytes, cpu): (Bytes, Duration),
-        mut granted: Vec<Bytes>,
-        used: Bytes,
-    ) -> Result<Self> {
+    pub(crate) fn sum_up(bytes: Bytes, mut granted: Vec<Bytes>, used: Bytes) -> Result<Self> {
         let at_end = *granted.last().context("the archive job was never looked at")?;
         granted.sort_unstable();
         Ok(Self {
             bytes,
-            cpu,
             granted: at_end,
             granted_median: granted[granted.len() / 2],
             granted_peak: granted[granted.len() - 1],
             used,
         })
-    }
-
-    /// MiB compressed per second of cpu: the same work for everyone, so it tells how fast the machine was.
-    pub(crate) fn speed(&self) -> Option<f64> {
-        let seconds = self.cpu.as_secs_f64();
-        (seconds > 0.0).then(|| self.bytes.0 as f64 / Bytes::MIB.0 as f64 / seconds)
     }
 
     /// How often it got through all logs.
@@ -152,7 +138,7 @@ mod tests {
     fn a_step_that_is_taken_back_is_no_inflation() {
         let sum_up = |granted: &[u64]| {
             let granted = granted.iter().map(|&mib| Bytes::mib(mib)).collect();
-            Packed::sum_up((Bytes::ZERO, Duration::ZERO), granted, Bytes::mib(48)).unwrap()
+            Packed::sum_up(Bytes::ZERO, granted, Bytes::mib(48)).unwrap()
         };
         let packed = sum_up(&[48, 112, 48, 48]);
         assert_eq!((packed.granted_peak, packed.granted_median), (Bytes::mib(112), Bytes::mib(48)));

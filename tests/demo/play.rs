@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::process::Stdio;
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bellows_policies::units::Bytes;
@@ -13,6 +12,7 @@ use crate::group::Look;
 use crate::http;
 use crate::journal::{self, Follower, Moves};
 use crate::live::{self, Live};
+use crate::pace::Pace;
 use crate::pack::{self, Logs, Packed};
 use crate::place::Place;
 use crate::redis::{self, Client, Probe};
@@ -52,6 +52,8 @@ pub(crate) struct Outcome {
     pub(crate) packed: Packed,
     /// The reports.
     pub(crate) reports: Done,
+    /// How fast the machine was meanwhile, in steps of [`Pace`].
+    pub(crate) speed: f64,
     /// The most memory that each tenant was seen to use.
     pub(crate) peaks: Vec<Bytes>,
     /// How limits moved.
@@ -94,6 +96,7 @@ pub(crate) fn play(place: &Place, props: &Props, screen: &mut Screen, way: Way) 
     let mut reports = Reports::default();
     let mut watch = Watch::new(&stage);
     let visitors = Visitors::send(cast.web_port);
+    let mut machine = Pace::default();
     let mut packed = None;
     let seconds = loop {
         let now = live.now();
@@ -110,10 +113,10 @@ pub(crate) fn play(place: &Place, props: &Props, screen: &mut Screen, way: Way) 
             live.tell(style, &news);
         }
         watch.tick()?;
+        machine.tick()?;
         live.tick(&watch, || work(&rounds, &probe, &visitors, &reports, &watch, pack::progress(&progress)))?;
         if now >= LENGTH as f64 && packed.is_none() {
-            let cpu = watch.seats()[PACK].look.unwrap_or_default().cpu_us;
-            packed = Some((pack::progress(&progress), Duration::from_micros(cpu)));
+            packed = Some(pack::progress(&progress));
         }
         let is_over = rounds.is_over() && reports.is_over() && visitors.is_over();
         if now >= (LENGTH + GRACE) as f64 || (now >= LENGTH as f64 && is_over) {
@@ -148,6 +151,7 @@ pub(crate) fn play(place: &Place, props: &Props, screen: &mut Screen, way: Way) 
         reports: reports.sum_up(),
         peaks: watch.seats().iter().map(|seat| seat.peak).collect(),
         moves,
+        speed: machine.speed(),
     };
     stage.strike()?;
     Ok(outcome)

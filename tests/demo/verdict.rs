@@ -99,7 +99,7 @@ fn describe_losses(outcome: &Outcome) -> String {
 /// Where the kernel alone did better, by more than noise; or that nobody can say.
 fn compare_speed(alone: &Outcome, moved: &Outcome) -> Option<String> {
     let p99 = |outcome: &Outcome| outcome.redis.p99_ms().map(|(median, _)| median);
-    let speed = moved.packed.speed()? / alone.packed.speed()?;
+    let speed = moved.speed / alone.speed;
     if !(1.0 - ALIKE..=1.0 + ALIKE).contains(&speed) {
         return Some(format!(
             "speed          does not compare: the machine was {speed:.1} times as fast under bellows"

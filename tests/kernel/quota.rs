@@ -91,7 +91,6 @@ fn throttling_is_relieved_within_two_periods() {
         let cgroup = agent.tree.workload(&name);
         let stat = cgroup.join("cpu.stat");
         journal.wait(&format!("default/{name}"), is_launched);
-        eventually("the quota is at its floor", || quota(&cgroup) == 200_000);
         // Its own start may have throttled it, and been relieved: calm counts from here.
         thread::sleep(Duration::from_millis(900));
         let throttled = field(&stat, "nr_throttled");

@@ -13,7 +13,7 @@ help:
 	@echo "make check   formatting, lints, tidy, licences and bans of dependencies"
 	@echo "make bench   reaction against the smallest loop, growth against no limit, ways of hearing, an idle agent: target/bench.json"
 
-# Three to four minutes; a machine that is busy otherwise may take longer. A guest cannot see whether this is a terminal.
+# About three minutes; a machine that is busy otherwise may take longer. A guest cannot see whether this is a terminal.
 demo: build setup
 	@if [ -t 1 ]; then export BELLOWS_TERMINAL=1; fi; \
 	$(KERNEL) run --memory 3G --forward 9464 --out target --timeout 420 -- $(BIN)/bellows-demo

@@ -16,7 +16,7 @@ use crate::pace::Pace;
 use crate::pack::{self, Logs, Packed};
 use crate::place::Place;
 use crate::redis::{self, Client, Probe};
-use crate::reports::{Done, Reports};
+use crate::reports::{Done, News, Reports};
 use crate::rounds::{Rounds, Served, VALUE_BYTES};
 use crate::scenario::{GRACE, LENGTH, PACK, REDIS, REPORTS, TENANTS, WEB};
 use crate::screen::{Screen, Style};
@@ -106,11 +106,13 @@ pub(crate) fn play(place: &Place, props: &Props, screen: &mut Screen, way: Way) 
         let was_dead = rounds.died_at().is_some();
         rounds.tick(now, &place.redis_benchmark, &mut cast.redis)?;
         if rounds.died_at().is_some() && !was_dead {
-            live.tell(Style::Red, &format!("shop/redis LOST, with {} keys in it", probe.keys()));
+            live.tell(Style::Red, &format!("shop/redis was KILLED, with {} keys in it", probe.keys()));
         }
         for news in reports.tick(now, &stage, &place.stress_ng, rounds.is_filled())? {
-            let style = if news.contains("LOST") { Style::Red } else { Style::Dim };
-            live.tell(style, &news);
+            match news {
+                News::Course(text) => live.tell(Style::Dim, &text),
+                News::Loss(text) => live.tell(Style::Red, &text),
+            }
         }
         watch.tick()?;
         machine.tick()?;

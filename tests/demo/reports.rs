@@ -3,6 +3,7 @@
 //! A report takes its memory, works through it, holds it for some seconds and ends. One that the agent does not admit, since
 //! its floor does not fit now, is tried again two seconds later, as any job queue does. One that is killed is lost.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -32,6 +33,15 @@ pub(crate) struct Reports {
     started: usize,
     rushed: bool,
     done: Done,
+}
+
+/// What there is to tell.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// As it goes.
+    Course(String),
+    /// A report was lost.
+    Loss(String),
 }
 
 /// What became of them.
@@ -86,7 +96,7 @@ impl Reports {
         stage: &Stage,
         program: &Path,
         may_rush: bool,
-    ) -> Result<Vec<String>> {
+    ) -> Result<Vec<News>> {
         let mut news = Vec::new();
         for at in 0..COUNT {
             self.look_after(at, now, stage, program, &mut news)?;
@@ -97,7 +107,7 @@ impl Reports {
             self.slots[self.started] = start(self.started, now, now, stage, program)?;
             self.started += 1;
         } else if is_idle && self.started == COUNT && !self.rushed && may_rush && now >= RUSH_AT {
-            news.push("month's end: all reports start at once".to_owned());
+            news.push(News::Course("month's end: all reports start at once".to_owned()));
             for (at, slot) in self.slots.iter_mut().enumerate() {
                 *slot = start(at, now, now, stage, program)?;
             }
@@ -132,7 +142,7 @@ impl Reports {
         now: f64,
         stage: &Stage,
         program: &Path,
-        news: &mut Vec<String>,
+        news: &mut Vec<News>,
     ) -> Result<()> {
         let path = TENANTS[REPORTS + at].path();
         match &mut self.slots[at] {
@@ -142,7 +152,9 @@ impl Reports {
                 self.slots[at] = Slot::Idle;
                 if stage.agent().is_some() && status.code() == Some(REFUSED) {
                     if since <= due {
-                        news.push(format!("{path} waits: its floor does not fit into what is free"));
+                        news.push(News::Course(format!(
+                            "{path} waits: its floor does not fit into what is free"
+                        )));
                     }
                     self.slots[at] = Slot::Refused { due, again: now + RETRY_S };
                     return Ok(());
@@ -154,11 +166,14 @@ impl Reports {
                     self.done.finished += 1;
                     self.ends[at] = "done";
                     self.done.slowest = self.done.slowest.max(now - due);
-                    news.push(format!("{path} finished after {:.1} s", now - due));
+                    news.push(News::Course(format!("{path} finished after {:.1} s", now - due)));
                 } else {
                     self.done.killed.push((at, now));
                     self.ends[at] = "killed";
-                    news.push(format!("{path} LOST: {status}"));
+                    // By signal 9 itself, or as a shell and `bellows run` tell of it.
+                    let is_killed = status.signal() == Some(9) || status.code() == Some(137);
+                    let how = if is_killed { "was KILLED".to_owned() } else { format!("was LOST, {status}") };
+                    news.push(News::Loss(format!("{path} {how}")));
                 }
             }
             Slot::Refused { due, again } if now >= *again => {

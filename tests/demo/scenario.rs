@@ -52,8 +52,8 @@ pub(crate) const REPORTS: usize = 3;
 
 /// All of them. A report says by its floor what it needs to begin at all; that is what the agent admits it by.
 pub(crate) const TENANTS: [Tenant; 6] = [
-    tenant("shop", "redis", Class::Latency, 48, 216, "0.5..2"),
-    tenant("shop", "web", Class::Latency, 48, 64, "0.3..2"),
+    tenant("shop", "redis", Class::Latency, 48, 216, "1..2"),
+    tenant("shop", "web", Class::Latency, 48, 64, "0.5..2"),
     tenant("archive", "pack", Class::Batch, 48, 192, "0.3..2"),
     tenant("acme", "report", Class::Standard, 144, 192, "0.5..2"),
     tenant("blue", "report", Class::Standard, 144, 192, "0.5..2"),

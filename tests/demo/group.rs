@@ -1,4 +1,4 @@
-//! Cgroups: read through the kernel's own files, in both ways alike, and made and removed by the demo.
+//! Cgroups: read through the kernel's own files, in all ways alike, and made and removed by the demo.
 
 use std::fs;
 use std::io;
@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bellows_policies::Cpus;
 use bellows_policies::units::Bytes;
 
 use crate::child::wait_for;
@@ -22,6 +23,19 @@ pub(crate) struct Group(PathBuf);
 #[derive(Debug)]
 pub(crate) struct OwnGroup(Group);
 
+/// What the kernel's files say at one time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Look {
+    /// `memory.current`.
+    pub(crate) used: Bytes,
+    /// What may be used before the kernel steps in: the lower of `memory.high` and `memory.max`.
+    pub(crate) granted: Bytes,
+    /// `usage_usec` of `cpu.stat`: cpu time since the cgroup was made, microseconds.
+    pub(crate) cpu_us: u64,
+    /// `cpu.max`; none where nothing limits it.
+    pub(crate) quota: Option<Cpus>,
+}
+
 impl Group {
     /// The cgroup at `path`, which may not exist yet.
     pub(crate) fn at(path: PathBuf) -> Self {
@@ -33,72 +47,71 @@ impl Group {
         &self.0
     }
 
-    /// `memory.current`.
-    pub(crate) fn used(&self) -> Result<Bytes> {
-        self.limit("memory.current")
-    }
-
-    /// What may be used before the kernel steps in: the lower of `memory.high` and `memory.max`.
-    pub(crate) fn granted(&self) -> Result<Bytes> {
-        Ok(self.limit("memory.high")?.min(self.max()?))
-    }
-
-    /// `memory.max`.
-    pub(crate) fn max(&self) -> Result<Bytes> {
-        self.limit("memory.max")
-    }
-
-    /// Whether it is there; the agent removes a workload's as soon as it ended.
-    pub(crate) fn exists(&self) -> bool {
-        self.0.exists()
+    /// What its files say; nothing if it is not there: the agent removes a workload's as soon as that ended.
+    pub(crate) fn look(&self) -> Result<Option<Look>> {
+        let read = |file: &str| fs::read_to_string(self.0.join(file));
+        let files = || -> io::Result<_> {
+            Ok([
+                read("memory.current")?,
+                read("memory.high")?,
+                read("memory.max")?,
+                read("cpu.stat")?,
+                read("cpu.max")?,
+            ])
+        };
+        let [current, high, max, stat, quota] = match files() {
+            Ok(texts) => texts,
+            Err(error) if is_gone(&error) => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", self.0.display())),
+        };
+        Ok(Some(Look {
+            used: parse_limit(&current)?,
+            granted: parse_limit(&high)?.min(parse_limit(&max)?),
+            cpu_us: parse_usage(&stat),
+            quota: parse_quota(&quota),
+        }))
     }
 
     /// OOM kills in this cgroup and all below it, those of removed ones included. A group that dies as one counts once,
     /// where the kernel counts groups (5.17).
     pub(crate) fn kills(&self) -> Result<u64> {
-        Ok(count_kills(&self.read("memory.events")?))
+        let path = self.0.join("memory.events");
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(count_kills(&text))
     }
 
-    /// Makes a child with a fixed limit that dies as one, as container runtimes do: no swap beyond it.
-    pub(crate) fn make_limited_child(&self, name: &str, max: Bytes) -> Result<Self> {
+    /// Makes a child that dies as one, as container runtimes do, with `settings` in its files.
+    pub(crate) fn make_child(&self, name: &str, settings: &[(&str, String)]) -> Result<Self> {
         let child = Self(self.0.join(name));
         fs::create_dir(&child.0).with_context(|| format!("cannot make {}", child.0.display()))?;
-        child.write("memory.max", &max.0.to_string())?;
         child.write("memory.oom.group", "1")?;
-        // A kernel without swap has no such file.
-        if child.0.join("memory.swap.max").exists() {
-            child.write("memory.swap.max", "0")?;
+        for (file, value) in settings {
+            child.write(file, value)?;
         }
         Ok(child)
     }
 
+    /// Limits everything below to `bytes` of memory and no swap.
+    pub(crate) fn limit(&self, bytes: Bytes) -> Result<()> {
+        self.write("memory.max", &bytes.0.to_string())?;
+        // A kernel without swap has no such file.
+        if self.0.join("memory.swap.max").exists() {
+            self.write("memory.swap.max", "0")?;
+        }
+        Ok(())
+    }
+
     /// A command that starts in this cgroup. A shell moves itself before it becomes the program: between fork and exec
     /// only unsafe code could.
-    pub(crate) fn command(&self, program: &Path) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new("sh");
-        command.args(["-c", r#"echo 0 > "$0" && exec "$@""#]).arg(self.0.join("cgroup.procs")).arg(program);
+        command.args(["-c", r#"echo 0 > "$0" && exec "$@""#]).arg(self.0.join("cgroup.procs"));
         command
     }
 
     /// Lets children have the controllers that the agent needs.
     pub(crate) fn hand_on_controllers(&self) -> Result<()> {
         self.write("cgroup.subtree_control", "+cpu +memory +pids")
-    }
-
-    fn limit(&self, file: &str) -> Result<Bytes> {
-        let text = self.read(file)?;
-        match text.trim() {
-            "max" => Ok(Bytes(u64::MAX)),
-            number => number
-                .parse()
-                .map(Bytes)
-                .with_context(|| format!("{}/{file}: `{number}` is no size", self.0.display())),
-        }
-    }
-
-    fn read(&self, file: &str) -> Result<String> {
-        let path = self.0.join(file);
-        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
     }
 
     fn write(&self, file: &str, value: &str) -> Result<()> {
@@ -141,12 +154,12 @@ fn remove(group: &Group) -> Result<()> {
     }
     group.write("cgroup.kill", "1")?;
     // What was killed leaves a moment later.
-    let is_gone = || match remove_tree(&group.0) {
+    let is_removed = || match remove_tree(&group.0) {
         Ok(()) => Ok(Some(())),
         Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(None),
         Err(error) => Err(error.into()),
     };
-    wait_for(EMPTY_PATIENCE, is_gone).with_context(|| format!("{} is left behind", group.0.display()))
+    wait_for(EMPTY_PATIENCE, is_removed).with_context(|| format!("{} is left behind", group.0.display()))
 }
 
 fn remove_tree(dir: &Path) -> io::Result<()> {
@@ -157,6 +170,27 @@ fn remove_tree(dir: &Path) -> io::Result<()> {
         }
     }
     fs::remove_dir(dir)
+}
+
+/// The directory is not there, or was removed while its files were open.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
+}
+
+fn parse_limit(text: &str) -> Result<Bytes> {
+    match text.trim() {
+        "max" => Ok(Bytes(u64::MAX)),
+        number => number.parse().map(Bytes).with_context(|| format!("`{number}` is no size")),
+    }
+}
+
+fn parse_usage(cpu_stat: &str) -> u64 {
+    cpu_stat.lines().find_map(|line| line.strip_prefix("usage_usec ")?.trim().parse().ok()).unwrap_or(0)
+}
+
+fn parse_quota(cpu_max: &str) -> Option<Cpus> {
+    let (quota, period) = cpu_max.trim().split_once(' ')?;
+    Some(Cpus::from_quota(quota.parse().ok()?, period.parse().ok()?))
 }
 
 fn count_kills(memory_events: &str) -> u64 {
@@ -180,5 +214,15 @@ mod tests {
         assert_eq!(count_kills("low 0\noom 1\noom_kill 3\noom_group_kill 0\n"), 3);
         assert_eq!(count_kills("low 0\noom 1\noom_kill 2\n"), 2);
         assert_eq!(count_kills("low 0\nhigh 7\nmax 1\noom 0\noom_kill 0\n"), 0);
+    }
+
+    #[test]
+    fn files_are_read() {
+        assert_eq!(parse_limit("max\n").unwrap(), Bytes(u64::MAX));
+        assert_eq!(parse_limit("4096\n").unwrap(), Bytes(4096));
+        assert!(parse_limit("much\n").is_err());
+        assert_eq!(parse_usage("usage_usec 42\nuser_usec 7\n"), 42);
+        assert_eq!(parse_quota("max 100000\n"), None);
+        assert_eq!(parse_quota("33333 100000\n"), Some(Cpus(333_330)));
     }
 }

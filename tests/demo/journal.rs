@@ -16,25 +16,27 @@ use crate::child::Job;
 /// How long `bellows events` may take for what is there.
 const READ_PATIENCE: Duration = Duration::from_secs(20);
 
-/// `bellows events --follow`, for one workload.
+/// `bellows events --follow`.
 #[derive(Debug)]
 pub(crate) struct Follower {
     records: Receiver<Record>,
     _job: Job,
 }
 
-/// How a workload's limits moved.
+/// How limits moved.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Moves {
     /// How often, up and down.
     pub(crate) count: u64,
     /// Of those that went up, from the loop's wake-up to the return of the last write, in microseconds, in order.
     wake_to_write_us: Vec<u64>,
+    /// How often cpu quotas went up and down.
+    pub(crate) quotas: (u64, u64),
 }
 
 impl Follower {
     /// Begins with the first record that the agent has kept.
-    pub(crate) fn start(mut events: Command, workload: &'static str) -> Result<Self> {
+    pub(crate) fn start(mut events: Command) -> Result<Self> {
         events.args(["events", "--follow", "--json"]).stdin(Stdio::null()).stdout(Stdio::piped());
         // Its complaint that the agent ended is how it ends.
         let mut job = Job::start("bellows events", events.stderr(Stdio::null()))?;
@@ -43,12 +45,11 @@ impl Follower {
         thread::spawn(move || {
             for line in output.lines().map_while(Result::ok) {
                 match serde_json::from_str::<Record>(&line) {
-                    Ok(record) if &*record.workload == workload => {
+                    Ok(record) => {
                         if sender.send(record).is_err() {
                             return;
                         }
                     }
-                    Ok(_) => {}
                     Err(error) => eprintln!("bellows-demo: not understood: {line}: {error}"),
                 }
             }
@@ -73,15 +74,19 @@ pub(crate) fn read_all(mut events: Command, file: &Path) -> Result<Vec<Record>> 
 }
 
 impl Moves {
-    /// Of one workload.
-    pub(crate) fn of(workload: &str, records: &[Record]) -> Self {
+    /// Of all workloads.
+    pub(crate) fn of(records: &[Record]) -> Self {
         let mut moves = Self::default();
-        for record in records.iter().filter(|record| &*record.workload == workload) {
+        for record in records {
             if let What::LimitsMoved { verb, wake_to_write_us, .. } = record.what {
                 moves.count += 1;
                 if verb == Verb::Grow {
                     moves.wake_to_write_us.push(wake_to_write_us);
                 }
+            }
+            if let What::QuotaMoved { verb, .. } = record.what {
+                let (up, down) = &mut moves.quotas;
+                *(if verb == Verb::Grow { up } else { down }) += 1;
             }
         }
         moves.wake_to_write_us.sort_unstable();
@@ -106,8 +111,10 @@ mod tests {
 
     #[test]
     fn percentiles_by_nearest_rank() {
-        let moves =
-            |times: std::ops::RangeInclusive<u64>| Moves { count: 0, wake_to_write_us: times.collect() };
+        let moves = |times: std::ops::RangeInclusive<u64>| Moves {
+            wake_to_write_us: times.collect(),
+            ..Moves::default()
+        };
         assert_eq!(moves(1..=100).wake_to_write_us(50), Some(50));
         assert_eq!(moves(1..=100).wake_to_write_us(99), Some(99));
         assert_eq!(moves(7..=7).wake_to_write_us(99), Some(7));

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+/// Where administration programs live; `PATH` may lack it.
+const SBIN: &str = "/usr/sbin";
+
 /// Directories and programs.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -22,6 +25,12 @@ pub(crate) struct Place {
     pub(crate) redis_server: PathBuf,
     /// Debian's redis-benchmark.
     pub(crate) redis_benchmark: PathBuf,
+    /// Debian's nginx.
+    pub(crate) nginx: PathBuf,
+    /// Debian's zstd.
+    pub(crate) zstd: PathBuf,
+    /// Debian's stress-ng.
+    pub(crate) stress_ng: PathBuf,
 }
 
 impl Place {
@@ -40,13 +49,17 @@ impl Place {
             bellows: find_sibling("bellows")?,
             redis_server: find_program("redis-server", "redis-server")?,
             redis_benchmark: find_program("redis-benchmark", "redis-tools")?,
+            nginx: find_program("nginx", "nginx-light")?,
+            zstd: find_program("zstd", "zstd")?,
+            stress_ng: find_program("stress-ng", "stress-ng")?,
         })
     }
 }
 
 fn find_program(name: &str, package: &str) -> Result<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    match env::split_paths(&path).map(|dir| dir.join(name)).find(|program| program.is_file()) {
+    let mut dirs = env::split_paths(&path).chain([PathBuf::from(SBIN)]);
+    match dirs.find_map(|dir| Some(dir.join(name)).filter(|program| program.is_file())) {
         Some(program) => Ok(program),
         None => bail!("{name} is missing: apt-get install {package}"),
     }

@@ -4,6 +4,9 @@ use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -14,6 +17,9 @@ use crate::child::{Job, tail, wait_for};
 const START_PATIENCE: Duration = Duration::from_secs(30);
 /// How long one answer may take. Longer than the 2 s for which the kernel throttles a task at most.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Time between two questions of the probe.
+const PROBE_PERIOD: Duration = Duration::from_millis(300);
 
 /// What the server is started with: in memory only, on loopback.
 pub(crate) fn arguments(port: u16) -> Vec<String> {
@@ -40,6 +46,65 @@ pub(crate) fn await_server(job: &mut Job, port: u16, log: &Path) -> Result<Clien
     wait_for(START_PATIENCE, is_up).context("redis-server does not answer")
 }
 
+/// Asks the server now and then what it has done, on a thread of its own: one that is throttled answers late. Ends when
+/// dropped. A server that dies takes its counts with it; what it said last stands.
+#[derive(Debug)]
+pub(crate) struct Probe(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    sets: AtomicU64,
+    keys: AtomicU64,
+    ended: AtomicBool,
+}
+
+impl Probe {
+    /// Of the server at `port`.
+    pub(crate) fn start(port: u16) -> Self {
+        let counts = Arc::new(Counts::default());
+        let shared = Arc::clone(&counts);
+        thread::spawn(move || {
+            let mut client = None;
+            while !shared.ended.load(Ordering::Relaxed) {
+                client = client.or_else(|| Client::connect(port).ok());
+                if let Some(live) = &mut client
+                    && shared.take(live).is_err()
+                {
+                    client = None;
+                }
+                thread::sleep(PROBE_PERIOD);
+            }
+        });
+        Self(counts)
+    }
+
+    /// The most SETs that it has been seen to have carried out.
+    pub(crate) fn sets(&self) -> u64 {
+        self.0.sets.load(Ordering::Relaxed)
+    }
+
+    /// The most keys that it has been seen to have.
+    pub(crate) fn keys(&self) -> u64 {
+        self.0.keys.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Counts {
+    fn take(&self, client: &mut Client) -> Result<()> {
+        // In this order no key is seen whose SET is not.
+        let keys = client.keys()?;
+        self.sets.fetch_max(client.sets()?, Ordering::Relaxed);
+        self.keys.fetch_max(keys, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
 /// A connection to the server.
 #[derive(Debug)]
 pub(crate) struct Client(BufReader<TcpStream>);
@@ -64,7 +129,7 @@ impl Client {
     }
 
     /// How many keys it serves, by its own count.
-    pub(crate) fn keys(&mut self) -> Result<u64> {
+    fn keys(&mut self) -> Result<u64> {
         match self.ask(&["DBSIZE"])? {
             Reply::Number(n) => Ok(n.unsigned_abs()),
             other => bail!("DBSIZE answered {other:?}"),
@@ -72,7 +137,7 @@ impl Client {
     }
 
     /// How many SETs it has carried out.
-    pub(crate) fn sets(&mut self) -> Result<u64> {
+    fn sets(&mut self) -> Result<u64> {
         match self.ask(&["INFO", "commandstats"])? {
             Reply::Text(text) => Ok(count_sets(&text)),
             other => bail!("INFO answered {other:?}"),

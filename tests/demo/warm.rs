@@ -1,4 +1,4 @@
-//! Reads what redis-server is made of into the page cache before it runs in a limited cgroup.
+//! Reads what the tenants' programs are made of into the page cache before they run in limited cgroups.
 //!
 //! Whoever reads a page first is charged for it. Charged to redis, its own code would be the last page cache in a full
 //! cgroup: instead of running out of memory, redis would read its code again and again, over the slow file system of a
@@ -7,25 +7,56 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::child::Job;
 use crate::place::Place;
+use crate::play::Props;
 use crate::redis;
-use crate::way_static::with_log;
+use crate::reports;
+use crate::stage::with_log;
+use crate::web;
 
-/// Starts the server once, without limits, and reads every file that it has mapped.
-pub(crate) fn read_code(place: &Place) -> Result<()> {
+/// How long a short program may take.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Runs each program once, without limits; of the servers, reads every file that they have mapped.
+pub(crate) fn read_code(place: &Place, props: &Props) -> Result<()> {
     let port = redis::find_port()?;
     let log = place.scratch.join("redis.warm.log");
     let mut command = Command::new(&place.redis_server);
     command.args(redis::arguments(port)).current_dir(&place.scratch);
     let mut server = Job::start("redis-server", with_log(&mut command, &log)?)?;
     redis::await_server(&mut server, port, &log)?;
-    let maps =
-        fs::read_to_string(format!("/proc/{}/maps", server.pid())).context("cannot read what redis maps")?;
+    read_mapped(server.pid())?;
+
+    let port = redis::find_port()?;
+    let log = place.scratch.join("web.warm.log");
+    let mut command = Command::new(&place.nginx);
+    command.args(props.site.arguments(port)?);
+    let mut server = Job::start("nginx", with_log(&mut command, &log)?)?;
+    web::await_server(&mut server, port, &log)?;
+    read_mapped(server.pid())?;
+
+    run(Command::new(&place.stress_ng).args(reports::arguments(4, 0)).current_dir(&place.scratch))?;
+    run(Command::new(&place.zstd).arg("--version"))?;
+    run(Command::new(&place.redis_benchmark).arg("--version"))?;
+    run(Command::new("sh").args(["-c", ":"]))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    fs::read(command.get_program()).ok();
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let status = Job::start("a program", command)?.wait(PATIENCE)?;
+    ensure!(status.success(), "{command:?} failed, {status}");
+    Ok(())
+}
+
+fn read_mapped(pid: u32) -> Result<()> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).context("cannot read what a server maps")?;
     for file in mapped_files(&maps) {
         fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
     }

@@ -10,7 +10,7 @@ use super::kernel::Kernel;
 use super::{qemu, tool};
 
 /// Packages, each with the program that proves it.
-const PACKAGES: [(&str, &str); 8] = [
+const PACKAGES: [(&str, &str); 10] = [
     ("qemu-system-x86", qemu::PROGRAM),
     ("e2fsprogs", "mkfs.ext4"),
     ("util-linux", "setpriv"),
@@ -19,6 +19,8 @@ const PACKAGES: [(&str, &str); 8] = [
     ("lz4", "lz4"),
     ("redis-server", "redis-server"),
     ("redis-tools", "redis-cli"),
+    ("nginx-light", "nginx"),
+    ("stress-ng", "stress-ng"),
 ];
 
 /// Makes sure that all packages are installed and the kernel of `suite` is there.

@@ -1,9 +1,11 @@
 //! The slow lane: lowering `memory.high` and reclaiming, both of which can block in the kernel for as long as there is
 //! something to reclaim. A small pool, so that one that is stuck does not hold up the others.
 //!
-//! A grow cancels a shrink: it marks it and signals its thread, which makes the kernel's reclaim loop return. The signal may
-//! come a moment before the thread enters the kernel and so be lost; as long as the shrink is on its way each further look
-//! signals again. Whatever was written last, the answer of a cancelled shrink makes the control loop write its own limits.
+//! A grow cancels a shrink: it marks it and signals its thread, which makes the kernel's reclaim loop return, but only after its
+//! present round, and one round may take all that the limit was lowered by. So use is taken down in steps of [`STEP`]. The
+//! signal may also come a moment before the thread enters the kernel and so be lost; as long as the shrink is on its way each
+//! further look signals again. Whatever was written last, the answer of a cancelled shrink makes the control loop write its
+//! own limits.
 //!
 //! `memory.max` is not lowered here but by its owner, the control loop: see `actuator::narrow`.
 
@@ -29,6 +31,9 @@ use crate::kernel::watch::Key;
 const QUEUE: usize = 256;
 /// Threads: one may be stuck in the kernel for long, and the others' turn still comes.
 const THREADS: usize = 2;
+
+/// Use that one write of `memory.high` may take: on a slow disk for swap, some tenths of a second.
+const STEP: Bytes = Bytes::mib(32);
 
 /// What the slow lane does to a workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,12 +128,26 @@ impl Shrink {
         self.cancelled.load(Ordering::Acquire)
     }
 
+    /// Lowers `memory.high` to `to`, use before it in steps, for as long as each step helps.
+    fn lower_high(&self, to: Bytes) -> io::Result<()> {
+        let mut current = self.files.current()?;
+        while current.saturating_sub(to) > STEP && !self.is_cancelled() {
+            self.files.high.write(Limit::At(current.saturating_sub(STEP).page_floor()))?;
+            let after = self.files.current()?;
+            if after.saturating_add(Bytes::MIB) > current {
+                break;
+            }
+            current = after;
+        }
+        if self.is_cancelled() { Ok(()) } else { self.files.high.write(Limit::At(to)) }
+    }
+
     fn carry_out(&self) -> io::Result<Option<Reclaimed>> {
         if self.is_cancelled() {
             return Ok(None);
         }
         match self.act {
-            Act::LowerHigh(high) => self.files.high.write(Limit::At(high)).map(|()| None),
+            Act::LowerHigh(high) => self.lower_high(high).map(|()| None),
             Act::Reclaim(bytes) => self.files.reclaim(bytes).map(Some),
         }
     }

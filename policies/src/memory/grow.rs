@@ -298,7 +298,11 @@ impl Workload {
 
     fn grow_target(&self, signals: &Signals) -> Limits {
         let step = self.step_size(signals);
-        target::grow(&self.law, self.bounds, self.limits, signals.current, step, |high| self.band_above(high))
+        let aim = self.bounds.clamp(signals.current.saturating_add(step));
+        let still = self.law.band(aim, self.threads, 0);
+        target::grow(&self.law, self.bounds, self.limits, signals.current, step, still, |high| {
+            self.band_above(high)
+        })
     }
 
     fn fail(&self) -> Step {

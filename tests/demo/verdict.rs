@@ -102,7 +102,7 @@ fn compare_speed(alone: &Outcome, moved: &Outcome) -> Option<String> {
     let speed = moved.speed / alone.speed;
     if !(1.0 - ALIKE..=1.0 + ALIKE).contains(&speed) {
         return Some(format!(
-            "speed          does not compare: the machine was {speed:.1} times as fast under bellows"
+            "speed          does not compare: under bellows the machine was {speed:.1} times as fast"
         ));
     }
     let mut better = Vec::new();

@@ -17,15 +17,22 @@
 //! spinners     what keeps cpus busy
 //! threads      what the threads of the agent cost
 //! growth       full-speed growth under the agent and without limits
+//! shrink       what was freed is taken back, and what that costs those who grow
+//! quota        relief of throttling, and a hog at its ceiling
+//! scale        an agent with 1, 100 and 1000 workloads: idle, and these two:
+//! tick         what a tick of the cpu loop costs
+//! takeover     a killed agent, and the one that comes after it
+//! cell         figures that go into both the table and bench.json
 //! stats        percentiles of sorted samples
 //! report       bench.json, and a table with the bars
 //! ```
 //!
 //! Runs as root in `$BELLOWS_CGROUP` and writes `$BELLOWS_OUT/bench.json`. It exits with 0 when everything was measured,
 //! whatever the figures are. `BELLOWS_BENCH_ONLY` measures only the parts that it lists, of
-//! 1,1000,growth,hearing,idle,isolation. `BELLOWS_BENCH_SAMPLES=N` takes fewer or more samples.
+//! 1,1000,growth,hearing,idle,isolation,shrink,cpu,takeover. `BELLOWS_BENCH_SAMPLES=N` takes fewer or more samples.
 
 mod agent;
+mod cell;
 mod cpu;
 mod crew;
 mod floor;
@@ -36,13 +43,18 @@ mod hearing;
 mod idle;
 mod isolation;
 mod machine;
+mod quota;
 mod reaction;
 mod report;
+mod scale;
+mod shrink;
 mod spinners;
 mod stats;
 #[expect(unsafe_code, reason = "memory that is touched page by page; see the file's head")]
 mod sys;
+mod takeover;
 mod threads;
+mod tick;
 mod tree;
 
 use std::process::ExitCode;
@@ -50,6 +62,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use nix::sys::resource::{Resource, setrlimit};
 
+use crate::cell::Cell;
 use crate::report::Report;
 
 /// Samples of a reaction, for each side and condition.
@@ -109,8 +122,24 @@ fn measure() -> anyhow::Result<()> {
         report.hearing_one = Some(measure(&hearing::ONE).context("ways of hearing 1 workload")?);
         report.hearing_thousand = Some(measure(&hearing::THOUSAND).context("ways of hearing 1000")?);
     }
-    if is_wanted("idle") {
-        report.idle = Some(idle::measure(&place).context("1000 idle workloads")?);
+    let wanted =
+        scale::Wanted { idle: is_wanted("idle"), cpu: is_wanted("cpu"), takeover: is_wanted("takeover") };
+    let (mut cpu, mut takeovers) = (Cell::new("cpu quotas"), Cell::new("kill -9 and another agent"));
+    if wanted.cpu {
+        quota::measure(&place, &mut cpu).context("quotas")?;
+    }
+    if wanted.idle || wanted.cpu || wanted.takeover {
+        report.idle = scale::measure(&place, wanted, &mut cpu, &mut takeovers).context("idle workloads")?;
+    }
+    if is_wanted("shrink") {
+        let mut cell = Cell::new("taking back");
+        shrink::measure(&place, fewer, &mut cell).context("shrinks")?;
+        report.cells.push(("shrink", cell));
+    }
+    for (is_wanted, name, cell) in [(wanted.cpu, "cpu", cpu), (wanted.takeover, "takeover", takeovers)] {
+        if is_wanted {
+            report.cells.push((name, cell));
+        }
     }
     if is_wanted("isolation") {
         report.isolation = Some(isolation::measure(&place, fewer).context("isolation")?);

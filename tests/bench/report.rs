@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
+use crate::cell::Cell;
 use crate::generator::grown_mib;
 use crate::governed::Reaction;
 use crate::growth::{Growth, Growths};
@@ -37,6 +38,8 @@ pub(crate) struct Report {
     pub(crate) hearing_thousand: Option<Vec<Heard>>,
     pub(crate) idle: Option<Idle>,
     pub(crate) isolation: Option<Isolation>,
+    /// The others, by name.
+    pub(crate) cells: Vec<(&'static str, Cell)>,
 }
 
 impl Report {
@@ -50,6 +53,7 @@ impl Report {
             hearing_thousand: None,
             idle: None,
             isolation: None,
+            cells: Vec::new(),
         }
     }
 
@@ -71,7 +75,7 @@ impl Report {
                 map.insert(format!("ratio_{agent}"), json!({ "p50": p50, "p99": p99 }));
             }
         }
-        json!({
+        let mut all = json!({
             "machine": self.machine,
             "wake_to_write": wake,
             "breach_to_write": breach,
@@ -81,7 +85,11 @@ impl Report {
             "hearing_1000": self.hearing_thousand.as_deref().map(hearing_json),
             "idle_1000": self.idle.as_ref().map(idle_json),
             "isolation": self.isolation.as_ref().map(isolation_json),
-        })
+        });
+        for (name, cell) in &self.cells {
+            all[*name] = cell.json();
+        }
+        all
     }
 
     pub(crate) fn table(&self) -> String {
@@ -112,6 +120,9 @@ impl Report {
         }
         if let Some(isolation) = &self.isolation {
             isolation_rows(&mut out, isolation);
+        }
+        for (_, cell) in &self.cells {
+            out.push_str(cell.table());
         }
         out
     }

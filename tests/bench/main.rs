@@ -62,7 +62,6 @@ use std::process::ExitCode;
 use anyhow::Context;
 use nix::sys::resource::{Resource, setrlimit};
 
-use crate::cell::Cell;
 use crate::report::Report;
 
 /// Samples of a reaction, for each side and condition.
@@ -103,13 +102,28 @@ fn measure() -> anyhow::Result<()> {
         .context("cannot raise the number of open files")?;
     let place = tree::Place::new(root.as_ref(), scratch.as_ref())?;
     let mut report = Report::new(machine::describe());
+    let measured = measure_into(&mut report, &place, samples, is_wanted);
+    // Also what was measured before something failed.
+    let path = std::path::Path::new(&out).join("bench.json");
+    let text = serde_json::to_string_pretty(&report.json())?;
+    std::fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    print!("{}", report.table());
+    measured
+}
+
+fn measure_into(
+    report: &mut Report,
+    place: &tree::Place,
+    samples: usize,
+    is_wanted: impl Fn(&str) -> bool,
+) -> anyhow::Result<()> {
     if is_wanted("1") {
         report.one =
-            Some(reaction::measure(&place, &reaction::ONE, samples).context("reaction of 1 workload")?);
+            Some(reaction::measure(place, &reaction::ONE, samples).context("reaction of 1 workload")?);
     }
     if is_wanted("1000") {
         report.thousand = Some(
-            reaction::measure(&place, &reaction::THOUSAND, samples).context("reaction of 1000 workloads")?,
+            reaction::measure(place, &reaction::THOUSAND, samples).context("reaction of 1000 workloads")?,
         );
     }
     if is_wanted("growth") {
@@ -118,35 +132,23 @@ fn measure() -> anyhow::Result<()> {
     // Ratios within a cell, not bars of a tail: fewer samples will do.
     let fewer = samples.div_ceil(3);
     if is_wanted("hearing") {
-        let measure = |condition| hearing::measure(&place, condition, fewer);
+        let measure = |condition| hearing::measure(place, condition, fewer);
         report.hearing_one = Some(measure(&hearing::ONE).context("ways of hearing 1 workload")?);
         report.hearing_thousand = Some(measure(&hearing::THOUSAND).context("ways of hearing 1000")?);
     }
     let wanted =
         scale::Wanted { idle: is_wanted("idle"), cpu: is_wanted("cpu"), takeover: is_wanted("takeover") };
-    let (mut cpu, mut takeovers) = (Cell::new("cpu quotas"), Cell::new("kill -9 and another agent"));
+    if is_wanted("shrink") {
+        shrink::measure(place, fewer, &mut report.shrink).context("shrinks")?;
+    }
     if wanted.cpu {
-        quota::measure(&place, &mut cpu).context("quotas")?;
+        quota::measure(place, &mut report.cpu).context("quotas")?;
     }
     if wanted.idle || wanted.cpu || wanted.takeover {
-        report.idle = scale::measure(&place, wanted, &mut cpu, &mut takeovers).context("idle workloads")?;
-    }
-    if is_wanted("shrink") {
-        let mut cell = Cell::new("taking back");
-        shrink::measure(&place, fewer, &mut cell).context("shrinks")?;
-        report.cells.push(("shrink", cell));
-    }
-    for (is_wanted, name, cell) in [(wanted.cpu, "cpu", cpu), (wanted.takeover, "takeover", takeovers)] {
-        if is_wanted {
-            report.cells.push((name, cell));
-        }
+        scale::measure(place, wanted, report).context("idle workloads")?;
     }
     if is_wanted("isolation") {
-        report.isolation = Some(isolation::measure(&place, fewer).context("isolation")?);
+        report.isolation = Some(isolation::measure(place, fewer).context("isolation")?);
     }
-    let path = std::path::Path::new(&out).join("bench.json");
-    let text = serde_json::to_string_pretty(&report.json())?;
-    std::fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
-    print!("{}", report.table());
     Ok(())
 }

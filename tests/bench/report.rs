@@ -38,8 +38,9 @@ pub(crate) struct Report {
     pub(crate) hearing_thousand: Option<Vec<Heard>>,
     pub(crate) idle: Option<Idle>,
     pub(crate) isolation: Option<Isolation>,
-    /// The others, by name.
-    pub(crate) cells: Vec<(&'static str, Cell)>,
+    pub(crate) shrink: Cell,
+    pub(crate) cpu: Cell,
+    pub(crate) takeover: Cell,
 }
 
 impl Report {
@@ -53,7 +54,9 @@ impl Report {
             hearing_thousand: None,
             idle: None,
             isolation: None,
-            cells: Vec::new(),
+            shrink: Cell::new("taking back"),
+            cpu: Cell::new("cpu quotas"),
+            takeover: Cell::new("kill -9, and another agent"),
         }
     }
 
@@ -75,7 +78,7 @@ impl Report {
                 map.insert(format!("ratio_{agent}"), json!({ "p50": p50, "p99": p99 }));
             }
         }
-        let mut all = json!({
+        json!({
             "machine": self.machine,
             "wake_to_write": wake,
             "breach_to_write": breach,
@@ -85,11 +88,10 @@ impl Report {
             "hearing_1000": self.hearing_thousand.as_deref().map(hearing_json),
             "idle_1000": self.idle.as_ref().map(idle_json),
             "isolation": self.isolation.as_ref().map(isolation_json),
-        });
-        for (name, cell) in &self.cells {
-            all[*name] = cell.json();
-        }
-        all
+            "shrink": self.shrink.json(),
+            "cpu": self.cpu.json(),
+            "takeover": self.takeover.json(),
+        })
     }
 
     pub(crate) fn table(&self) -> String {
@@ -121,8 +123,8 @@ impl Report {
         if let Some(isolation) = &self.isolation {
             isolation_rows(&mut out, isolation);
         }
-        for (_, cell) in &self.cells {
-            out.push_str(cell.table());
+        for cell in [&self.shrink, &self.cpu, &self.takeover] {
+            out.push_str(&cell.table());
         }
         out
     }

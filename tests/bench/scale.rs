@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::agent::{Agent, Range, Setup};
-use crate::cell::Cell;
 use crate::crew::{CEILING, FIRST_LIMIT};
-use crate::idle::{self, Idle};
+use crate::idle;
 use crate::reaction::MORE_THAN_THERE_IS;
+use crate::report::Report;
 use crate::tree::Place;
 use crate::{takeover, tick};
 
@@ -19,6 +19,8 @@ use crate::{takeover, tick};
 const STAGES: [usize; 3] = [1, 100, 1000];
 /// Launches are over, and what they left behind is done.
 const SETTLE: Duration = Duration::from_secs(6);
+/// Everybody is at rest, as far as the agent knows.
+const REST: Duration = Duration::from_secs(20);
 /// Under its own defaults, but for the budget, which has to cover a thousand floors.
 const SETUP: Setup = Setup { name: "scale", config: "", flags: MORE_THAN_THERE_IS };
 
@@ -30,16 +32,11 @@ pub(crate) struct Wanted {
     pub(crate) takeover: bool,
 }
 
-/// Measures what is wanted: the idle agent, and figures of ticks and takeovers into their cells.
-pub(crate) fn measure(
-    place: &Place,
-    wanted: Wanted,
-    cpu: &mut Cell,
-    takeovers: &mut Cell,
-) -> anyhow::Result<Option<Idle>> {
+/// Measures what is wanted, into the report.
+pub(crate) fn measure(place: &Place, wanted: Wanted, report: &mut Report) -> anyhow::Result<()> {
     let mut agent = Agent::start(place, &SETUP)?;
     let range = Range::of_memory(FIRST_LIMIT, CEILING)?.and_cpu("0.1..1")?;
-    let (mut launched, mut idle) = (0, None);
+    let mut launched = 0;
     let (&most, fewer) = STAGES.split_last().context("there are stages")?;
     let stages = if wanted.cpu || wanted.takeover { fewer } else { &[] };
     for &count in stages.iter().chain([&most]) {
@@ -47,21 +44,21 @@ pub(crate) fn measure(
         launched = count;
         sleep(SETTLE);
         if wanted.idle && count == most {
-            idle = Some(idle::watch(&agent, count)?);
+            sleep(REST);
+            report.idle = Some(idle::watch(&agent, count)?);
             eprintln!("bellows-bench: {count} idle workloads: watched");
         }
         if wanted.cpu {
-            tick::measure(&agent, &format!("idle_{count}"), &format!("{count} idle"), cpu)?;
-            if count == most {
-                tick::with_hot_ones(&mut agent, cpu)?;
+            tick::measure(&agent, &format!("idle_{count}"), &format!("{count} idle"), &mut report.cpu)?;
+            if count == STAGES[0] {
+                tick::with_hot_ones(&mut agent, &mut report.cpu)?;
             }
             eprintln!("bellows-bench: {count} idle workloads: ticks of the cpu loop");
         }
         if wanted.takeover {
-            takeover::measure(&mut agent, count, takeovers)?;
+            takeover::measure(&mut agent, count, &mut report.takeover)?;
             eprintln!("bellows-bench: {count} idle workloads: taken over");
         }
     }
-    agent.stop()?;
-    Ok(idle)
+    agent.stop()
 }

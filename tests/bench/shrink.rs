@@ -38,7 +38,7 @@ use crate::tree::Place;
 const HOLD_MS: u64 = 500;
 const FREEING: Setup = Setup {
     name: "freeing",
-    config: "[memory]\nslack_hold_ms = 500\nslack_grace_ms = 0\nregrow_soon_ms = 1\n",
+    config: "[memory]\nslack_hold_ms = 500\nslack_grace_ms = 0\nregrow_soon_ms = 1\nmax_horizon_ms = 10\n",
     flags: &[],
 };
 const FREES: usize = 8;

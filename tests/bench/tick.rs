@@ -14,7 +14,7 @@ const THREAD: &str = "bellows-cpu";
 const WATCH: Duration = Duration::from_secs(10);
 /// Workloads that are throttled in each period. Their quotas are small, so that the machine is not busy.
 const HOT: usize = 10;
-const HOT_CPU: &str = "0.01..0.02";
+const HOT_CPU: &str = "0.02..0.05";
 /// They have grown to their ceilings.
 const SETTLE: Duration = Duration::from_secs(5);
 
@@ -42,7 +42,7 @@ pub(crate) fn with_hot_ones(agent: &mut Agent<'_>, cell: &mut Cell) -> anyhow::R
         hot.push(agent.launch(range, &["spin"], [null.as_fd(); 3])?.0);
     }
     sleep(SETTLE);
-    measure(agent, "hot_10", &format!("{HOT} hot ones besides"), cell)?;
+    measure(agent, &format!("hot_{HOT}"), &format!("{HOT} hot ones besides"), cell)?;
     for name in hot {
         agent.cgroup_of(&name)?.kill()?;
     }

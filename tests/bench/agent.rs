@@ -11,13 +11,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
-use bellows::api::types::LaunchRequest;
+use bellows::api::types::{LaunchRequest, WorkloadView};
 use bellows::api::{API_SOCKET, STDIO_SOCKET};
 use bellows::control::{Ended, Launched};
 use bellows::journal::Record;
-use bellows::kernel::Cgroup;
+use bellows::kernel::{Cgroup, clock};
 use bellows::workload::spec::{Class, Identity, Spec};
-use bellows_policies::units::Bounds;
+use bellows_policies::CpuBounds;
+use bellows_policies::units::{Bounds, Bytes, Instant as Moment};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::unistd::Pid;
@@ -30,7 +31,7 @@ const START_DEADLINE: Duration = Duration::from_secs(30);
 const ANSWER_DEADLINE: Duration = Duration::from_mins(1);
 /// Ending a thousand workloads takes a while, too.
 const STOP_DEADLINE: Duration = Duration::from_secs(90);
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(5);
 const TENANT: &str = "bench";
 
 /// The agent, and the cgroup that it governs.
@@ -39,12 +40,34 @@ pub(crate) struct Agent<'a> {
     place: &'a Place,
     /// Of the cgroup that it governs, below the place's own.
     name: &'static str,
+    /// What it is started by, again if need be.
+    command: Command,
     process: Child,
     runtime_dir: PathBuf,
     log: PathBuf,
     launched: usize,
     /// The last record that was read.
     read_up_to: u64,
+}
+
+/// Between what a workload's limits move.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Range {
+    memory: Bounds,
+    cpu: Option<CpuBounds>,
+}
+
+impl Range {
+    /// Of `memory.high`. The cpu is not limited.
+    pub(crate) fn of_memory(floor: Bytes, ceiling: Bytes) -> anyhow::Result<Self> {
+        let memory = Bounds::new(floor, ceiling).map_err(|e| anyhow!("{e}"))?;
+        Ok(Self { memory, cpu: None })
+    }
+
+    /// And of the quota, as `--cpu` has it.
+    pub(crate) fn and_cpu(self, bounds: &str) -> anyhow::Result<Self> {
+        Ok(Self { cpu: Some(bounds.parse()?), ..self })
+    }
 }
 
 /// How the agent is set up.
@@ -68,7 +91,8 @@ impl<'a> Agent<'a> {
             (place.scratch.join(format!("{name}.log")), place.scratch.join(format!("{name}.toml")));
         std::fs::write(&config, setup.config)?;
         let bellows = place.program.with_file_name("bellows");
-        let process = Command::new(&bellows)
+        let mut command = Command::new(&bellows);
+        command
             .arg("agent")
             .args(["--on-exit", "stop", "--listen", "127.0.0.1:0"])
             .arg("--root")
@@ -80,47 +104,64 @@ impl<'a> Agent<'a> {
             .args(setup.flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(&log)?)
-            .spawn()
-            .with_context(|| {
-                format!("cannot start {} (cargo build --release builds it)", bellows.display())
-            })?;
-        let mut agent = Self { place, name, process, runtime_dir, log, launched: 0, read_up_to: 0 };
+            .stderr(File::create(&log)?);
+        let process = command.spawn().with_context(|| {
+            format!("cannot start {} (cargo build --release builds it)", bellows.display())
+        })?;
+        let mut agent = Self { place, name, command, process, runtime_dir, log, launched: 0, read_up_to: 0 };
+        agent.await_ready()?;
+        Ok(agent)
+    }
+
+    fn await_ready(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_DEADLINE;
-        while agent.ask("GET", "/readyz", "").is_err() {
-            if agent.process.try_wait()?.is_some() || Instant::now() > deadline {
+        while self.ask("GET", "/readyz", "").is_err() {
+            if self.process.try_wait()?.is_some() || Instant::now() > deadline {
                 bail!(
                     "the agent does not start:\n{}",
-                    std::fs::read_to_string(&agent.log).unwrap_or_default()
+                    std::fs::read_to_string(&self.log).unwrap_or_default()
                 );
             }
             std::thread::sleep(PAUSE);
         }
-        Ok(agent)
+        Ok(())
+    }
+
+    /// Kills it like `kill -9` does, starts another in its place at once and waits until that is ready. Returns when the other
+    /// one was started, and when it answered.
+    pub(crate) fn replace(&mut self) -> anyhow::Result<(Moment, Moment)> {
+        self.process.kill()?;
+        self.process.wait()?;
+        let started = clock::now();
+        self.process = self.command.spawn()?;
+        // Its journal counts from the beginning.
+        self.read_up_to = 0;
+        self.await_ready()?;
+        Ok((started, clock::now()))
     }
 
     /// Starts this program in another mode as a workload; returns its name and id.
     pub(crate) fn launch(
         &mut self,
-        memory: Bounds,
+        range: Range,
         arguments: &[&str],
         stdio: [BorrowedFd<'_>; 3],
     ) -> anyhow::Result<(String, u64)> {
         self.launched += 1;
         let name = format!("w{}", self.launched);
-        let id = launch(&self.runtime_dir, self.place, &name, memory, arguments, stdio)?;
+        let id = launch(&self.runtime_dir, self.place, &name, range, arguments, stdio)?;
         Ok((format!("{TENANT}/{name}"), id))
     }
 
-    /// Starts `count` workloads that sleep, from a few threads at once.
-    pub(crate) fn launch_idle(&mut self, count: usize, memory: Bounds) -> anyhow::Result<()> {
+    /// Starts workloads that sleep, with these numbers, from a few threads at once.
+    pub(crate) fn launch_idle(&self, numbers: std::ops::Range<usize>, range: Range) -> anyhow::Result<()> {
         const THREADS: usize = 4;
         let (runtime_dir, place) = (&self.runtime_dir, self.place);
         let null = File::options().read(true).write(true).open("/dev/null")?;
         let start_some = |first: usize| -> anyhow::Result<()> {
             use std::os::fd::AsFd;
-            for number in (first..count).step_by(THREADS) {
-                launch(runtime_dir, place, &format!("idle{number}"), memory, &["idle"], [null.as_fd(); 3])?;
+            for number in numbers.clone().skip(first).step_by(THREADS) {
+                launch(runtime_dir, place, &format!("idle{number}"), range, &["idle"], [null.as_fd(); 3])?;
             }
             Ok(())
         };
@@ -137,12 +178,16 @@ impl<'a> Agent<'a> {
         Ok(serde_json::from_slice(&self.ask("GET", &format!("/api/v1/exits/{id}"), "")?)?)
     }
 
-    /// What happened since this was called last. The journal shows a record at most 50 ms late.
+    /// What happened since this was called last. The journal shows a record at most 200 ms late.
     pub(crate) fn records(&mut self) -> anyhow::Result<Vec<Record>> {
-        let path = format!("/api/v1/events?since={}", self.read_up_to);
-        let records: Vec<Record> = serde_json::from_slice(&self.ask("GET", &path, "")?)?;
+        let records = self.records_since(self.read_up_to)?;
         self.read_up_to = records.last().map_or(self.read_up_to, |r| r.id);
         Ok(records)
+    }
+
+    /// What happened after the record with this id.
+    pub(crate) fn records_since(&self, id: u64) -> anyhow::Result<Vec<Record>> {
+        Ok(serde_json::from_slice(&self.ask("GET", &format!("/api/v1/events?since={id}"), "")?)?)
     }
 
     /// Keeps its control loop on the cpu of the measured path.
@@ -171,10 +216,35 @@ impl<'a> Agent<'a> {
 
     /// How often its control loop has turned.
     pub(crate) fn turns(&self) -> anyhow::Result<u64> {
+        let [turns] = self.metrics(["bellows_turn_seconds_count "])?;
+        Ok(turns as u64)
+    }
+
+    /// The values of these lines of its metrics, each named with the space before the value.
+    pub(crate) fn metrics<const N: usize>(&self, names: [&str; N]) -> anyhow::Result<[f64; N]> {
         let text = self.ask("GET", "/metrics", "")?;
         let text = String::from_utf8_lossy(&text);
-        let count = text.lines().find_map(|l| l.strip_prefix("bellows_turn_seconds_count "));
-        count.context("the agent does not count its turns")?.parse().context("turns")
+        let mut values = [0.0; N];
+        for (value, name) in values.iter_mut().zip(names) {
+            let text = text.lines().find_map(|l| l.strip_prefix(name));
+            *value =
+                text.with_context(|| format!("there is no metric {name}"))?.parse().context("a metric")?;
+        }
+        Ok(values)
+    }
+
+    /// Its workloads.
+    pub(crate) fn workloads(&self) -> anyhow::Result<Vec<WorkloadView>> {
+        Ok(serde_json::from_slice(&self.ask("GET", "/api/v1/workloads", "")?)?)
+    }
+
+    /// The cgroup of the workload with this name, its tenant's included.
+    pub(crate) fn cgroup_of(&self, name: &str) -> anyhow::Result<Cgroup> {
+        let mut cgroup = self.place.cgroup.child(self.name)?.child("workloads")?;
+        for part in name.split('/') {
+            cgroup = cgroup.child(part)?;
+        }
+        Ok(cgroup)
     }
 
     /// The cgroup of the agent and its watchdog.
@@ -203,12 +273,13 @@ fn launch(
     runtime_dir: &Path,
     place: &Place,
     name: &str,
-    memory: Bounds,
+    range: Range,
     arguments: &[&str],
     stdio: [BorrowedFd<'_>; 3],
 ) -> anyhow::Result<u64> {
+    let Range { memory, cpu } = range;
     let identity =
-        Identity { tenant: TENANT.parse()?, name: name.parse()?, class: Class::Standard, memory, cpu: None };
+        Identity { tenant: TENANT.parse()?, name: name.parse()?, class: Class::Standard, memory, cpu };
     let program = place.program.display().to_string();
     let argv = std::iter::once(program).chain(arguments.iter().map(|&a| a.to_owned())).collect();
     let spec = Spec { identity, argv, env: Vec::new(), cwd: "/".to_owned() };

@@ -7,12 +7,12 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use bellows_policies::units::{Bounds, Bytes, Instant};
+use bellows_policies::units::{Bytes, Instant};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::pipe2;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Range};
 use crate::floor::Target;
 use crate::tree::{self, Place};
 
@@ -46,10 +46,10 @@ impl Generator {
     /// Starts one as a workload of the agent. The first breach fills what its floor grants.
     pub(crate) fn under_agent(place: &Place, agent: &mut Agent<'_>) -> anyhow::Result<Self> {
         let pipes = Pipes::new()?;
-        let memory = Bounds::new(FIRST_LIMIT, CEILING).map_err(|e| anyhow::anyhow!("{e}"))?;
+        let range = Range::of_memory(FIRST_LIMIT, CEILING)?;
         let stderr = std::io::stderr();
         let stdio = [pipes.stdin.as_fd(), pipes.stdout.as_fd(), stderr.as_fd()];
-        let (name, _) = agent.launch(memory, &["breach", &place.own_events], stdio)?;
+        let (name, _) = agent.launch(range, &["breach", &place.own_events], stdio)?;
         Self::warmed(pipes.orders, pipes.answers, name, None)
     }
 

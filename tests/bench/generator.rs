@@ -7,12 +7,13 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bellows::kernel::{clock, parse};
 
 use crate::cpu;
-use crate::sys::{PAGE, Region};
+use crate::sys::{HUGE, PAGE, Region};
 
 /// The most that one generator of breaches touches in its life.
 const MOST: usize = 1 << 30;
@@ -20,6 +21,8 @@ const MOST: usize = 1 << 30;
 const GROW: (usize, usize) = (32 << 20, 512 << 20);
 /// A populating grower's step.
 const CHUNK: usize = 4 << 20;
+/// What a breather takes: two huge pages, which are charged at once and cleared fast.
+const BREATH: usize = 2 * HUGE;
 
 /// Runs the generator that `mode` names.
 pub(crate) fn run(mode: &str, arguments: &[String]) -> anyhow::Result<()> {
@@ -29,11 +32,18 @@ pub(crate) fn run(mode: &str, arguments: &[String]) -> anyhow::Result<()> {
             nix::unistd::pause();
         },
         "spin" => {
-            join(argument(0)?)?;
-            loop {
-                std::hint::spin_loop();
+            if let Ok(cgroup) = argument(0) {
+                join(cgroup)?;
             }
+            spin()
         }
+        "hog" => {
+            std::thread::spawn(|| spin());
+            spin()
+        }
+        "burn" => burn(Duration::from_millis(argument(0)?.parse()?)),
+        "swell" => swell(),
+        "breathe" => breathe(),
         "breach" => {
             if let Ok(cgroup) = argument(1) {
                 join(cgroup)?;
@@ -87,6 +97,68 @@ fn highs(events: &File) -> std::io::Result<u64> {
     let mut text = [0; 256];
     let length = events.read_at(&mut text, 0)?;
     Ok(parse::memory_events(&text[..length]).high)
+}
+
+fn spin() -> ! {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+/// Takes all cpu time that it gets for `time`, once per byte on standard input.
+fn burn(time: Duration) -> anyhow::Result<()> {
+    each_order(|| {
+        let start = clock::now();
+        while clock::now().since(start) < time {
+            std::hint::spin_loop();
+        }
+        Ok(())
+    })
+}
+
+/// Holds 256 MiB and 56 MiB in turns: changes over once per byte on standard input, and answers with when it had.
+fn swell() -> anyhow::Result<()> {
+    const KEPT: usize = 56 << 20;
+    const FREED: usize = 200 << 20;
+    let mut kept = Region::map(KEPT)?;
+    kept.populate(0, KEPT)?;
+    let mut more = None;
+    each_order(|| {
+        if more.take().is_none() {
+            let mut region = Region::map(FREED)?;
+            for offset in (0..FREED).step_by(CHUNK) {
+                region.populate(offset, CHUNK)?;
+            }
+            more = Some(region);
+        }
+        let mut answers = std::io::stdout().lock();
+        answers.write_all(&clock::now().0.to_le_bytes())?;
+        Ok(answers.flush()?)
+    })
+}
+
+/// Takes two huge pages for a moment, once per byte on standard input.
+fn breathe() -> anyhow::Result<()> {
+    const HELD: Duration = Duration::from_millis(60);
+    each_order(|| {
+        let mut region = Region::map(2 * BREATH)?;
+        region.use_huge_pages()?;
+        let start = region.first_aligned(HUGE);
+        for offset in (start..start + BREATH).step_by(HUGE) {
+            region.populate(offset, HUGE)?;
+        }
+        std::thread::sleep(HELD);
+        Ok(())
+    })
+}
+
+fn each_order(mut obey: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let (orders, mut order) = (std::io::stdin(), [0]);
+    // Not buffered: others may read from the same pipe.
+    while nix::unistd::read(&orders, &mut order)? == 1 {
+        obey()?;
+    }
+    Ok(())
 }
 
 /// Grows as fast as the kernel gives memory, and prints how many nanoseconds it took.

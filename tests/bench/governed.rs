@@ -6,18 +6,18 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use bellows::journal::{Record, What};
 use bellows::kernel::clock;
-use bellows_policies::units::{Bounds, Instant};
+use bellows_policies::units::Instant;
 use bellows_policies::{Reason, Verb};
 
-use crate::agent::{Agent, Setup};
+use crate::agent::{Agent, Range, Setup};
 use crate::crew::{CALM, CEILING, FIRST_LIMIT, Generator};
 use crate::stats::Samples;
 use crate::tree::Place;
 
 /// Breaches of each side in one turn.
 pub(crate) const PER_BLOCK: usize = 100;
-/// After launches, and before the journal is read: it is drained every 50 ms.
-pub(crate) const SETTLE: Duration = Duration::from_millis(200);
+/// After launches, and before the journal is read: it is drained every 200 ms at least.
+pub(crate) const SETTLE: Duration = Duration::from_millis(300);
 
 /// Under what condition.
 #[derive(Debug)]
@@ -85,10 +85,10 @@ pub(crate) struct Governed<'a> {
 impl<'a> Governed<'a> {
     /// Starts the agent and its sleepers, on the measured path's cpu.
     pub(crate) fn start(place: &'a Place, setup: &Setup, condition: &Condition) -> anyhow::Result<Self> {
-        let mut agent = Agent::start(place, setup)?;
+        let agent = Agent::start(place, setup)?;
         agent.pin()?;
-        let asleep = Bounds::new(FIRST_LIMIT, CEILING).map_err(|e| anyhow::anyhow!("{e}"))?;
-        agent.launch_idle(condition.sleepers, asleep).context("cannot start the sleepers")?;
+        let asleep = Range::of_memory(FIRST_LIMIT, CEILING)?;
+        agent.launch_idle(0..condition.sleepers, asleep).context("cannot start the sleepers")?;
         Ok(Self { place, agent, crew: Vec::new() })
     }
 

@@ -8,11 +8,11 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
 use bellows::workload::records::Exit;
-use bellows_policies::units::{Bounds, Bytes};
+use bellows_policies::units::Bytes;
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
-use crate::agent::{Agent, Setup};
+use crate::agent::{Agent, Range, Setup};
 use crate::stats::median;
 use crate::tree::{self, Place};
 
@@ -86,9 +86,9 @@ fn without_limits(place: &Place, way: &str) -> anyhow::Result<f64> {
 fn under_agent(agent: &mut Agent<'_>, way: &str) -> anyhow::Result<Option<f64>> {
     let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
     let (null, stderr) = (std::fs::File::open("/dev/null")?, std::io::stderr());
-    let memory = Bounds::new(Bytes::mib(32), Bytes::mib(768)).map_err(|e| anyhow::anyhow!("{e}"))?;
+    let range = Range::of_memory(Bytes::mib(32), Bytes::mib(768))?;
     let stdio = [null.as_fd(), theirs.as_fd(), stderr.as_fd()];
-    let (name, id) = agent.launch(memory, &["grow", way], stdio)?;
+    let (name, id) = agent.launch(range, &["grow", way], stdio)?;
     drop(theirs);
     let ended = agent.wait(id)?;
     match ended.exit {

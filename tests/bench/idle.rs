@@ -1,27 +1,17 @@
 //! What an agent costs that has nothing to do: a thousand workloads that sleep, and twenty seconds of watching it.
 //!
-//! Under its own defaults, but for the budget, which has to cover a thousand floors. The cost of the whole process is the sum
-//! over its threads; the cgroup's own account has the watchdog in it, too.
+//! The cost of the whole process is the sum over its threads; the cgroup's own account has the watchdog in it, too.
 
 use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use bellows_policies::units::Bounds;
 use nix::unistd::Pid;
 
-use crate::agent::{Agent, Setup};
-use crate::crew::{CEILING, FIRST_LIMIT};
-use crate::reaction::MORE_THAN_THERE_IS;
+use crate::agent::Agent;
 use crate::threads::{self, Cost, Costs, field};
-use crate::tree::Place;
 
-const WORKLOADS: usize = 1000;
-/// Launches are over, and what they left behind is done.
-const SETTLE: Duration = Duration::from_secs(5);
 const WATCH: Duration = Duration::from_secs(20);
-const SETUP: Setup = Setup { name: "idle", config: "", flags: MORE_THAN_THERE_IS };
 
 /// What it cost.
 #[derive(Debug)]
@@ -56,12 +46,8 @@ impl Idle {
     }
 }
 
-/// Starts the agent and its workloads, and watches.
-pub(crate) fn measure(place: &Place) -> anyhow::Result<Idle> {
-    let mut agent = Agent::start(place, &SETUP)?;
-    let memory = Bounds::new(FIRST_LIMIT, CEILING).map_err(|e| anyhow::anyhow!("{e}"))?;
-    agent.launch_idle(WORKLOADS, memory).context("cannot start the sleepers")?;
-    sleep(SETTLE);
+/// Watches an agent with this many workloads that sleep.
+pub(crate) fn watch(agent: &Agent<'_>, workloads: usize) -> anyhow::Result<Idle> {
     let pid = agent.pid()?;
     let supervisor = agent.supervisor()?;
     let used = || anyhow::Ok(field(&supervisor.read("cpu.stat")?, "usage_usec ")? * 1000);
@@ -77,17 +63,15 @@ pub(crate) fn measure(place: &Place) -> anyhow::Result<Idle> {
             (name, cost.since(before))
         })
         .collect();
-    let idle = Idle {
-        workloads: WORKLOADS,
+    Ok(Idle {
+        workloads,
         seconds,
         total: threads::total(&threads),
         threads,
         supervisor_ns,
         turns: agent.turns()?.saturating_sub(turns),
         memory: resident(pid)?,
-    };
-    agent.stop()?;
-    Ok(idle)
+    })
 }
 
 fn resident(pid: Pid) -> anyhow::Result<Memory> {

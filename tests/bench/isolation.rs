@@ -19,6 +19,8 @@ use crate::tree::Place;
 
 /// What the names of the agent's shrinking threads begin with.
 const SHRINKER: &str = "bellows-shrink";
+/// And how many there are: all have to be held.
+const SHRINKERS: usize = 2;
 /// The least time that they are held for in one turn.
 const STUCK: Duration = Duration::from_secs(10);
 const ONE: Condition = Condition { crew: 1, sleepers: 0, life: 400, spinners: 0 };
@@ -66,7 +68,7 @@ fn two_blocks(governed: &mut Governed<'_>, reaction: &mut Reaction) -> anyhow::R
 fn shrinkers(pid: Pid) -> anyhow::Result<Vec<Pid>> {
     let mut found = threads::named(pid)?;
     found.retain(|(_, name)| name.starts_with(SHRINKER));
-    ensure!(!found.is_empty(), "the agent has no thread {SHRINKER}");
+    ensure!(found.len() == SHRINKERS, "the agent has {} threads {SHRINKER}*", found.len());
     Ok(found.into_iter().map(|(thread, _)| thread).collect())
 }
 

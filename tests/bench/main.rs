@@ -17,15 +17,22 @@
 //! spinners     what keeps cpus busy
 //! threads      what the threads of the agent cost
 //! growth       full-speed growth under the agent and without limits
+//! shrink       what was freed is taken back, and what that costs those who grow
+//! quota        relief of throttling, and a hog at its ceiling
+//! scale        an agent with 1, 100 and 1000 workloads: idle, and these two:
+//! tick         what a tick of the cpu loop costs
+//! takeover     a killed agent, and the one that comes after it
+//! cell         figures that go into both the table and bench.json
 //! stats        percentiles of sorted samples
 //! report       bench.json, and a table with the bars
 //! ```
 //!
 //! Runs as root in `$BELLOWS_CGROUP` and writes `$BELLOWS_OUT/bench.json`. It exits with 0 when everything was measured,
 //! whatever the figures are. `BELLOWS_BENCH_ONLY` measures only the parts that it lists, of
-//! 1,1000,growth,hearing,idle,isolation. `BELLOWS_BENCH_SAMPLES=N` takes fewer or more samples.
+//! 1,1000,growth,hearing,idle,isolation,shrink,cpu,takeover. `BELLOWS_BENCH_SAMPLES=N` takes fewer or more samples.
 
 mod agent;
+mod cell;
 mod cpu;
 mod crew;
 mod floor;
@@ -36,13 +43,18 @@ mod hearing;
 mod idle;
 mod isolation;
 mod machine;
+mod quota;
 mod reaction;
 mod report;
+mod scale;
+mod shrink;
 mod spinners;
 mod stats;
 #[expect(unsafe_code, reason = "memory that is touched page by page; see the file's head")]
 mod sys;
+mod takeover;
 mod threads;
+mod tick;
 mod tree;
 
 use std::process::ExitCode;
@@ -90,13 +102,28 @@ fn measure() -> anyhow::Result<()> {
         .context("cannot raise the number of open files")?;
     let place = tree::Place::new(root.as_ref(), scratch.as_ref())?;
     let mut report = Report::new(machine::describe());
+    let measured = measure_into(&mut report, &place, samples, is_wanted);
+    // Also what was measured before something failed.
+    let path = std::path::Path::new(&out).join("bench.json");
+    let text = serde_json::to_string_pretty(&report.json())?;
+    std::fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    print!("{}", report.table());
+    measured
+}
+
+fn measure_into(
+    report: &mut Report,
+    place: &tree::Place,
+    samples: usize,
+    is_wanted: impl Fn(&str) -> bool,
+) -> anyhow::Result<()> {
     if is_wanted("1") {
         report.one =
-            Some(reaction::measure(&place, &reaction::ONE, samples).context("reaction of 1 workload")?);
+            Some(reaction::measure(place, &reaction::ONE, samples).context("reaction of 1 workload")?);
     }
     if is_wanted("1000") {
         report.thousand = Some(
-            reaction::measure(&place, &reaction::THOUSAND, samples).context("reaction of 1000 workloads")?,
+            reaction::measure(place, &reaction::THOUSAND, samples).context("reaction of 1000 workloads")?,
         );
     }
     if is_wanted("growth") {
@@ -105,19 +132,23 @@ fn measure() -> anyhow::Result<()> {
     // Ratios within a cell, not bars of a tail: fewer samples will do.
     let fewer = samples.div_ceil(3);
     if is_wanted("hearing") {
-        let measure = |condition| hearing::measure(&place, condition, fewer);
+        let measure = |condition| hearing::measure(place, condition, fewer);
         report.hearing_one = Some(measure(&hearing::ONE).context("ways of hearing 1 workload")?);
         report.hearing_thousand = Some(measure(&hearing::THOUSAND).context("ways of hearing 1000")?);
     }
-    if is_wanted("idle") {
-        report.idle = Some(idle::measure(&place).context("1000 idle workloads")?);
+    let wanted =
+        scale::Wanted { idle: is_wanted("idle"), cpu: is_wanted("cpu"), takeover: is_wanted("takeover") };
+    if is_wanted("shrink") {
+        shrink::measure(place, fewer, &mut report.shrink).context("shrinks")?;
+    }
+    if wanted.cpu {
+        quota::measure(place, &mut report.cpu).context("quotas")?;
+    }
+    if wanted.idle || wanted.cpu || wanted.takeover {
+        scale::measure(place, wanted, report).context("idle workloads")?;
     }
     if is_wanted("isolation") {
-        report.isolation = Some(isolation::measure(&place, fewer).context("isolation")?);
+        report.isolation = Some(isolation::measure(place, fewer).context("isolation")?);
     }
-    let path = std::path::Path::new(&out).join("bench.json");
-    let text = serde_json::to_string_pretty(&report.json())?;
-    std::fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
-    print!("{}", report.table());
     Ok(())
 }

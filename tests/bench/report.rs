@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
+use crate::cell::Cell;
 use crate::generator::grown_mib;
 use crate::governed::Reaction;
 use crate::growth::{Growth, Growths};
@@ -37,6 +38,9 @@ pub(crate) struct Report {
     pub(crate) hearing_thousand: Option<Vec<Heard>>,
     pub(crate) idle: Option<Idle>,
     pub(crate) isolation: Option<Isolation>,
+    pub(crate) shrink: Cell,
+    pub(crate) cpu: Cell,
+    pub(crate) takeover: Cell,
 }
 
 impl Report {
@@ -50,6 +54,9 @@ impl Report {
             hearing_thousand: None,
             idle: None,
             isolation: None,
+            shrink: Cell::new("taking back"),
+            cpu: Cell::new("cpu quotas"),
+            takeover: Cell::new("kill -9, and another agent"),
         }
     }
 
@@ -81,6 +88,9 @@ impl Report {
             "hearing_1000": self.hearing_thousand.as_deref().map(hearing_json),
             "idle_1000": self.idle.as_ref().map(idle_json),
             "isolation": self.isolation.as_ref().map(isolation_json),
+            "shrink": self.shrink.json(),
+            "cpu": self.cpu.json(),
+            "takeover": self.takeover.json(),
         })
     }
 
@@ -112,6 +122,9 @@ impl Report {
         }
         if let Some(isolation) = &self.isolation {
             isolation_rows(&mut out, isolation);
+        }
+        for cell in [&self.shrink, &self.cpu, &self.takeover] {
+            out.push_str(&cell.table());
         }
         out
     }

@@ -9,6 +9,8 @@ use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, m
 
 /// The size of a small page.
 pub(crate) const PAGE: usize = 4096;
+/// And of a huge one.
+pub(crate) const HUGE: usize = 2 << 20;
 
 /// A private anonymous mapping, none of it present at first.
 #[derive(Debug)]
@@ -33,6 +35,17 @@ impl Region {
         self.advise(0, self.length, MmapAdvise::MADV_NOHUGEPAGE)
     }
 
+    /// Asks for huge pages.
+    pub(crate) fn use_huge_pages(&self) -> io::Result<()> {
+        self.advise(0, self.length, MmapAdvise::MADV_HUGEPAGE)
+    }
+
+    /// The offset of the first address that is a multiple of `alignment`.
+    pub(crate) fn first_aligned(&self, alignment: usize) -> usize {
+        let address = self.start.addr().get();
+        address.next_multiple_of(alignment) - address
+    }
+
     /// Writes one byte of the page at `offset`: a page fault and a charge if it was not present.
     pub(crate) fn touch(&mut self, offset: usize) {
         assert!(offset < self.length, "a touch outside of the region");
@@ -47,7 +60,7 @@ impl Region {
 
     fn advise(&self, offset: usize, length: usize, advice: MmapAdvise) -> io::Result<()> {
         assert!(offset + length <= self.length, "advice outside of the region");
-        // SAFETY: the range lies within the mapping, and neither advice that is given here discards its content.
+        // SAFETY: the range lies within the mapping, and no advice that is given here discards its content.
         unsafe { madvise(self.start.byte_add(offset), length, advice)? };
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! The loop itself: wait, look, act, and now and then the slow pass.
 //!
-//! The slow pass re-reads every workload in slices, so that any lost event heals. After an overflow of the kernel's queue
-//! it runs through at once. A loop that finds itself held up for long (a debugger, SIGSTOP, a starved machine) knows that
+//! A loop that finds itself held up for long (a debugger, SIGSTOP, a starved machine) knows that
 //! its watchdog has opened the limits meanwhile, and takes them back.
 
 use std::collections::HashMap;
@@ -19,6 +18,7 @@ use super::cpu_loop::{CpuLane, CpuParts};
 use super::handle::{Command, Handle, QUEUE};
 use super::lanes::Lanes;
 use super::life::Limits;
+use super::pass::Pass;
 use super::registry::Registry;
 use super::timers::Timers;
 use crate::journal::{Journal, What, Writer};
@@ -31,12 +31,6 @@ use crate::workload::lifecycle::State;
 use crate::workload::spec::Name;
 use crate::workload::supervisor::Ground;
 
-/// Time between two slices of the slow pass, and the longest wait.
-const SLICE_EVERY: Duration = Duration::from_millis(100);
-/// Workloads looked at in one slice: at some 10 us each, an event waits behind them for less than a millisecond.
-const SLICE: usize = 64;
-/// A pass through all workloads takes this long, or longer when they are more than ten slices.
-const PASS_EVERY: Duration = Duration::from_secs(1);
 /// Pause before a teardown that failed is tried again.
 pub(super) const CLEAR_AGAIN: Duration = Duration::from_millis(200);
 /// How long the end of all workloads may take at a shutdown that ends them.
@@ -93,19 +87,12 @@ pub struct Control {
     tenants: HashMap<Name, Key>,
     tenant_names: Vec<Name>,
     pub(super) pass: Pass,
+    /// The wake-up of the last look.
+    pub(super) looked: Instant,
     stop_by: Option<Instant>,
     /// When limits are to be compared with the kernel's once more.
     pub(super) recheck: Option<Instant>,
     turned: Arc<AtomicU64>,
-}
-
-/// Where the slow pass is.
-#[derive(Debug, Default)]
-pub(super) struct Pass {
-    next_slot: usize,
-    next_slice: Instant,
-    /// Workloads still to be looked at without pause.
-    pub(super) urgent: usize,
 }
 
 impl Control {
@@ -124,6 +111,7 @@ impl Control {
             table: table.clone(),
             journal: parts.readers,
         };
+        let pass = Pass::new(&parts.ground.workloads).map_err(io::Error::other)?;
         let lanes = Lanes::start(&handle, &parts.ground)?;
         let cpu = CpuLane::start(CpuParts {
             subtree: SubtreeUse::open(&parts.ground.workloads).map_err(io::Error::other)?,
@@ -153,7 +141,8 @@ impl Control {
             signals: Vec::with_capacity(4096),
             tenants: HashMap::new(),
             tenant_names: Vec::new(),
-            pass: Pass::default(),
+            pass,
+            looked: Instant(0),
             stop_by: None,
             recheck: None,
             ends_workloads: false,
@@ -262,30 +251,13 @@ impl Control {
         }
     }
 
-    fn slow_pass(&mut self, woke: Instant) {
-        let total = self.registry.len();
-        if total == 0 || (self.pass.urgent == 0 && woke < self.pass.next_slice) {
-            return;
-        }
-        let slices = usize::try_from(PASS_EVERY.as_millis() / SLICE_EVERY.as_millis()).unwrap_or(1);
-        let count = if self.pass.urgent > 0 { SLICE } else { total.div_ceil(slices).min(SLICE) };
-        for _ in 0..count {
-            let next = self.registry.next_from(self.pass.next_slot).or_else(|| self.registry.next_from(0));
-            let Some(key) = next else { break };
-            self.pass.next_slot = key.slot as usize + 1;
-            self.look(key, woke);
-            self.compare(key, woke);
-        }
-        self.pass.urgent = self.pass.urgent.saturating_sub(count);
-        self.pass.next_slice = woke.plus(SLICE_EVERY);
-    }
-
     fn time_to_wait(&self) -> Duration {
-        if self.pass.urgent > 0 || !self.commands.is_empty() {
+        if !self.commands.is_empty() {
             return Duration::ZERO;
         }
         let now = clock::now();
-        self.timers.next().map_or(SLICE_EVERY, |due| due.since(now).min(SLICE_EVERY))
+        let slice = self.pass.wait(now);
+        self.timers.next().map_or(slice, |due| due.since(now).min(slice))
     }
 
     fn begin_stopping(&mut self, end_workloads: bool) {

@@ -6,17 +6,11 @@
 //! ```text
 //! tick (each period)
 //!   -> node use, use of the whole subtree          kernel/cpu.rs
-//!   -> who is due, and whose quota may be used up  hidden use, below
+//!   -> who is due, and whose quota may be used up  hidden.rs
 //!   -> CpuSample -> cpu::step -> cpu::plan         policies, pure
 //!   -> one write of cpu.max                        CpuFiles::set_quota
 //!   -> record, metrics, published values
 //! ```
-//!
-//! # Hidden use
-//! To read every idle group's `cpu.stat` each period would cost more than all the rest. Yet an idle group that starts to run
-//! must be relieved within two periods. So one read tells the use of the whole subtree; what the groups just sampled do not
-//! explain of it is hidden use. Hidden use adds up, and an idle group is looked at as soon as it is enough to have used up that
-//! group's quota: before that, it cannot have been throttled.
 
 use std::io;
 use std::sync::Arc;
@@ -29,6 +23,7 @@ use bellows_policies::cpu::units::PERIOD_US;
 use bellows_policies::cpu::{self, CpuLaw, CpuPlan, CpuWorkload, Cpus, NodeGuard, NodeLaw};
 use bellows_policies::units::Instant;
 
+use super::hidden::{HiddenUse, Seen};
 use super::registry::Entry;
 use crate::journal::{What, Writer};
 use crate::kernel::clock;
@@ -46,6 +41,8 @@ const VERIFY_TICKS: usize = 50;
 /// The node's use is read in each tick while a workload is hot, and else once in so many: of the files under `/proc`, `stat` is
 /// a dear one.
 const NODE_TICKS: u64 = 10;
+/// Time between two thoughts about a group that has nothing to gain or to give.
+const SKIP: Duration = Duration::from_secs(1);
 /// Time between two ticks without anybody to look at.
 const NOBODY: Duration = Duration::from_mins(1);
 /// After a silence this long the watchdog may have opened the quotas: all are compared at once.
@@ -63,8 +60,9 @@ struct Governed {
     published: Arc<Published>,
     /// When it is to be looked at.
     due: Instant,
-    /// The cpu time used at its last look, and the sum of hidden use at that time: microseconds.
-    seen: Option<(u64, u64)>,
+    /// As of the last look.
+    is_hot: bool,
+    seen: Seen,
     /// The tick of its last look.
     tick: u64,
     throttled: u64,
@@ -92,7 +90,8 @@ pub(super) fn govern(lane: &CpuLane, entry: &mut Entry, before: Option<Cpus>) ->
         files,
         published: Arc::clone(&entry.published),
         due: Instant(0),
-        seen: None,
+        is_hot: false,
+        seen: Seen::default(),
         tick: 0,
         throttled: 0,
         is_gone: false,
@@ -174,9 +173,7 @@ struct CpuLoop {
     ticks: u64,
     last_tick: Instant,
     node: NodeTime,
-    /// Use of the subtree at the last tick, and the sum of hidden use since the start, microseconds.
-    subtree_us: Option<u64>,
-    hidden_us: u64,
+    hidden: HiddenUse,
     next_scan: usize,
     next_verify: usize,
 }
@@ -193,8 +190,7 @@ impl CpuLoop {
             ticks: 0,
             last_tick: clock::now(),
             node,
-            subtree_us: None,
-            hidden_us: 0,
+            hidden: HiddenUse::default(),
             next_scan: 0,
             next_verify: 0,
         }
@@ -243,7 +239,7 @@ impl CpuLoop {
         self.ticks += 1;
         let gap = if self.governed.is_empty() { Duration::ZERO } else { now.since(self.last_tick) };
         self.last_tick = now;
-        if self.ticks.is_multiple_of(NODE_TICKS) || self.governed.iter().any(|g| g.law.is_hot()) {
+        if self.ticks.is_multiple_of(NODE_TICKS) || self.governed.iter().any(|g| g.is_hot) {
             self.observe_node(now);
         }
         self.open_released();
@@ -263,10 +259,7 @@ impl CpuLoop {
                 explained += self.look(index, now);
             }
         }
-        if let (Some(before), Some(after)) = (self.subtree_us, subtree) {
-            self.hidden_us += after.saturating_sub(before).saturating_sub(explained);
-        }
-        self.subtree_us = subtree;
+        self.hidden.add(subtree, explained);
         self.scan(now);
         self.governed.retain(|governed| !governed.is_gone);
     }
@@ -296,7 +289,7 @@ impl CpuLoop {
             }
             let index = (self.next_scan + step) % total;
             let governed = &self.governed[index];
-            let hidden = governed.seen.map_or(0, |(_, mark)| self.hidden_us.saturating_sub(mark));
+            let hidden = governed.seen.most_us(&self.hidden);
             if governed.tick < self.ticks && hidden >= governed.law.least_exhausting_use().quota_us() {
                 looked += 1;
                 self.next_scan = index + 1;
@@ -308,13 +301,22 @@ impl CpuLoop {
     /// One turn of one workload. Returns the cpu time that it used since the last tick, if it was looked at then.
     fn look(&mut self, index: usize, now: Instant) -> u64 {
         let governed = &mut self.governed[index];
-        let Ok(sample) = governed.files.sample(clock::now().max(now)) else {
+        let unread = if governed.is_hot { None } else { governed.seen.unread(now, &self.hidden) };
+        if unread.is_some() && governed.law.is_at_rest() {
+            governed.seen.skip(now);
+            governed.due = now.plus(SKIP);
+            return 0;
+        }
+        let Some(sample) = unread.or_else(|| governed.files.sample(clock::now().max(now)).ok()) else {
             // The control loop sees to the rest.
             governed.is_gone = true;
             return 0;
         };
-        let before = governed.seen.replace((sample.usage_us, self.hidden_us));
-        let used = before.map_or(0, |(usage, _)| sample.usage_us.saturating_sub(usage));
+        if let Some(silence) = governed.seen.end_silence() {
+            // Nothing comes of it: what did not run was not throttled, and a floor is not shrunk.
+            let _ = cpu::step(&mut governed.law, &silence);
+        }
+        let used = governed.seen.read(sample, &self.hidden);
         let explained = if governed.tick + 1 == self.ticks { used } else { 0 };
         governed.tick = self.ticks;
         governed.published.cpu(&sample);
@@ -323,6 +325,7 @@ impl CpuLoop {
 
         let step = cpu::step(&mut governed.law, &sample);
         let plan = cpu::plan(&governed.law, step.decision, &mut self.guard);
+        governed.is_hot = governed.law.is_hot();
         // The grid decides when exactly: half a tick early is on time.
         governed.due = now.plus(step.look_again.saturating_sub(TICK / 2));
         let outcome = match plan {

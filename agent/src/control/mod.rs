@@ -5,11 +5,12 @@
 //!   -> a look at one workload               turn           two reads, policies::step, policies::plan
 //!   -> the plan's writes                    actuator       grow here and now, shrink on the slow lane
 //!   -> record, metrics, published values
+//! lost events, and what moves without any  pass         some workloads, ten times a second
 //! launches, ends, signals, release          life
 //! heartbeat, silence, watchdog             vigil
 //! what an earlier agent left               takeover
 //! limits that somebody else wrote          foreign
-//! cpu.stat, cpu.max: a thread of its own   cpu_loop
+//! cpu.stat, cpu.max: a thread of its own   cpu_loop, hidden
 //! slow work on other threads                lanes, shrinker  results come back as commands
 //! what the rest of the agent may ask        handle
 //! ```
@@ -22,8 +23,10 @@ mod control_loop;
 mod cpu_loop;
 mod foreign;
 mod handle;
+mod hidden;
 mod lanes;
 mod life;
+mod pass;
 mod registry;
 mod shrinker;
 mod takeover;

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::handle::{Ended, Launched, Refused};
 use super::lanes::DetailFiles;
+use super::pass::Rest;
 use super::shrinker::{Shrink, SlowFiles};
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::cpu::CpuFiles;
@@ -46,6 +47,8 @@ pub(super) struct Entry {
     pub(super) sampled: Instant,
     /// When its limits are to be compared with the kernel's.
     pub(super) compare_at: Instant,
+    /// What the slow pass knows of it.
+    pub(super) rest: Rest,
     /// A write of ours failed, and none has succeeded since: what stands in the kernel is not known.
     pub(super) is_unsure: bool,
     /// A look into `memory.stat` is under way.
@@ -74,6 +77,7 @@ impl Entry {
             looked: Instant(0),
             sampled: Instant(0),
             compare_at: Instant(0),
+            rest: Rest::default(),
             is_unsure: false,
             detail_pending: false,
             shrink: None,

@@ -45,6 +45,7 @@ impl Control {
             }
         };
         entry.looked = woke;
+        self.looked = woke;
         entry.sampled = at;
         entry.published.sample(&sample);
 

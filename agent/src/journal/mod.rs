@@ -16,12 +16,15 @@ use crossbeam_queue::ArrayQueue;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-/// Records that may wait for the drain: at 50 ms between drains, 80 000 a second.
+/// Records that may wait for the drain: at 50 ms between drains, 80 000 a second; 20 000 in the first moment after a silence.
 const QUEUE: usize = 4096;
 /// Records that the ring keeps.
 const RING: usize = 16 * 1024;
-/// Time between drains. Events reach a follower that much later; nobody else notices.
+/// Time between drains. Events reach a follower that much later; nobody else notices. It is doubled while there is nothing to
+/// drain: twenty wake-ups a second would be a good part of what an idle agent costs.
 const DRAIN: Duration = Duration::from_millis(50);
+/// The longest such time.
+const DRAIN_MOST: Duration = Duration::from_millis(200);
 
 /// One thing that happened.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -271,14 +274,16 @@ pub fn open() -> std::io::Result<(Writer, Journal, Drain)> {
     let stop = Arc::new(AtomicBool::new(false));
     let (source, sink, end) = (Arc::clone(&queue), journal.clone(), Arc::clone(&stop));
     let thread = thread::Builder::new().name("bellows-journal".to_owned()).spawn(move || {
-        let mut number = 0;
+        let (mut number, mut pause) = (0, DRAIN);
         loop {
             let is_last = end.load(Ordering::Acquire);
+            let before = number;
             drain(&source, &sink, &mut number);
             if is_last {
                 break;
             }
-            thread::park_timeout(DRAIN);
+            pause = if number > before { DRAIN } else { (pause * 2).min(DRAIN_MOST) };
+            thread::park_timeout(pause);
         }
     })?;
     Ok((Writer { queue, lost }, journal, Drain { stop, thread: Some(thread) }))

@@ -132,6 +132,12 @@ impl CpuWorkload {
         lately || self.used() > self.quota.scale(self.law.hot_share)
     }
 
+    /// Whether a look at it could change nothing as long as it does not run: governed, and at its floor.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.mode == Mode::Armed && self.quota <= self.bounds.floor
+    }
+
     /// The least use, over one tick of a period, that can have exhausted the quota. Periods of the kernel lie across ticks,
     /// so that half a quota in each of two ticks may be a whole one in a period.
     ///

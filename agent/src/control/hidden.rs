@@ -1,0 +1,113 @@
+//! Hidden use: what tells the cpu loop that an idle group need not be read.
+//!
+//! To read every idle group's `cpu.stat` each period would cost more than all the rest. Yet an idle group that starts to run
+//! must be relieved within two periods. So one read tells the use of the whole subtree; what the groups just sampled do not
+//! explain of it is hidden use. Hidden use adds up, and an idle group is looked at as soon as it is enough to have used up that
+//! group's quota: before that, it cannot have been throttled.
+//!
+//! While there is none at all, what was read last is what would be read now. A group at its floor is not even decided about
+//! then. Its law hears of the silence when it is over, so that it is no gap.
+
+use bellows_policies::cpu::CpuSample;
+use bellows_policies::units::Instant;
+
+/// The use of the subtree that nobody was seen to have caused.
+#[derive(Debug, Default)]
+pub(super) struct HiddenUse {
+    /// Its sum since the start, microseconds.
+    sum_us: u64,
+    /// Use of the whole subtree at the last tick, microseconds; `None` if it could not be read.
+    subtree_us: Option<u64>,
+}
+
+impl HiddenUse {
+    /// A tick is over: what the whole subtree has used so far, and what of the last tick is explained, microseconds.
+    pub(super) fn add(&mut self, subtree_us: Option<u64>, explained_us: u64) {
+        if let (Some(before), Some(after)) = (self.subtree_us, subtree_us) {
+            self.sum_us += after.saturating_sub(before).saturating_sub(explained_us);
+        }
+        self.subtree_us = subtree_us;
+    }
+}
+
+/// What was read of one group, and since when nothing can have changed.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    sample: Option<CpuSample>,
+    /// The sum of hidden use at that time.
+    hidden_us: u64,
+    /// It was not read, and need not have been, until here.
+    silent_until: Option<Instant>,
+}
+
+impl Seen {
+    /// Takes in what was read; returns the use since the last reading, microseconds.
+    pub(super) fn read(&mut self, sample: CpuSample, hidden: &HiddenUse) -> u64 {
+        let before = self.sample.map_or(sample.usage_us, |before| before.usage_us);
+        *self = Self { sample: Some(sample), hidden_us: hidden.sum_us, silent_until: None };
+        sample.usage_us.saturating_sub(before)
+    }
+
+    /// What it can have used since it was read, microseconds; nothing is known of one that never was.
+    pub(super) fn most_us(&self, hidden: &HiddenUse) -> u64 {
+        if self.sample.is_some() { hidden.sum_us.saturating_sub(self.hidden_us) } else { 0 }
+    }
+
+    /// What would be read now, if that is certain.
+    pub(super) fn unread(&self, now: Instant, hidden: &HiddenUse) -> Option<CpuSample> {
+        let is_certain = hidden.subtree_us.is_some() && hidden.sum_us == self.hidden_us;
+        self.sample.filter(|_| is_certain).map(|sample| CpuSample { at: now, ..sample })
+    }
+
+    /// It was not looked at.
+    pub(super) fn skip(&mut self, now: Instant) {
+        self.silent_until = Some(now);
+    }
+
+    /// The sample that tells of the silence before this look.
+    pub(super) fn end_silence(&mut self) -> Option<CpuSample> {
+        Some(CpuSample { at: self.silent_until.take()?, ..self.sample? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_explained_adds_up_and_ends_the_certainty() {
+        let mut hidden = HiddenUse::default();
+        let sample = CpuSample { at: Instant(1), usage_us: 500, ..CpuSample::default() };
+        let mut seen = Seen::default();
+        assert_eq!(seen.read(sample, &hidden), 0, "of the first reading nothing is known");
+        assert_eq!(seen.unread(Instant(2), &hidden), None, "the subtree is not known yet");
+        hidden.add(Some(1000), 0);
+        assert_eq!(seen.unread(Instant(2), &hidden), Some(CpuSample { at: Instant(2), ..sample }));
+        hidden.add(Some(1700), 700);
+        assert_eq!(
+            (seen.most_us(&hidden), seen.unread(Instant(3), &hidden).is_some()),
+            (0, true),
+            "explained"
+        );
+        hidden.add(None, 0);
+        assert_eq!(seen.unread(Instant(3), &hidden), None, "unreadable");
+        hidden.add(Some(1700), 0);
+        hidden.add(Some(1800), 40);
+        assert_eq!((seen.most_us(&hidden), seen.unread(Instant(4), &hidden)), (60, None));
+        assert_eq!(seen.read(CpuSample { usage_us: 560, ..sample }, &hidden), 60);
+        assert_eq!(seen.most_us(&hidden), 0);
+    }
+
+    #[test]
+    fn a_silence_is_told_once() {
+        let hidden = HiddenUse::default();
+        let mut seen = Seen::default();
+        seen.skip(Instant(5));
+        assert_eq!(seen.end_silence(), None, "never read");
+        let _ = seen.read(CpuSample { usage_us: 7, ..CpuSample::default() }, &hidden);
+        seen.skip(Instant(8));
+        seen.skip(Instant(9));
+        let told = CpuSample { at: Instant(9), usage_us: 7, ..CpuSample::default() };
+        assert_eq!((seen.end_silence(), seen.end_silence()), (Some(told), None));
+    }
+}

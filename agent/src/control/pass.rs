@@ -1,0 +1,175 @@
+//! The slow pass: looks at workloads that nobody was heard of, so that a lost event heals, and what moves without events (a
+//! use that falls, a hold that ends, a limit that somebody wrote) is seen.
+//!
+//! A thousand looks a second would be most of what an idle agent costs. So a workload whose use has not moved for a while is at
+//! rest: it is visited once a second as ever, and looked at with each eighth visit. No event is lost on it for longer: an event
+//! that was lost was counted by the kernel, in `memory.events` of the whole subtree too, and one read tells whether there was
+//! any. Then everybody is looked at within a second. After an overflow of the kernel's queue it is done at once.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use bellows_policies::sample::MemoryEvents;
+use bellows_policies::units::{Bytes, Instant};
+
+use super::control_loop::Control;
+use super::registry::Entry;
+use crate::kernel::cgroup::{Cgroup, CgroupError};
+use crate::kernel::parse;
+
+/// Time between two slices of the slow pass, and the longest wait.
+const SLICE_EVERY: Duration = Duration::from_millis(100);
+/// Slices of a pass through all workloads: a second. More when each were more than [`SLICE`].
+const SLICES: usize = 10;
+/// Looks in one slice: at some 10 us each, an event waits behind them for less than a millisecond.
+const SLICE: usize = 64;
+/// Visits without a change after which a workload is at rest: longer than the first hold of slack, so that what is not used
+/// is taken back as soon as ever.
+const AWAKE: u32 = 16;
+/// One of so many visits is a look, at rest.
+const RESTING: u32 = 8;
+/// A change of use that is not noise: a quarter of the least slack that the law takes.
+const CHANGE: Bytes = Bytes::MIB;
+
+/// Where the slow pass is.
+#[derive(Debug)]
+pub(super) struct Pass {
+    /// `memory.events` of the subtree, and what it said.
+    events: File,
+    seen: MemoryEvents,
+    /// Workloads still to be looked at in turn, at rest or not, since something happened to one of them.
+    stirred: usize,
+    /// Workloads still to be looked at without pause.
+    pub(super) urgent: usize,
+    next_slot: usize,
+    next_slice: Instant,
+}
+
+/// For how long a workload has been quiet.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Rest {
+    /// Visits since its use was this, or about this.
+    visits: u32,
+    current: Bytes,
+}
+
+impl Rest {
+    fn is_due(self) -> bool {
+        self.visits < AWAKE || self.visits.is_multiple_of(RESTING)
+    }
+
+    fn note(&mut self, current: Bytes) {
+        if current.0.abs_diff(self.current.0) > CHANGE.0 {
+            *self = Self { visits: 0, current };
+        }
+    }
+}
+
+impl Pass {
+    /// A pass through the workloads below `subtree`.
+    pub(super) fn new(subtree: &Cgroup) -> Result<Self, CgroupError> {
+        Ok(Self {
+            events: subtree.open_read("memory.events")?,
+            seen: MemoryEvents::default(),
+            stirred: 0,
+            urgent: 0,
+            next_slot: 0,
+            next_slice: Instant(0),
+        })
+    }
+
+    /// How long to wait for the next slice.
+    pub(super) fn wait(&self, now: Instant) -> Duration {
+        if self.urgent > 0 { Duration::ZERO } else { self.next_slice.since(now).min(SLICE_EVERY) }
+    }
+
+    /// Whether anything was counted since this was asked last. Where it cannot be read, there is nothing below.
+    fn has_stirred(&mut self) -> bool {
+        let events = self.read().unwrap_or_default();
+        std::mem::replace(&mut self.seen, events) != events
+    }
+
+    fn read(&self) -> io::Result<MemoryEvents> {
+        let mut text = [0_u8; 256];
+        let length = self.events.read_at(&mut text, 0)?;
+        Ok(parse::memory_events(&text[..length]))
+    }
+}
+
+impl Control {
+    /// Visits the next few workloads, if it is time.
+    pub(super) fn slow_pass(&mut self, woke: Instant) {
+        let total = self.registry.len();
+        if self.pass.urgent == 0 {
+            // Whoever was heard comes first: a slice has a turn of its own, the next one, unless it is late already.
+            let is_late = woke >= self.pass.next_slice.plus(SLICE_EVERY);
+            if woke < self.pass.next_slice || (self.looked == woke && !is_late) {
+                return;
+            }
+        }
+        self.pass.next_slice = woke.plus(SLICE_EVERY);
+        if self.pass.urgent == 0 && self.pass.stirred == 0 && self.pass.has_stirred() {
+            // From the next slice on: by then whoever is at work has been heard, if he was.
+            self.pass.stirred = total;
+            return;
+        }
+        let is_everybody = self.pass.urgent > 0 || self.pass.stirred > 0;
+        let most = if self.pass.urgent > 0 { SLICE } else { total.div_ceil(SLICES) };
+        let (mut visits, mut looks) = (0, 0);
+        while visits < most && looks < SLICE {
+            let next = self.registry.next_from(self.pass.next_slot).or_else(|| self.registry.next_from(0));
+            let Some(key) = next else { break };
+            self.pass.next_slot = key.slot as usize + 1;
+            visits += 1;
+            if self.registry.get(key).is_some_and(Entry::is_due_for_a_look) || is_everybody {
+                looks += 1;
+                self.look(key, woke);
+                self.compare(key, woke);
+            }
+            if let Some(entry) = self.registry.get(key) {
+                entry.rest.note(entry.law.current());
+            }
+        }
+        self.pass.urgent = self.pass.urgent.saturating_sub(visits);
+        self.pass.stirred = self.pass.stirred.saturating_sub(visits);
+    }
+}
+
+impl Entry {
+    /// Counts a visit of the slow pass.
+    fn is_due_for_a_look(&mut self) -> bool {
+        self.rest.visits = self.rest.visits.saturating_add(1);
+        self.rest.is_due()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The visits of a hundred with which a workload is looked at whose use is, at the n-th visit, as given.
+    fn looks(current: impl Fn(u32) -> Bytes) -> Vec<u32> {
+        let mut rest = Rest::default();
+        let mut looks = Vec::new();
+        for visit in 1..=100 {
+            rest.visits += 1;
+            if rest.is_due() {
+                looks.push(visit);
+                rest.note(current(visit));
+            }
+        }
+        looks
+    }
+
+    #[test]
+    fn who_is_quiet_is_looked_at_less_often() {
+        let resting: Vec<u32> = (1..=16).chain((24..=96).step_by(8)).collect();
+        assert_eq!(looks(|_| Bytes::ZERO), resting);
+        assert_eq!(looks(|visit| Bytes(u64::from(visit % 2) << 20)), resting, "noise is no change");
+        assert_eq!(looks(|visit| Bytes::mib(2 * u64::from(visit % 2))).len(), 100, "who moves is awake");
+        let grown = looks(|visit| Bytes::mib(if visit > 50 { 5 } else { 0 }));
+        assert_eq!(grown[18..], (56..=72).chain((80..=100).step_by(8)).collect::<Vec<_>>()[..], "{grown:?}");
+    }
+}

@@ -1,0 +1,1 @@
+//! Many seeds, and loads whose outcome is known.

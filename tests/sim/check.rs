@@ -33,10 +33,10 @@ pub(crate) struct Seen {
     /// Refills of the quota that are not the law's: each may give quota and burst once more.
     pub(crate) refills: u64,
     born: u64,
-    /// Time asleep at the limit, less four times the time awake, nanoseconds: five in six of the time asleep is parked.
+    /// Time asleep at the limit, less five times the time awake, nanoseconds: asleep for five in six of the time is parked.
     parked: u64,
-    /// Delays that were injected since it was parked.
-    delays: u64,
+    /// Until then an answer is late, by a fault, and time parked does not count.
+    delayed_until: u64,
     tampered_at: Option<u64>,
     refused_at: Option<u64>,
     is_failed: bool,
@@ -49,7 +49,7 @@ impl Seen {
             refills: 1,
             born: now,
             parked: 0,
-            delays: 0,
+            delayed_until: 0,
             tampered_at: None,
             refused_at: None,
             is_failed: false,
@@ -65,6 +65,9 @@ impl Seen {
     /// Suspended time is no time.
     pub(crate) fn sleep(&mut self, ns: u64) {
         self.born += ns;
+        self.delayed_until += ns;
+        self.tampered_at = self.tampered_at.map(|at| at + ns);
+        self.refused_at = self.refused_at.map(|at| at + ns);
     }
 
     fn is_tampered(&self, now: u64) -> bool {
@@ -75,15 +78,12 @@ impl Seen {
 /// One tick of a cgroup: is it parked?
 pub(crate) fn tick(trace: &mut Trace, now: u64, id: u64, group: &mut Cgroup) {
     let seen = &mut group.seen;
-    if group.memory.asleep_until > now && !group.memory.is_dead {
-        seen.parked += TICK_NS;
-    } else {
+    if group.memory.asleep_until <= now || group.memory.is_dead {
         seen.parked = seen.parked.saturating_sub(5 * TICK_NS);
-        if seen.parked == 0 {
-            seen.delays = 0;
-        }
+    } else if now >= seen.delayed_until {
+        seen.parked += TICK_NS;
     }
-    if seen.parked > PARKED_MOST + seen.delays {
+    if seen.parked > PARKED_MOST {
         let (parked, limits) = (seen.parked / MS, group.memory.limits);
         trace.breaks(now, id, format!("parked for {parked} ms, neither relieved nor failed, at {limits}"));
     }
@@ -105,7 +105,7 @@ pub(crate) fn kill(trace: &mut Trace, now: u64, id: u64, group: &Cgroup) {
 /// An answer is late by so much, for this workload.
 pub(crate) fn delay(node: &mut Node, id: u64, ns: u64) {
     if let Some(group) = node.groups.get_mut(&id) {
-        group.seen.delays += ns;
+        group.seen.delayed_until = group.seen.delayed_until.max(node.now + ns);
     }
 }
 
@@ -114,6 +114,12 @@ pub(crate) fn tampered(node: &mut Node, id: u64) {
     if let Some(group) = node.groups.get_mut(&id) {
         group.seen.opened(node.now);
     }
+}
+
+/// What may have been lowered by halves is put back by the next comparison only.
+pub(crate) fn half_done(node: &mut Node, id: u64) {
+    tampered(node, id);
+    delay(node, id, PUT_BACK);
 }
 
 /// A grow was refused by the budget, or cut short.
@@ -227,11 +233,12 @@ pub(crate) fn agent(agent: &mut Agent, node: &mut Node, id: u64) {
             node.trace.breaks(now, id, rule);
         }
     }
-    if let Some(entry) = agent.entries.get(&id)
-        && !entry.law.is_failed()
-        && let Some(group) = node.groups.get_mut(&id)
-    {
-        group.seen.is_failed = false;
+    if let (Some(entry), Some(group)) = (agent.entries.get(&id), node.groups.get_mut(&id)) {
+        group.seen.is_failed &= entry.law.is_failed();
+        // Nothing is compared before the law governs again, which may have to wait for the budget.
+        if group.seen.is_tampered(now) && entry.law.is_released() {
+            group.seen.opened(now);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use bellows_policies::{Bytes, Cpus, Limits, Reason, Verb};
 
 /// Records kept of each workload.
-const KEPT: usize = 30;
+const KEPT: usize = 3000;
 /// The name of records that are about the node.
 pub(crate) const NODE: u64 = 0;
 
@@ -94,7 +94,7 @@ impl Trace {
             What::Killed { .. } => self.kills += 1,
             What::Fault(name) => *self.faults.entry(name).or_default() += 1,
             // A look that holds is in the hash; it would push everything else out of the records.
-            What::Looked { verb: Verb::Hold, .. } | What::Heard | What::DetailRead => return,
+            What::Heard | What::DetailRead => {}
             What::Launched(_)
             | What::Adopted { .. }
             | What::Looked { .. }
@@ -111,6 +111,10 @@ impl Trace {
             | What::Cleared => {}
         }
         let kept = self.kept.entry(id).or_default();
+        // The same fault again and again would push everything else out.
+        if matches!(what, What::Fault(_)) && kept.iter().rev().take(6).any(|(_, before)| *before == what) {
+            return;
+        }
         if kept.len() == KEPT {
             kept.pop_front();
         }

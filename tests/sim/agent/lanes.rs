@@ -1,9 +1,10 @@
 //! The slow lane, as in `agent/src/control/shrinker.rs`: two threads that lower `memory.high` and reclaim, in their own
 //! time; a shrink can be cancelled, by a signal that may come a moment too early.
 
-use bellows_policies::{Bytes, Plan, Verb};
+use bellows_policies::{Bytes, Plan, Reason, Verb};
 
 use super::Answer;
+use crate::check;
 use crate::faults::MS;
 use crate::load::SECOND;
 use crate::node::Node;
@@ -86,6 +87,12 @@ impl Lanes {
         }
     }
 
+    /// Whoever would take the answer in is gone: the plan, to be undone.
+    pub(super) fn abandon(&mut self, number: u64) -> Option<Plan> {
+        let job = self.jobs.iter_mut().find(|job| job.number == number)?;
+        Some(std::mem::replace(&mut job.plan, Plan::Nothing { reason: Reason::Calm }))
+    }
+
     /// The answer has come: the job.
     pub(super) fn take(&mut self, number: u64) -> Option<Job> {
         let index = self.jobs.iter().position(|job| job.number == number)?;
@@ -149,7 +156,10 @@ impl Job {
     fn duration(&self, node: &mut Node) -> u64 {
         if node.chance.one_in(node.faults.slow) {
             node.trace.record(node.now, self.id, What::Fault("slow reclaim"));
-            return node.chance.below(10 * SECOND);
+            let time = node.chance.below(10 * SECOND);
+            // The value counts already, and the law does not know: need that meets it waits for the writer.
+            check::delay(node, self.id, time);
+            return time;
         }
         node.chance.below(2 * MS)
     }

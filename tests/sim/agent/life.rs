@@ -74,6 +74,9 @@ impl Agent {
         if let Some(number) = entry.shrink {
             // Nobody is left to take its answer in.
             self.lanes.cancel(number, node);
+            if let Some(plan) = self.lanes.abandon(number) {
+                undo(&plan, &mut self.budget);
+            }
         }
         node.trace.record(node.now, id, What::Cleared);
         self.count(node, id);
@@ -102,10 +105,8 @@ impl Agent {
         let mut law = Workload::adopt(spec.memory, self.law, back_to, sample);
         let governed = law.limits();
         if governed != found && put_back(node, id, &mut law, found.max, sample.current).is_err() {
-            // The agent leaves such a workload alone; here it is tried again, or nothing would be left to check.
+            // The agent leaves such a workload alone; here it is governed all the same, or nothing would be left to check.
             check::tampered(node, id);
-            law.release();
-            law.rearm();
         }
         self.budget.adopt(law.granted());
         node.trace.record(node.now, id, What::Adopted { found, governed });
@@ -168,9 +169,9 @@ fn put_back(node: &mut Node, id: u64, law: &mut Workload, found: Bytes, current:
     law.release();
     let max = law.limits().max;
     let room = law.law().band_min.max(current.scale(0.1));
-    if found < max || (found > max && current.saturating_add(room) <= max) {
-        node.write_max(id, max)?;
-    }
+    let is_due = found < max || (found > max && current.saturating_add(room) <= max);
+    let written = if is_due { node.write_max(id, max) } else { Ok(()) };
+    // Whether it was written or not: a law that stays released governs nothing any more.
     law.rearm();
-    Ok(())
+    written
 }

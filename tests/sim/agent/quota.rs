@@ -141,7 +141,7 @@ impl Quotas {
             self.governed.swap_remove(index);
             return 0;
         };
-        if node.chance.one_in(node.faults.overtaken) {
+        if governed.seen.is_some() && node.chance.one_in(node.faults.overtaken) {
             node.trace.record(now, id, What::Fault("cpu sample overtaken"));
             let at = Instant(sample.at.0.saturating_sub(5_000 * MS));
             let old = step(&mut governed.law, &CpuSample { at, ..sample });

@@ -38,7 +38,7 @@ fn raise(node: &mut Node, id: u64, to: Limits) -> Result<(), Errno> {
 /// comparison finds out.
 fn restore(node: &mut Node, id: u64, to: Limits) {
     if raise(node, id, to).is_err() {
-        check::tampered(node, id);
+        check::half_done(node, id);
     }
 }
 
@@ -141,6 +141,7 @@ impl Agent {
                 }
                 entry.is_unsure = true;
                 node.trace.record(now, id, What::WriteFailed(errno));
+                check::tampered(node, id);
                 return;
             }
         }
@@ -221,6 +222,7 @@ impl Agent {
                     Err(errno) => {
                         entry.is_unsure = true;
                         node.trace.record(now.0, id, What::WriteFailed(errno));
+                        check::tampered(node, id);
                     }
                 }
             }

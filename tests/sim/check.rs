@@ -259,7 +259,7 @@ fn broken_entry(node: &Node, id: u64, entry: &Entry) -> Option<String> {
         return Some(format!("max {max} is more than the ceiling and its band, {most}"));
     }
     let stands = group.memory.limits;
-    if !group.runs() || group.seen.is_tampered(node.now) {
+    if !group.runs() || group.seen.is_tampered(node.now) || entry.law.is_failed() {
         return None;
     }
     if entry.is_settled() && (stands.high != high || (stands.max != max && !(was_tampered && stands.max > max))) {
@@ -269,7 +269,7 @@ fn broken_entry(node: &Node, id: u64, entry: &Entry) -> Option<String> {
         return Some(format!("{stands} stands, outside {bounds}"));
     }
     let is_banded = stands.max >= stands.high.saturating_add(BAND);
-    if !is_banded && stands.high != OPEN && !entry.law.is_failed() {
+    if !is_banded && stands.high != OPEN {
         return Some(format!("no band: {stands} stands"));
     }
     None

@@ -257,7 +257,7 @@ impl Run {
             }
         }
         self.node.trace.record(now, id, What::Fault("foreign write"));
-        check::tampered(&mut self.node, id);
+        check::half_done(&mut self.node, id);
     }
 
     fn give_birth(&mut self) {

@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use bellows_policies::{Bytes, Cpus, Limits, Reason, Verb};
 
 /// Records kept of each workload.
-const KEPT: usize = 3000;
+const KEPT: usize = 30;
 /// The name of records that are about the node.
 pub(crate) const NODE: u64 = 0;
 
@@ -94,7 +94,7 @@ impl Trace {
             What::Killed { .. } => self.kills += 1,
             What::Fault(name) => *self.faults.entry(name).or_default() += 1,
             // A look that holds is in the hash; it would push everything else out of the records.
-            What::Heard | What::DetailRead => {}
+            What::Looked { verb: Verb::Hold, .. } | What::Heard | What::DetailRead => return,
             What::Launched(_)
             | What::Adopted { .. }
             | What::Looked { .. }

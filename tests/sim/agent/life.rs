@@ -129,7 +129,7 @@ impl Agent {
             return;
         }
         entry.compare_at = woke + COMPARE_EVERY;
-        if entry.shrink.is_some() || entry.is_unsure || entry.law.is_released() || entry.law.is_failed() {
+        if entry.shrink.is_some() || entry.law.is_released() || entry.law.is_failed() {
             return;
         }
         let Some(found) = node.limits(id).filter(|found| *found != entry.law.limits()) else { return };

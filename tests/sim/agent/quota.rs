@@ -29,6 +29,7 @@ pub(crate) struct Governed {
     /// The cpu time used at its last look, and the sum of hidden use at that time: microseconds.
     seen: Option<(u64, u64)>,
     tick: u64,
+    looked: u64,
 }
 
 /// The cpu loop.
@@ -69,7 +70,7 @@ impl Quotas {
             node.trace.record(node.now, id, What::QuotaFailed(errno));
             check::tampered(node, id);
         }
-        self.governed.push(Governed { id, law, due: 0, seen: None, tick: 0 });
+        self.governed.push(Governed { id, law, due: 0, seen: None, tick: 0, looked: 0 });
     }
 
     pub(super) fn forget(&mut self, id: u64) {
@@ -141,12 +142,13 @@ impl Quotas {
             self.governed.swap_remove(index);
             return 0;
         };
-        if governed.seen.is_some() && node.chance.one_in(node.faults.overtaken) {
+        if governed.looked > 0 && node.chance.one_in(node.faults.overtaken) {
             node.trace.record(now, id, What::Fault("cpu sample overtaken"));
-            let at = Instant(sample.at.0.saturating_sub(5_000 * MS));
+            let at = Instant(governed.looked - 1);
             let old = step(&mut governed.law, &CpuSample { at, ..sample });
             check::stale_quota(node, id, old.decision);
         }
+        governed.looked = now;
         let before = governed.seen.replace((sample.usage_us, self.hidden_us));
         let used_us = before.map_or(0, |(usage, _)| sample.usage_us.saturating_sub(usage));
         let explained_us = if governed.tick + 1 == self.ticks { used_us } else { 0 };

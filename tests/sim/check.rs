@@ -3,9 +3,7 @@
 
 use bellows_policies::cpu::CpuDecision;
 use bellows_policies::cpu::units::PERIOD_US;
-use bellows_policies::{
-    Bytes, CpuPlan, CpuWorkload, Cpus, Decision, Limits, Plan, Reason, Verb, Workload,
-};
+use bellows_policies::{Bytes, CpuPlan, CpuWorkload, Cpus, Decision, Limits, Plan, Reason, Verb, Workload};
 
 use crate::agent::{Agent, Entry, is_open};
 use crate::faults::MS;
@@ -83,7 +81,9 @@ pub(crate) fn tick(trace: &mut Trace, now: u64, id: u64, group: &mut Cgroup) {
     } else if now >= seen.delayed_until {
         seen.parked += TICK_NS;
     }
-    if seen.parked > PARKED_MOST {
+    // The agent does not compare the limits of one that it has failed: there a foreign write stays.
+    let is_spoilt = seen.is_failed && seen.tampered_at.is_some();
+    if seen.parked > PARKED_MOST && !is_spoilt {
         let (parked, limits) = (seen.parked / MS, group.memory.limits);
         trace.breaks(now, id, format!("parked for {parked} ms, neither relieved nor failed, at {limits}"));
     }
@@ -211,14 +211,19 @@ pub(crate) fn fail(node: &mut Node, id: u64, entry: &Entry, verb: Verb) {
     group.seen.is_failed = true;
     if !is_at_ceiling && !is_refused {
         let limits = entry.law.limits();
-        node.trace.breaks(node.now, id, format!("failed below its ceiling, with nothing refused, at {limits}"));
+        node.trace.breaks(
+            node.now,
+            id,
+            format!("failed below its ceiling, with nothing refused, at {limits}"),
+        );
     }
 }
 
 /// Everything that the agent holds, after each event that it handled.
 pub(crate) fn agent(agent: &mut Agent, node: &mut Node, id: u64) {
     let now = node.now;
-    let held = agent.entries.values().fold(agent.lanes.charged(), |sum, e| sum.saturating_add(e.law.granted()));
+    let held =
+        agent.entries.values().fold(agent.lanes.charged(), |sum, e| sum.saturating_add(e.law.granted()));
     let (granted, pool) = (agent.budget.granted(), agent.budget.pool());
     if held != granted {
         node.trace.breaks(now, id, format!("the budget says {granted} and the workloads hold {held}"));
@@ -235,8 +240,8 @@ pub(crate) fn agent(agent: &mut Agent, node: &mut Node, id: u64) {
     }
     if let (Some(entry), Some(group)) = (agent.entries.get(&id), node.groups.get_mut(&id)) {
         group.seen.is_failed &= entry.law.is_failed();
-        // Nothing is compared before the law governs again, which may have to wait for the budget.
-        if group.seen.is_tampered(now) && entry.law.is_released() {
+        // Nothing is compared while a shrink is under way, nor before the law governs again, which waits for the budget.
+        if group.seen.is_tampered(now) && !entry.is_settled() {
             group.seen.opened(now);
         }
     }
@@ -262,7 +267,9 @@ fn broken_entry(node: &Node, id: u64, entry: &Entry) -> Option<String> {
     if !group.runs() || group.seen.is_tampered(node.now) || entry.law.is_failed() {
         return None;
     }
-    if entry.is_settled() && (stands.high != high || (stands.max != max && !(was_tampered && stands.max > max))) {
+    if entry.is_settled()
+        && (stands.high != high || (stands.max != max && !(was_tampered && stands.max > max)))
+    {
         return Some(format!("governed is {governed}, and {stands} stands"));
     }
     if !is_open(stands) && (stands.high < bounds.floor || stands.high > bounds.ceiling) {
@@ -338,4 +345,3 @@ pub(crate) fn end(agent: &Agent, node: &mut Node) {
         node.trace.breaks(node.now, NODE, format!("all have ended, and {granted} are still granted"));
     }
 }
-

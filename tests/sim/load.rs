@@ -35,10 +35,18 @@ pub(crate) enum Memory {
 #[derive(Clone, Debug)]
 pub(crate) enum Cpu {
     Constant(Cpus),
-    Square { high: u64, period: u64 },
-    Random { until: u64, demand: Cpus },
+    Square {
+        high: u64,
+        period: u64,
+    },
+    Random {
+        until: u64,
+        demand: Cpus,
+    },
     /// Uses what just allows a shrink until there is one, then burns: each write refills its quota.
-    Refiller { share: u64 },
+    Refiller {
+        share: u64,
+    },
 }
 
 impl Memory {
@@ -51,7 +59,12 @@ impl Memory {
             1 => Self::Ramp { rate: chance.between(mib(1), mib(512)), most: size(chance) },
             2 => {
                 let (a, b) = (size(chance), size(chance));
-                Self::Square { rate: chance.between(mib(16), mib(1024)), low: a.min(b), high: a.max(b), period }
+                Self::Square {
+                    rate: chance.between(mib(16), mib(1024)),
+                    low: a.min(b),
+                    high: a.max(b),
+                    period,
+                }
             }
             3 => Self::Walk { most: size(chance), target: 0, until: 0 },
             4 => Self::Reader { need: size(chance) / 4, rate: chance.between(mib(16), mib(3000)) },

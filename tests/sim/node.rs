@@ -69,7 +69,14 @@ pub(crate) struct Node {
 }
 
 impl Cgroup {
-    pub(crate) fn new(spec: Spec, limits: Limits, failsafe: Bytes, load: (Memory, Cpu), life: u64, node: &mut Node) -> Self {
+    pub(crate) fn new(
+        spec: Spec,
+        limits: Limits,
+        failsafe: Bytes,
+        load: (Memory, Cpu),
+        life: u64,
+        node: &mut Node,
+    ) -> Self {
         let mut chance = node.chance.fork();
         let phase_us = chance.below(PERIOD_US);
         Self {

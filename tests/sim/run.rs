@@ -64,7 +64,10 @@ impl Run {
 
     /// A node on which nothing goes wrong, with room for all, and without births.
     pub(crate) fn quiet(seed: u64) -> Self {
-        Self { next_birth: u64::MAX, ..Self::with(Chance::new(seed), Faults::default(), mib(64 << 10), 64, 12) }
+        Self {
+            next_birth: u64::MAX,
+            ..Self::with(Chance::new(seed), Faults::default(), mib(64 << 10), 64, 12)
+        }
     }
 
     fn with(mut chance: Chance, faults: Faults, pool: u64, cpus: u64, most: usize) -> Self {

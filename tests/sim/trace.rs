@@ -27,23 +27,51 @@ pub(crate) enum Errno {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum What {
     Launched(Limits),
-    Adopted { found: Limits, governed: Limits },
+    Adopted {
+        found: Limits,
+        governed: Limits,
+    },
     Heard,
-    Looked { verb: Verb, reason: Reason, current: Bytes },
+    Looked {
+        verb: Verb,
+        reason: Reason,
+        current: Bytes,
+    },
     DetailRead,
-    Wrote { verb: Verb, reason: Reason, from: Limits, to: Limits, current: Bytes },
+    Wrote {
+        verb: Verb,
+        reason: Reason,
+        from: Limits,
+        to: Limits,
+        current: Bytes,
+    },
     /// A plan for the slow lane.
-    Handed { verb: Verb, reason: Reason, to: Limits },
+    Handed {
+        verb: Verb,
+        reason: Reason,
+        to: Limits,
+    },
     Refused(Reason),
     Cancelled,
-    Reclaimed { before: Bytes, after: Bytes },
+    Reclaimed {
+        before: Bytes,
+        after: Bytes,
+    },
     WriteFailed(Errno),
     Opened,
     TakenBack,
     ForeignSeen,
-    QuotaWrote { verb: Verb, reason: Reason, from: Cpus, to: Cpus },
+    QuotaWrote {
+        verb: Verb,
+        reason: Reason,
+        from: Cpus,
+        to: Cpus,
+    },
     QuotaFailed(Errno),
-    Killed { current: Bytes, limits: Limits },
+    Killed {
+        current: Bytes,
+        limits: Limits,
+    },
     Ended,
     Cleared,
     /// A fault that was injected.
@@ -139,7 +167,10 @@ impl Trace {
         }
         lines.sort_by_key(|(at, ..)| *at);
         lines.dedup();
-        lines.iter().map(|(at, id, what)| format!("{:>12.1} ms  #{id:<4} {what}\n", *at as f64 / 1e6)).collect()
+        lines
+            .iter()
+            .map(|(at, id, what)| format!("{:>12.1} ms  #{id:<4} {what}\n", *at as f64 / 1e6))
+            .collect()
     }
 }
 

@@ -179,7 +179,12 @@ impl Job {
         }
     }
 
-    fn finish(&mut self, node: &mut Node, answers: &mut Vec<(u64, Answer)>, result: Result<Option<Reclaimed>, Errno>) {
+    fn finish(
+        &mut self,
+        node: &mut Node,
+        answers: &mut Vec<(u64, Answer)>,
+        result: Result<Option<Reclaimed>, Errno>,
+    ) {
         self.stage = Stage::Done;
         answers.push((node.now + node.chance.below(MS), Answer::Shrink(self.id, self.number, result)));
     }

@@ -90,7 +90,6 @@ impl Agent {
             agent.adopt(node, id);
         }
         agent.urgent = agent.entries.len();
-        agent.excess = agent.budget.granted();
         agent.count(node, NODE);
         agent
     }
@@ -108,7 +107,9 @@ impl Agent {
             // The agent leaves such a workload alone; here it is governed all the same, or nothing would be left to check.
             check::tampered(node, id);
         }
+        // It is counted, whether it fits or not.
         self.budget.adopt(law.granted());
+        self.excess = self.budget.granted();
         node.trace.record(node.now, id, What::Adopted { found, governed });
         let mut entry = Entry::new(law, State::Running);
         entry.sampled = sample.at.0;

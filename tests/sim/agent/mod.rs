@@ -9,6 +9,13 @@
 //! | `life` | `life.rs`, `takeover.rs`, `foreign.rs`: launch, end, adoption, foreign writes |
 //! | `quota` | `cpu_loop.rs`: the grid of quotas |
 //! | `watchdog` | `watchdog.rs`: what opens the limits of a dead or hung agent |
+//!
+//! Three things are done here that the agent does not do yet. A workload that ends while a put-back that was charged is on
+//! its way has it undone (`clear_done`): the agent's budget keeps the charge for ever. A law is asked to govern again also
+//! when the write before it failed (`put_back`): the agent's law stays released. And limits are compared also after a
+//! failed write of one's own (`compare`): the agent waits for a write that succeeds, which may never come.
+//!
+//! Left out: launches that hang, lanes that are full, tenants, and the journal.
 
 mod lanes;
 mod life;
@@ -200,8 +207,12 @@ impl Agent {
     }
 
     fn run_timers(&mut self, node: &mut Node, woke: u64) {
-        let due: Vec<u64> =
-            self.entries.iter().filter(|(_, e)| e.due.is_some_and(|due| due <= woke)).map(|(id, _)| *id).collect();
+        let due: Vec<u64> = self
+            .entries
+            .iter()
+            .filter(|(_, e)| e.due.is_some_and(|due| due <= woke))
+            .map(|(id, _)| *id)
+            .collect();
         for id in due {
             let Some(entry) = self.entries.get_mut(&id) else { continue };
             // Looked at meanwhile, and scheduled anew.

@@ -80,7 +80,8 @@ impl Agent {
         let step = bellows_policies::step(&mut entry.law, &sample);
         let plan = bellows_policies::plan(&entry.law, step.decision, &mut self.budget);
         check::plan(node, id, &entry.law, sample.current, &plan);
-        let what = What::Looked { verb: step.decision.verb, reason: step.decision.reason, current: sample.current };
+        let what =
+            What::Looked { verb: step.decision.verb, reason: step.decision.reason, current: sample.current };
         node.trace.record(node.now, id, what);
         self.act(node, id, &sample, &plan, step.decision);
 

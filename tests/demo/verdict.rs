@@ -98,7 +98,6 @@ fn describe_losses(outcome: &Outcome) -> String {
 
 /// Where the kernel alone did better, by more than noise; or that nobody can say.
 fn compare_speed(alone: &Outcome, moved: &Outcome) -> Option<String> {
-    let p99 = |outcome: &Outcome| outcome.redis.p99_ms().map(|(median, _)| median);
     let speed = moved.speed / alone.speed;
     if !(1.0 - ALIKE..=1.0 + ALIKE).contains(&speed) {
         return Some(format!(
@@ -113,11 +112,14 @@ fn compare_speed(alone: &Outcome, moved: &Outcome) -> Option<String> {
             better.push(format!("{name} {moved:.0} ms against {alone:.0}"));
         }
     };
-    compare("p99 of redis", p99(alone), p99(moved));
+    compare("p99 of redis", alone.redis.p99_filling_ms(), moved.redis.p99_filling_ms());
     compare("p99 of the web", alone.web.latency_ms(99), moved.web.latency_ms(99));
+    let freed = alone.redis.died_at.is_some();
     let (alone, moved) = (alone.packed.bytes, moved.packed.bytes);
     if moved < alone.scale(1.0 - ALIKE) {
-        better.push(format!("{} compressed against {}", crate::live::mib(moved), crate::live::mib(alone)));
+        let why = if freed { ", where redis was dead" } else { "" };
+        let (alone, moved) = (crate::live::mib(alone), crate::live::mib(moved));
+        better.push(format!("{moved} compressed against {alone}{why}"));
     }
     (!better.is_empty()).then(|| format!("no better      than the kernel alone: {}", better.join(", ")))
 }

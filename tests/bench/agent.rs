@@ -215,6 +215,7 @@ impl<'a> Agent<'a> {
     }
 
     /// How often its control loop has turned.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count, far below 2^53")]
     pub(crate) fn turns(&self) -> anyhow::Result<u64> {
         let [turns] = self.metrics(["bellows_turn_seconds_count "])?;
         Ok(turns as u64)

@@ -127,7 +127,7 @@ fn measure_into(
         );
     }
     if is_wanted("growth") {
-        report.growth = Some(growth::measure(&place).context("growth")?);
+        report.growth = Some(growth::measure(place).context("growth")?);
     }
     // Ratios within a cell, not bars of a tail: fewer samples will do.
     let fewer = samples.div_ceil(3);

@@ -61,8 +61,8 @@ fn relief(agent: &mut Agent<'_>, cell: &mut Cell) -> anyhow::Result<()> {
     for _ in 0..ROUNDS {
         let (stdin, orders) = pipe2(OFlag::O_CLOEXEC)?;
         let (null, stderr) = (std::fs::File::options().write(true).open("/dev/null")?, std::io::stderr());
-        let stdio = [stdin.as_fd(), null.as_fd(), stderr.as_fd()];
-        crew.push((agent.launch(range, &["burn", BURN_MS], stdio)?.0, orders));
+        let streams = [stdin.as_fd(), null.as_fd(), stderr.as_fd()];
+        crew.push((agent.launch(range, &["burn", BURN_MS], streams)?.0, orders));
     }
     sleep(SETTLE);
     let (mut waited, mut periods, mut standstills) = (Samples::default(), Samples::default(), 0);

@@ -72,8 +72,8 @@ fn freeing(place: &Place, cell: &mut Cell) -> anyhow::Result<()> {
     let ((stdin, orders), (answers, stdout)) = (pipe2(OFlag::O_CLOEXEC)?, pipe2(OFlag::O_CLOEXEC)?);
     let (mut orders, mut answers, stderr) = (File::from(orders), File::from(answers), std::io::stderr());
     let range = Range::of_memory(Bytes::mib(16), Bytes::mib(512))?;
-    let stdio = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-    let (name, _) = agent.launch(range, &["swell"], stdio)?;
+    let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    let (name, _) = agent.launch(range, &["swell"], streams)?;
     let mut order = || {
         let mut answer = [0; 8];
         orders.write_all(b"o")?;
@@ -172,7 +172,7 @@ fn breathing(place: &Place, wanted: usize, cell: &mut Cell) -> anyhow::Result<()
     cell.bar("ratio_p99", "  ratio of p99", ratio(0.99), RATIO_P99);
     cell.figure("missed", "  missed breaches", (quiet.missed + busy.missed) as f64);
     let time = busy_seconds + blocks * REST.as_secs_f64();
-    cell.figure("shrinks_per_s", "shrinks a second", shrinks as f64 / time);
+    cell.figure("shrinks_per_s", "shrinks a second", f64::from(shrinks) / time);
     cell.samples("turn", "a turn that lowers memory.max, us", &turns);
     let rate = breaths as f64 / time;
     let cost = (per_second(busy_cost) - per_second(quiet_cost)) / rate;

@@ -18,7 +18,7 @@ use crate::cell::Cell;
 use crate::stats::Samples;
 
 const ROUNDS: usize = 3;
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(100);
 /// The journal shows a record at most so late.
 const JOURNAL: Duration = Duration::from_millis(300);
@@ -36,13 +36,13 @@ pub(crate) fn measure(agent: &mut Agent<'_>, count: usize, cell: &mut Cell) -> a
         lost += before.difference(&running(agent)?).count();
         let ahead = clock::unix_nanoseconds().saturating_sub(clock::now().0);
         let records = agent.records()?;
-        let last = |is_counted: fn(&What) -> bool| {
+        let latest = |is_counted: fn(&What) -> bool| {
             let times = records.iter().filter(|record| is_counted(&record.what)).map(|r: &Record| r.unix_ns);
             times.max().unwrap_or(0).saturating_sub(ahead).saturating_sub(started.0)
         };
         answering.push(answered.0 - started.0);
-        taken.push(last(|what| matches!(what, What::TakenOver { .. })));
-        governed.push(last(|what| matches!(what, What::LimitsMoved { reason: Reason::Rearmed, .. })));
+        taken.push(latest(|what| matches!(what, What::TakenOver { .. })));
+        governed.push(latest(|what| matches!(what, What::LimitsMoved { reason: Reason::Rearmed, .. })));
     }
     cell.samples(&format!("answering_{count}"), &format!("{count}: until it answers, ms"), &answering);
     cell.samples(&format!("taken_over_{count}"), &format!("{count}: until all are found, ms"), &taken);

@@ -53,7 +53,7 @@ struct Arguments {
 fn main() -> ExitCode {
     let Arguments { seed, steps } = Arguments::parse();
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let first = seed.unwrap_or(since_epoch.as_nanos() as u64 % 1_000_000_000);
+    let first = seed.unwrap_or(u64::from(since_epoch.subsec_nanos()));
     println!("seeds from {first}");
     let (started, mut done) = (Instant::now(), 0);
     for seed in first.. {

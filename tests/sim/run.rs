@@ -63,6 +63,7 @@ impl Run {
     }
 
     /// A node on which nothing goes wrong, with room for all, and without births.
+    #[cfg(test)]
     pub(crate) fn quiet(seed: u64) -> Self {
         Self {
             next_birth: u64::MAX,
@@ -105,6 +106,7 @@ impl Run {
     }
 
     /// Lets `ns` pass.
+    #[cfg(test)]
     pub(crate) fn pass(&mut self, ns: u64) {
         let end = self.node.now + ns;
         while self.node.now < end && self.is_whole() {

@@ -167,10 +167,9 @@ impl Trace {
         }
         lines.sort_by_key(|(at, ..)| *at);
         lines.dedup();
-        lines
-            .iter()
-            .map(|(at, id, what)| format!("{:>12.1} ms  #{id:<4} {what}\n", *at as f64 / 1e6))
-            .collect()
+        let lines =
+            lines.iter().map(|(at, id, what)| format!("{:>12.1} ms  #{id:<4} {what}\n", *at as f64 / 1e6));
+        lines.collect::<Vec<_>>().concat()
     }
 }
 

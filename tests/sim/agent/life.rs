@@ -17,7 +17,7 @@ impl Agent {
     pub(crate) fn launch(&mut self, node: &mut Node, id: u64, spec: Spec, load: (Memory, Cpu), life: u64) {
         let law = Workload::new(spec.memory, self.law);
         let Ok(plan) = bellows_policies::launch(&law, &mut self.budget) else { return };
-        self.entries.insert(id, Entry::new(law, State::Starting));
+        self.entries.insert(id, Entry::new(&law, State::Starting));
         if node.chance.one_in(node.faults.write_fails) {
             // It could not be started.
             node.trace.record(node.now, id, What::Fault("launch failed"));
@@ -38,7 +38,7 @@ impl Agent {
         node.groups.insert(id, group);
         node.trace.record(node.now, id, What::Launched(limits));
         entry.state = State::Running;
-        self.quotas.govern(node, id, CpuWorkload::new(spec.cpu, spec.law));
+        self.quotas.govern(node, id, &CpuWorkload::new(spec.cpu, spec.law));
         self.count(node, id);
         self.look(node, id, node.now);
     }
@@ -111,12 +111,12 @@ impl Agent {
         self.budget.adopt(law.granted());
         self.excess = self.budget.granted();
         node.trace.record(node.now, id, What::Adopted { found, governed });
-        let mut entry = Entry::new(law, State::Running);
+        let mut entry = Entry::new(&law, State::Running);
         entry.sampled = sample.at.0;
         self.entries.insert(id, entry);
         let quota = lease.map(|(_, quota)| quota).or_else(|| node.quota(id));
         if let Some(sample) = node.cpu_sample(id, node.now) {
-            self.quotas.govern(node, id, CpuWorkload::adopt(spec.cpu, spec.law, quota, sample));
+            self.quotas.govern(node, id, &CpuWorkload::adopt(spec.cpu, spec.law, quota, sample));
         }
         if !is_running {
             self.ended(node, id);
@@ -144,10 +144,10 @@ impl Agent {
 }
 
 impl Entry {
-    fn new(law: Workload, state: State) -> Self {
+    fn new(law: &Workload, state: State) -> Self {
         Self {
             state,
-            law,
+            law: *law,
             is_unsure: false,
             shrink: None,
             due: None,

@@ -62,7 +62,7 @@ impl Quotas {
     }
 
     /// Writes the first quota of a workload, and looks at it with the next tick.
-    pub(super) fn govern(&mut self, node: &mut Node, id: u64, law: CpuWorkload) {
+    pub(super) fn govern(&mut self, node: &mut Node, id: u64, law: &CpuWorkload) {
         let quota = law.quota();
         if node.quota(id) != Some(quota)
             && let Err(errno) = write(node, id, quota)
@@ -70,7 +70,7 @@ impl Quotas {
             node.trace.record(node.now, id, What::QuotaFailed(errno));
             check::tampered(node, id);
         }
-        self.governed.push(Governed { id, law, due: 0, seen: None, tick: 0, looked: 0 });
+        self.governed.push(Governed { id, law: *law, due: 0, seen: None, tick: 0, looked: 0 });
     }
 
     pub(super) fn forget(&mut self, id: u64) {

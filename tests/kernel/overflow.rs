@@ -1,4 +1,4 @@
-//! Lost events heal.
+//! Lost events heal, and so does deafness.
 
 use std::fs;
 
@@ -45,4 +45,30 @@ fn an_overflowed_queue_heals() {
     assert_eq!(finished.code, 0, "{finished:?}\n{}", journal.told());
     assert!(journal.of("default/grower").iter().any(is_grow), "{}", journal.told());
     assert!(agent.http("/metrics").contains("bellows_event_queue_overflows_total 1\n"));
+}
+
+const WATCHES: &str = "/proc/sys/fs/inotify/max_user_watches";
+
+/// Without a watch nothing is heard of a workload. After a while without a change it is at rest, and looked at every few seconds
+/// only; but what the kernel counts for the subtree tells that somebody has met a tripwire.
+#[test]
+fn a_workload_at_rest_that_cannot_be_heard_is_seen() {
+    let before = fs::read_to_string(WATCHES).expect("max_user_watches");
+    let config = std::env::temp_dir().join("bellows-deaf.toml");
+    fs::write(&config, "[agent]\nhearing = \"inotify\"\n").expect("config");
+    let agent = Agent::start(&["--config", &config.display().to_string()]);
+    let mut journal = agent.follow();
+    fs::write(WATCHES, "1").expect("few watches");
+    let go = agent.runtime_dir.join("go");
+    let load = crate::rig::program("bellows-load").display().to_string();
+    let script = format!("while [ ! -e {} ]; do sleep 0.2; done; exec {load} grow 200", go.display());
+    let run = agent.run("deaf", "32M..512M", &["sh", "-c", &script]);
+    journal.wait("default/deaf", |w| matches!(w, What::Trouble { text } if text.contains("listen")));
+    fs::write(WATCHES, before.trim()).expect("watches as they were");
+    // 16 s without a change, and some time for a slow machine.
+    std::thread::sleep(std::time::Duration::from_secs(20));
+    fs::write(&go, "").expect("go");
+    let finished = run.finish();
+    assert_eq!(finished.code, 0, "{finished:?}\n{}", journal.told());
+    assert!(journal.of("default/deaf").iter().any(is_grow), "{}", journal.told());
 }

@@ -36,8 +36,8 @@ use crate::workload::spec::Class;
 const TICK: Duration = Duration::from_micros(PERIOD_US);
 /// Idle groups that are read in one tick because of hidden use: at some 10 us each, a millisecond.
 const SCAN: usize = 128;
-/// Every quota is compared with the kernel's within so many ticks.
-const VERIFY_TICKS: usize = 50;
+/// Every quota is compared with the kernel's within so many ticks: as often as the memory limits of a workload at rest.
+const VERIFY_TICKS: usize = 80;
 /// The node's use is read in each tick while a workload is hot, and else once in so many: of the files under `/proc`, `stat` is
 /// a dear one.
 const NODE_TICKS: u64 = 10;

@@ -25,11 +25,11 @@ use super::cgroup::Cgroup;
 #[serde(rename_all = "lowercase")]
 pub enum Hearing {
     /// By POLLPRI and by inotify: the earlier one acts, the other finds nothing new.
-    #[default]
     Both,
     /// By inotify only.
     Inotify,
-    /// By POLLPRI only; directories are still watched by inotify.
+    /// By POLLPRI only; directories and `cpu.stat` are still watched by inotify.
+    #[default]
     Pollpri,
 }
 
@@ -157,13 +157,12 @@ impl Watcher {
             self.epoll.add(sources.memory_events, EpollEvent::new(changed, token(Kind::Memory, key)))?;
         }
         self.epoll.add(sources.cgroup_events, EpollEvent::new(changed, token(Kind::Cgroup, key)))?;
+        let modified = WatchMask::MODIFY;
         if self.hearing != Hearing::Pollpri {
-            let modified = WatchMask::MODIFY;
             self.listen(Kind::Memory, key, sources.cgroup, "memory.events.local", modified)?;
             self.listen(Kind::Cgroup, key, sources.cgroup, "cgroup.events", modified)?;
-            self.listen(Kind::Cpu, key, sources.cgroup, "cpu.stat", modified)?;
         }
-        Ok(())
+        self.listen(Kind::Cpu, key, sources.cgroup, "cpu.stat", modified)
     }
 
     /// Listens to a directory: children made and removed in it, by whomever.

@@ -37,7 +37,7 @@ const SPARE_BLOCKS: usize = 4;
 
 pub(crate) const SETUP: Setup = Setup {
     name: "reaction",
-    config: "[memory]\nstep_min = 262144\nstep_factor = 0.0\nrate_horizon_ms = 0\n",
+    config: "[memory]\nstep_min = 262144\nstep_factor = 0.0\nrate_horizon_ms = 1\n",
     flags: MORE_THAN_THERE_IS,
 };
 /// The agent may grant more than the machine has, since little of it is ever used.

@@ -65,7 +65,7 @@ fn a_workload_at_rest_that_cannot_be_heard_is_seen() {
     let run = agent.run("deaf", "32M..512M", &["sh", "-c", &script]);
     journal.wait("default/deaf", |w| matches!(w, What::Trouble { text } if text.contains("listen")));
     fs::write(WATCHES, before.trim()).expect("watches as they were");
-    // Sixteen visits, one a second, and some time for a slow machine.
+    // 16 s without a change, and some time for a slow machine.
     std::thread::sleep(std::time::Duration::from_secs(20));
     fs::write(&go, "").expect("go");
     let finished = run.finish();

@@ -2,9 +2,9 @@
 //! use that falls, a hold that ends, a limit that somebody wrote) is seen.
 //!
 //! A thousand looks a second would be most of what an idle agent costs. So a workload whose use has not moved for a while is at
-//! rest: it is visited once a second as ever, and looked at with each eighth visit. No event is lost on it for longer: an event
-//! that was lost was counted by the kernel, in `memory.events` of the whole subtree too, and one read tells whether there was
-//! any. Then everybody is looked at within a second. After an overflow of the kernel's queue it is done at once.
+//! rest, and looked at every few seconds only. No lost event stays lost for longer than before: the kernel has counted it, in
+//! `memory.events` of the whole subtree too, and one read tells whether there was any. Then everybody is looked at within a
+//! second. After an overflow of the kernel's queue that is done at once.
 
 use std::fs::File;
 use std::io;
@@ -15,7 +15,6 @@ use bellows_policies::sample::MemoryEvents;
 use bellows_policies::units::{Bytes, Instant};
 
 use super::control_loop::Control;
-use super::registry::Entry;
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::parse;
 
@@ -25,11 +24,11 @@ const SLICE_EVERY: Duration = Duration::from_millis(100);
 const SLICES: usize = 10;
 /// Looks in one slice: at some 10 us each, an event waits behind them for less than a millisecond.
 const SLICE: usize = 64;
-/// Visits without a change after which a workload is at rest: longer than the first hold of slack, so that what is not used
-/// is taken back as soon as ever.
-const AWAKE: u32 = 16;
-/// One of so many visits is a look, at rest.
-const RESTING: u32 = 8;
+/// Time without a change after which a workload is at rest: longer than the first hold of slack, so that what is not used is
+/// taken back as soon as ever.
+const AWAKE: Duration = Duration::from_secs(16);
+/// Time between two looks at rest.
+const AT_REST: Duration = Duration::from_secs(8);
 /// A change of use that is not noise: a quarter of the least slack that the law takes.
 const CHANGE: Bytes = Bytes::MIB;
 
@@ -47,23 +46,24 @@ pub(super) struct Pass {
     next_slice: Instant,
 }
 
-/// For how long a workload has been quiet.
+/// Since when the use of a workload has been this, or about this.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Rest {
-    /// Visits since its use was this, or about this.
-    visits: u32,
+    since: Option<Instant>,
     current: Bytes,
 }
 
 impl Rest {
-    fn is_due(self) -> bool {
-        self.visits < AWAKE || self.visits.is_multiple_of(RESTING)
+    /// Takes in a use; never more than [`CHANGE`] from the first one of a rest.
+    fn note(&mut self, now: Instant, current: Bytes) {
+        if self.since.is_none() || current.0.abs_diff(self.current.0) > CHANGE.0 {
+            *self = Self { since: Some(now), current };
+        }
     }
 
-    fn note(&mut self, current: Bytes) {
-        if current.0.abs_diff(self.current.0) > CHANGE.0 {
-            *self = Self { visits: 0, current };
-        }
+    /// Whether it is to be looked at, the last time having been at `looked`.
+    fn is_due(self, now: Instant, looked: Instant) -> bool {
+        self.since.is_none_or(|since| now.since(since) < AWAKE) || now.since(looked) >= AT_REST
     }
 }
 
@@ -123,13 +123,12 @@ impl Control {
             let Some(key) = next else { break };
             self.pass.next_slot = key.slot as usize + 1;
             visits += 1;
-            if self.registry.get(key).is_some_and(Entry::is_due_for_a_look) || is_everybody {
+            let Some(entry) = self.registry.get(key) else { continue };
+            entry.rest.note(woke, entry.law.current());
+            if is_everybody || entry.rest.is_due(woke, entry.looked) {
                 looks += 1;
                 self.look(key, woke);
                 self.compare(key, woke);
-            }
-            if let Some(entry) = self.registry.get(key) {
-                entry.rest.note(entry.law.current());
             }
         }
         self.pass.urgent = self.pass.urgent.saturating_sub(visits);
@@ -137,27 +136,20 @@ impl Control {
     }
 }
 
-impl Entry {
-    /// Counts a visit of the slow pass.
-    fn is_due_for_a_look(&mut self) -> bool {
-        self.rest.visits = self.rest.visits.saturating_add(1);
-        self.rest.is_due()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The visits of a hundred with which a workload is looked at whose use is, at the n-th visit, as given.
-    fn looks(current: impl Fn(u32) -> Bytes) -> Vec<u32> {
-        let mut rest = Rest::default();
-        let mut looks = Vec::new();
-        for visit in 1..=100 {
-            rest.visits += 1;
-            if rest.is_due() {
-                looks.push(visit);
-                rest.note(current(visit));
+    /// The seconds of a hundred in which a workload is looked at that is visited once a second, with this use.
+    fn looks(current: impl Fn(u64) -> Bytes) -> Vec<u64> {
+        let (mut rest, mut looked, mut looks) = (Rest::default(), Instant(0), Vec::new());
+        for second in 1..=100 {
+            let now = Instant(second * 1_000_000_000);
+            // As it was at the last look.
+            rest.note(now, current(looked.0 / 1_000_000_000));
+            if rest.is_due(now, looked) {
+                looked = now;
+                looks.push(second);
             }
         }
         looks
@@ -165,11 +157,13 @@ mod tests {
 
     #[test]
     fn who_is_quiet_is_looked_at_less_often() {
-        let resting: Vec<u32> = (1..=16).chain((24..=96).step_by(8)).collect();
+        let resting: Vec<u64> = (1..=16).chain((24..=96).step_by(8)).collect();
         assert_eq!(looks(|_| Bytes::ZERO), resting);
-        assert_eq!(looks(|visit| Bytes(u64::from(visit % 2) << 20)), resting, "noise is no change");
-        assert_eq!(looks(|visit| Bytes::mib(2 * u64::from(visit % 2))).len(), 100, "who moves is awake");
-        let grown = looks(|visit| Bytes::mib(if visit > 50 { 5 } else { 0 }));
-        assert_eq!(grown[18..], (56..=72).chain((80..=100).step_by(8)).collect::<Vec<_>>()[..], "{grown:?}");
+        assert_eq!(looks(|second| Bytes((second % 2) << 20)), resting, "noise is no change");
+        assert_eq!(looks(|second| Bytes::mib(second % 3)).len(), 100, "who moves is awake");
+        let grown = looks(|second| Bytes::mib(if second > 50 { 5 } else { 0 }));
+        // Seen with the look at 56, awake from the next visit on.
+        let awake: Vec<u64> = (56..=72).chain([80, 88, 96]).collect();
+        assert_eq!(grown[grown.len() - awake.len()..], awake, "{grown:?}");
     }
 }

@@ -124,7 +124,7 @@ fn a_reader_is_not_inflated_by_restarts() {
     let file = big_file();
     let mut agent = Agent::start(&[]);
     let mut journal = agent.follow();
-    let reader = agent.load("reader", "32M..512M", &["read", &file.display().to_string(), "40"]);
+    let reader = agent.load("reader", "32M..512M", &["read", &file.display().to_string(), "600"]);
     journal.wait("default/reader", |w| matches!(w, What::Held { reason: Reason::CacheHeld, .. }));
     let cgroup = agent.tree.workload("reader");
     for _ in 0..3 {

@@ -84,14 +84,22 @@ impl Report {
             "breach_to_write": breach,
             "missed": missed,
             "growth": self.growth.as_ref().map(growths_json),
-            "hearing_1": self.hearing_one.as_deref().map(hearing_json),
-            "hearing_1000": self.hearing_thousand.as_deref().map(hearing_json),
+            "both": self.hearing_json("both"),
+            "inotify": self.hearing_json("inotify"),
+            "pollpri": self.hearing_json("pollpri"),
             "idle_1000": self.idle.as_ref().map(idle_json),
             "isolation": self.isolation.as_ref().map(isolation_json),
             "shrink": self.shrink.json(),
             "cpu": self.cpu.json(),
             "takeover": self.takeover.json(),
         })
+    }
+
+    /// One way of hearing, with 1 workload and with 1000.
+    fn hearing_json(&self, way: &str) -> Value {
+        let of =
+            |ways: &Option<Vec<Heard>>| ways.iter().flatten().find(|heard| heard.name == way).map(heard_json);
+        json!({ "1": of(&self.hearing_one), "1000": of(&self.hearing_thousand) })
     }
 
     pub(crate) fn table(&self) -> String {
@@ -217,15 +225,12 @@ fn reaction_json(reaction: &Reaction) -> Value {
     })
 }
 
-fn hearing_json(ways: &[Heard]) -> Value {
-    let of = |heard: &Heard| {
-        let mut value = reaction_json(&heard.reaction);
-        value["turns_per_breach"] = per(heard.turns, heard.breaches).into();
-        value["cpu_us_per_breach"] = (per(heard.cost.cpu_ns, heard.breaches) / 1e3).into();
-        value["control_loop"] = heard.cost.json(heard.time.as_secs_f64());
-        (heard.name.to_owned(), value)
-    };
-    ways.iter().map(of).collect::<Map<_, _>>().into()
+fn heard_json(heard: &Heard) -> Value {
+    let mut value = reaction_json(&heard.reaction);
+    value["turns_per_breach"] = per(heard.turns, heard.breaches).into();
+    value["cpu_us_per_breach"] = (per(heard.cost.cpu_ns, heard.breaches) / 1e3).into();
+    value["control_loop"] = heard.cost.json(heard.time.as_secs_f64());
+    value
 }
 
 fn per(count: u64, breaches: u64) -> f64 {

@@ -39,8 +39,9 @@ const SCAN: usize = 128;
 /// Every quota is compared with the kernel's within so many ticks: as often as the memory limits of a workload at rest.
 const VERIFY_TICKS: usize = 80;
 /// The node's use is read in each tick while a workload is hot, and else once in so many: of the files under `/proc`, `stat` is
-/// a dear one.
-const NODE_TICKS: u64 = 10;
+/// a dear one. Not more: the guard judges by its last five observations, and a first relief must not be refused for what was
+/// seconds ago.
+const NODE_TICKS: u64 = 2;
 /// Time between two thoughts about a group that has nothing to gain or to give.
 const SKIP: Duration = Duration::from_secs(1);
 /// Time between two ticks without anybody to look at.

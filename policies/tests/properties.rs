@@ -298,6 +298,16 @@ proptest! {
     }
 
     #[test]
+    fn a_reader_with_any_need_is_held_in_the_end(rate in 16..3000_u64, need in 4..400_u64, floor in 4..64_u64) {
+        let mut rig = Rig::new(&format!("{floor}M..4G"), plenty()).with_passes();
+        let demand = Demand { need_rate: mib(64), need_most: mib(need), cache_rate: mib(rate), ..Demand::default() };
+        rig.run(20_000, demand);
+        let before = rig.writes;
+        rig.run(10_000, demand);
+        prop_assert!(rig.writes <= before + 2, "{} writes more\n{}", rig.writes - before, rig.log);
+    }
+
+    #[test]
     fn a_grower_is_never_delayed_nor_killed(rate in 16..2048_u64, floor in 64..256_u64) {
         let mut rig = Rig::new(&format!("{floor}M..4G"), plenty());
         rig.run(2000, Demand { need_rate: mib(rate), need_most: mib(1000), ..Demand::default() });

@@ -202,7 +202,9 @@ impl Workload {
     /// What grew was cache: holds, and takes back what was granted since need was last certain.
     fn begin_hold(&mut self, now: Instant, episode: &Episode) -> Step {
         let need = self.detail.map_or(Bytes::ZERO, |detail| detail.stat.need());
-        let least = self.bounds.clamp(need.saturating_add(self.law.step_min));
+        // Where need fills its share of the limit any growth is a need again: back there, it would grow at once.
+        let shared = need.scale(self.law.need_share.recip());
+        let least = self.bounds.clamp(shared.max(need).saturating_add(self.law.step_min));
         let high = episode.base.max(least).page_ceil().min(self.bounds.ceiling);
         let take_back = (high < self.limits.high).then_some(high);
         let pause = ms(episode.hold_ms);

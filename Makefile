@@ -4,12 +4,13 @@ TRIPLE  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 BIN     := target/$(TRIPLE)/release
 KERNEL  := $(BIN)/bellows-kernel
 
-.PHONY: help demo test test-kernels check bench build setup toolchain clean
+.PHONY: help demo test test-kernels sim check bench build setup toolchain clean
 
 help:
 	@echo "make demo    redis outgrows a static limit and dies, and lives under bellows; metrics on 127.0.0.1:9464"
 	@echo "make test    all tests, those that need a kernel in a real one (this machine's, or a guest's)"
 	@echo "make test-kernels  the tests that need a kernel on Linux 6.1, 6.12 and 7.3, and the refusal on 5.10: 30 minutes"
+	@echo "make sim     the laws against a simulated node that goes wrong: SEED=.. (random if none), STEPS=.. (a million if none)"
 	@echo "make check   formatting, lints, tidy, licences and bans of dependencies"
 	@echo "make bench   reaction against the smallest loop, growth against no limit, ways of hearing, an idle agent: target/bench.json"
 
@@ -19,13 +20,17 @@ demo: build setup
 # One profile for everything that runs, so that nothing is built twice.
 test: build setup
 	cargo test --release --locked --workspace --exclude bellows-tests
-	cargo test --release --locked -p bellows-tests --lib --bin bellows-demo --test tidy --test native
+	cargo test --release --locked -p bellows-tests --lib --bin bellows-demo --bin bellows-sim --test tidy --test native
 	$(KERNEL) with --memory 3G --swap 1G --timeout 1200 -- \
 		cargo test --release --locked -p bellows-tests --test kernel -- --test-threads=1 --show-output
 
 # Each of Debian's kernels in turn, with a summary.
 test-kernels: build setup
 	.ci/kernels $(abspath $(KERNEL))
+
+# A failing seed says how to repeat it.
+sim: toolchain
+	cargo run --release --locked -q -p bellows-tests --bin bellows-sim -- $(if $(SEED),--seed $(SEED)) $(if $(STEPS),--steps $(STEPS))
 
 check: toolchain
 	cargo fmt --all --check

@@ -3,7 +3,7 @@
 //!
 //! The kernel's part, in outline: use over `high` takes clean cache first, then throttles by `64 * o^2` s per 256 KiB
 //! (o = overage / high, none below 10 ms, at most 2 s); use over `max` takes clean cache, and kills if that is not
-//! enough. The loop's part is `rig`.
+//! enough. The loop's part is `rig`. The simulator (`tests/sim`) has this plant too, under a loop of its own.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
@@ -46,7 +46,7 @@ pub(crate) struct Plant {
 }
 
 impl Plant {
-    fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self {
             now: 0,
             limits,
@@ -61,7 +61,7 @@ impl Plant {
         }
     }
 
-    fn tick(&mut self, demand: Demand) {
+    pub(crate) fn tick(&mut self, demand: Demand) {
         self.now += TICK_NS;
         if self.is_dead {
             return;
@@ -106,7 +106,7 @@ impl Plant {
     }
 
     /// Takes clean cache down to `limit`; what is anonymous is scanned in vain.
-    fn reclaim_to(&mut self, limit: Bytes) {
+    pub(crate) fn reclaim_to(&mut self, limit: Bytes) {
         let over = self.usage().saturating_sub(limit.0);
         let taken = self.take(over);
         self.pressure.some_us += taken / 4096 / 8;
@@ -114,7 +114,7 @@ impl Plant {
     }
 
     /// Takes up to `bytes` of clean cache, as `memory.reclaim` does: nobody waits for that.
-    fn take(&mut self, bytes: u64) -> u64 {
+    pub(crate) fn take(&mut self, bytes: u64) -> u64 {
         let taken = bytes.min(self.stat.file.0);
         self.add_cache(-taken.cast_signed());
         self.stat.pgsteal += taken / 4096;
@@ -135,7 +135,7 @@ impl Plant {
         self.stat.inactive_file = self.stat.file;
     }
 
-    fn sample(&self) -> Sample {
+    pub(crate) fn sample(&self) -> Sample {
         Sample { at: Instant(self.now), current: Bytes(self.usage()), events: self.events }
     }
 }

@@ -1,0 +1,180 @@
+//! Beginnings and ends, as in `agent/src/control/{life,takeover,foreign}.rs`.
+
+use bellows_policies::{Budget, Bytes, CpuWorkload, Limits, Workload, settle, undo};
+
+use super::{Agent, Answer, CLEAR_AGAIN, Entry, State};
+use crate::check;
+use crate::faults::MS;
+use crate::load::{Cpu, Memory, SECOND};
+use crate::node::{Cgroup, Node, OPEN, Spec};
+use crate::trace::{Errno, NODE, What};
+
+/// Time between two comparisons of one workload's limits with the kernel's.
+const COMPARE_EVERY: u64 = 5 * SECOND;
+
+impl Agent {
+    /// Launches a workload, if its floor is admitted. `life` is how long it runs, nanoseconds.
+    pub(crate) fn launch(&mut self, node: &mut Node, id: u64, spec: Spec, load: (Memory, Cpu), life: u64) {
+        let law = Workload::new(spec.memory, self.law);
+        let Ok(plan) = bellows_policies::launch(&law, &mut self.budget) else { return };
+        self.entries.insert(id, Entry::new(&law, State::Starting));
+        if node.chance.one_in(node.faults.write_fails) {
+            // It could not be started.
+            node.trace.record(node.now, id, What::Fault("launch failed"));
+            undo(&plan, &mut self.budget);
+            self.entries.remove(&id);
+            return;
+        }
+        settle(&plan, &mut self.budget);
+        self.answer_in(node, 30 * MS, Answer::Launched(id, Box::new((spec, load.0, load.1, life))));
+        self.count(node, id);
+    }
+
+    pub(super) fn launch_done(&mut self, node: &mut Node, id: u64, what: (Spec, Memory, Cpu, u64)) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let (spec, memory, cpu, life) = what;
+        let limits = entry.law.limits();
+        let group = Cgroup::new(spec, limits, entry.law.released_max(), (memory, cpu), life, node);
+        node.groups.insert(id, group);
+        node.trace.record(node.now, id, What::Launched(limits));
+        entry.state = State::Running;
+        self.quotas.govern(node, id, &CpuWorkload::new(spec.cpu, spec.law));
+        self.count(node, id);
+        self.look(node, id, node.now);
+    }
+
+    /// Its first process has ended, or its files answer ENODEV: what is left is cleared away.
+    pub(super) fn ended(&mut self, node: &mut Node, id: u64) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        if entry.state != State::Running {
+            return;
+        }
+        entry.state = State::Stopping;
+        entry.due = None;
+        self.quotas.forget(id);
+        self.clear(node, id);
+        self.count(node, id);
+    }
+
+    pub(super) fn clear(&mut self, node: &mut Node, id: u64) {
+        if node.chance.one_in(node.faults.write_fails) {
+            // The directory is busy.
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.due = Some(node.now + CLEAR_AGAIN);
+            }
+            return;
+        }
+        self.answer_in(node, 20 * MS, Answer::Cleared(id));
+    }
+
+    pub(super) fn clear_done(&mut self, node: &mut Node, id: u64) {
+        node.groups.remove(&id);
+        let Some(entry) = self.entries.remove(&id) else { return };
+        self.budget.give_back(entry.law.granted());
+        if let Some(number) = entry.shrink {
+            // Nobody is left to take its answer in.
+            self.lanes.cancel(number, node);
+            if let Some(plan) = self.lanes.abandon(number) {
+                undo(&plan, &mut self.budget);
+            }
+        }
+        node.trace.record(node.now, id, What::Cleared);
+        self.count(node, id);
+    }
+
+    /// A new process takes over what an earlier one left.
+    pub(crate) fn take_over(budget: Budget, node: &mut Node) -> Self {
+        let mut agent = Self::new(budget, node);
+        let ids: Vec<u64> = node.groups.keys().copied().collect();
+        for id in ids {
+            agent.adopt(node, id);
+        }
+        agent.urgent = agent.entries.len();
+        agent.count(node, NODE);
+        agent
+    }
+
+    fn adopt(&mut self, node: &mut Node, id: u64) {
+        let Some(sample) = node.sample(id, node.now) else { return };
+        let Some(group) = node.groups.get(&id) else { return };
+        let (spec, lease, found, is_running) = (group.spec, group.lease, group.memory.limits, group.runs());
+        // A lease counts only where the tripwire is found open.
+        let lease = lease.filter(|_| found.high == OPEN);
+        let back_to = lease.map_or(found, |(high, _)| Limits { high, max: found.max });
+        let mut law = Workload::adopt(spec.memory, self.law, back_to, sample);
+        let governed = law.limits();
+        if governed != found && put_back(node, id, &mut law, found.max, sample.current).is_err() {
+            // The agent leaves such a workload alone; here it is governed all the same, or nothing would be left to check.
+            check::tampered(node, id);
+        }
+        // It is counted, whether it fits or not.
+        self.budget.adopt(law.granted());
+        self.excess = self.budget.granted();
+        node.trace.record(node.now, id, What::Adopted { found, governed });
+        let mut entry = Entry::new(&law, State::Running);
+        entry.sampled = sample.at.0;
+        self.entries.insert(id, entry);
+        let quota = lease.map(|(_, quota)| quota).or_else(|| node.quota(id));
+        if let Some(sample) = node.cpu_sample(id, node.now) {
+            // A new agent counts from nothing.
+            check::refilled(node, id);
+            self.quotas.govern(node, id, &CpuWorkload::adopt(spec.cpu, spec.law, quota, sample));
+        }
+        if !is_running {
+            self.ended(node, id);
+        }
+    }
+
+    /// Compares a workload's limits with the kernel's, if it is time and nothing of ours is on its way.
+    pub(super) fn compare(&mut self, node: &mut Node, id: u64, woke: u64) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        if woke < entry.compare_at || entry.state != State::Running {
+            return;
+        }
+        entry.compare_at = woke + COMPARE_EVERY;
+        if entry.shrink.is_some() || entry.law.is_released() || entry.law.is_failed() {
+            return;
+        }
+        let Some(found) = node.limits(id).filter(|found| *found != entry.law.limits()) else { return };
+        node.trace.record(node.now, id, What::ForeignSeen);
+        let current = entry.law.current();
+        if put_back(node, id, &mut entry.law, found.max, current).is_err() {
+            entry.is_unsure = true;
+        }
+        self.look(node, id, node.now);
+    }
+}
+
+impl Entry {
+    fn new(law: &Workload, state: State) -> Self {
+        Self {
+            state,
+            law: *law,
+            is_unsure: false,
+            shrink: None,
+            due: None,
+            looked: 0,
+            sampled: 0,
+            compare_at: 0,
+            detail_pending: false,
+        }
+    }
+
+    /// Whether what stands in the kernel is what is governed, as far as the agent knows.
+    pub(crate) fn is_settled(&self) -> bool {
+        let is_ours = self.state == State::Running && !self.is_unsure && self.shrink.is_none();
+        is_ours && !self.law.is_released() && !self.law.is_failed()
+    }
+}
+
+/// Gives limits that do not stand as they should back to the law, which puts the tripwire back at the next look.
+fn put_back(node: &mut Node, id: u64, law: &mut Workload, found: Bytes, current: Bytes) -> Result<(), Errno> {
+    law.release();
+    let max = law.limits().max;
+    let room = law.law().band_min.max(current.scale(0.1));
+    let is_due = found < max || (found > max && current.saturating_add(room) <= max);
+    let written = if is_due { node.write_max(id, max) } else { Ok(()) };
+    // Whether it was written or not: a law that stays released governs nothing any more.
+    law.rearm();
+    written
+}

@@ -1,0 +1,34 @@
+//! The watchdog, as in `agent/src/watchdog.rs`: opens the limits of an agent that is dead or hung, and notes what they were.
+
+use bellows_policies::Cpus;
+use bellows_policies::cpu::units::PERIOD_US;
+
+use super::is_open;
+use crate::faults::MS;
+use crate::node::{Node, OPEN};
+use crate::trace::What;
+
+/// Silence that means a hung agent, nanoseconds.
+pub(crate) const PATIENCE: u64 = 1800 * MS;
+
+/// Opens every workload to its failsafe; only ever up. The watchdog's writes do not fail here: it tries again and again.
+pub(crate) fn open_limits(node: &mut Node) {
+    let now = node.now;
+    for (&id, group) in node.groups.iter_mut().filter(|(_, group)| group.runs()) {
+        let limits = &mut group.memory.limits;
+        if !is_open(*limits) {
+            group.lease = Some((limits.high, Cpus::from_quota(group.cpu.quota_us, PERIOD_US)));
+        }
+        if limits.high == OPEN && limits.max >= group.failsafe {
+            continue;
+        }
+        limits.max = limits.max.max(group.failsafe);
+        limits.high = OPEN;
+        if group.cpu.quota_us != group.spec.cpu.ceiling.quota_us() {
+            group.cpu.write(group.spec.cpu.ceiling);
+            group.seen.refills += 1;
+        }
+        node.trace.record(now, id, What::Opened);
+        group.seen.opened(now);
+    }
+}

@@ -18,8 +18,8 @@ const BAND: Bytes = Bytes::mib(4);
 const PARKED_MOST: u64 = 5 * SECOND;
 /// What somebody else wrote is put back within this time: a comparison each 5 s, a pass each second, two turns.
 const PUT_BACK: u64 = 8 * SECOND;
-/// A refusal of the budget explains a failure for so long: the stall clock, and its details.
-const REFUSED: u64 = 10 * SECOND;
+/// A refusal of the budget explains a failure for so long: what was refused is asked for again 20 times a second.
+const REFUSED: u64 = SECOND;
 /// A quota rests this long: a period, less the jitter that the grid is allowed.
 const QUOTA_RESTS: u64 = PERIOD_US * 1000 - 10 * MS;
 /// Use in the long run, as a share of the ceiling.
@@ -28,7 +28,7 @@ const USE_MOST: f64 = 1.02;
 /// What is remembered of one cgroup for the rules.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
-    /// Refills of the quota that are not the law's: each may give quota and burst once more.
+    /// Refills that the law does not know of: each may give quota and burst once more.
     pub(crate) refills: u64,
     born: u64,
     /// Time asleep at the limit, less five times the time awake, nanoseconds: asleep for five in six of the time is parked.
@@ -36,6 +36,8 @@ pub(crate) struct Seen {
     /// Until then an answer is late, by a fault, and time parked does not count.
     delayed_until: u64,
     tampered_at: Option<u64>,
+    /// Until then the agent is away, and the watchdog has not opened the limits yet.
+    unattended_until: u64,
     refused_at: Option<u64>,
     is_failed: bool,
     quota_wrote_at: Option<u64>,
@@ -49,6 +51,7 @@ impl Seen {
             parked: 0,
             delayed_until: 0,
             tampered_at: None,
+            unattended_until: 0,
             refused_at: None,
             is_failed: false,
             quota_wrote_at: None,
@@ -64,8 +67,14 @@ impl Seen {
     pub(crate) fn sleep(&mut self, ns: u64) {
         self.born += ns;
         self.delayed_until += ns;
+        self.unattended_until += ns;
         self.tampered_at = self.tampered_at.map(|at| at + ns);
         self.refused_at = self.refused_at.map(|at| at + ns);
+    }
+
+    /// Lately, not counting the time in which nobody could ask again.
+    fn was_refused(&self, now: u64) -> bool {
+        self.refused_at.is_some_and(|at| now < at.max(self.unattended_until) + REFUSED)
     }
 
     fn is_tampered(&self, now: u64) -> bool {
@@ -94,8 +103,11 @@ pub(crate) fn kill(trace: &mut Trace, now: u64, id: u64, group: &Cgroup) {
     let (seen, limits, ceiling) = (&group.seen, group.memory.limits, group.spec.memory.ceiling);
     // `memory.current` is gone with the dead.
     trace.record(now, id, What::Killed { current: Bytes::ZERO, limits });
-    let is_refused = seen.refused_at.is_some_and(|at| now < at + REFUSED);
-    let is_explained = limits.max >= ceiling || seen.is_failed || is_refused || seen.is_tampered(now);
+    let is_refused = seen.was_refused(now);
+    // Throttling holds a single thread for 1.5 s within the least band, and the watchdog waits for 1.8 s.
+    let is_left_alone = now < seen.unattended_until;
+    let is_explained =
+        limits.max >= ceiling || seen.is_failed || is_refused || is_left_alone || seen.is_tampered(now);
     if !is_explained {
         let free = "with nothing refused, nothing failed and room below its ceiling";
         trace.breaks(now, id, format!("killed at {limits}, {free} of {ceiling}"));
@@ -105,6 +117,14 @@ pub(crate) fn kill(trace: &mut Trace, now: u64, id: u64, group: &Cgroup) {
 /// An answer is late by so much, for this workload.
 pub(crate) fn delay(node: &mut Node, id: u64, ns: u64) {
     if let Some(group) = node.groups.get_mut(&id) {
+        group.seen.delayed_until = group.seen.delayed_until.max(node.now + ns);
+    }
+}
+
+/// The agent is away for so long.
+pub(crate) fn unattended(node: &mut Node, ns: u64) {
+    for group in node.groups.values_mut() {
+        group.seen.unattended_until = node.now + ns;
         group.seen.delayed_until = group.seen.delayed_until.max(node.now + ns);
     }
 }
@@ -170,6 +190,7 @@ fn broken_write(
     let bounds = law.bounds();
     let jump = current.saturating_add(current).saturating_add(law.law().jump_slack);
     let need = law.detail().map_or(Bytes::ZERO, |detail| detail.stat.need());
+    let room = BAND.max(current.scale(0.1));
     let rules = match verb {
         Verb::Fail => [
             (to.high == from.max && to.max == from.max, "a failure moves the tripwire to memory.max"),
@@ -191,7 +212,8 @@ fn broken_write(
                 "only a take-back of cache goes below use",
             ),
             (
-                to.max >= to.high.saturating_add(BAND) && to.max >= law.room().above(current).min(from.max),
+                to.max >= to.high.saturating_add(BAND)
+                    && to.max >= current.saturating_add(room).min(from.max),
                 "max leaves a band above high, and room above use",
             ),
         ],
@@ -207,7 +229,7 @@ pub(crate) fn fail(node: &mut Node, id: u64, entry: &Entry, verb: Verb) {
     }
     let Some(group) = node.groups.get_mut(&id) else { return };
     let is_at_ceiling = entry.law.limits().high.0 + 4096 > entry.law.bounds().ceiling.0;
-    let is_refused = group.seen.refused_at.is_some_and(|at| node.now < at + REFUSED);
+    let is_refused = group.seen.was_refused(node.now);
     group.seen.is_failed = true;
     if !is_at_ceiling && !is_refused {
         let limits = entry.law.limits();
@@ -302,6 +324,13 @@ pub(crate) fn quota(node: &mut Node, id: u64, law: &CpuWorkload, plan: CpuPlan) 
         if !holds {
             node.trace.breaks(node.now, id, format!("{rule}: {plan:?}"));
         }
+    }
+}
+
+/// More cpu time may be used than the law knows of: by a write of somebody else, or by counting that began anew.
+pub(crate) fn refilled(node: &mut Node, id: u64) {
+    if let Some(group) = node.groups.get_mut(&id) {
+        group.seen.refills += 1;
     }
 }
 

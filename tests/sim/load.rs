@@ -52,7 +52,7 @@ pub(crate) enum Cpu {
 impl Memory {
     /// One for a workload of this ceiling, of any kind.
     pub(crate) fn drawn(chance: &mut Chance, ceiling: u64) -> Self {
-        let size = |chance: &mut Chance| chance.between(mib(4), ceiling + ceiling / 8);
+        let size = |chance: &mut Chance| chance.between(mib(1), ceiling + ceiling / 8);
         let period = chance.between(SECOND / 5, 120 * SECOND);
         match chance.below(8) {
             0 => Self::Constant { need: size(chance), warm: size(chance) / 2 },

@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     println!("seeds from {first}");
     let (started, mut done) = (Instant::now(), 0);
     for seed in first.. {
-        let report = run::Run::new(seed).play(seed, run::EACH);
+        let report = run::Run::new(seed).play(seed);
         println!("{report}");
         if report.broken.is_some() {
             return ExitCode::FAILURE;

@@ -14,7 +14,7 @@ use crate::plant::mib;
 use crate::trace::{Broken, NODE, Trace, What};
 
 /// Steps of one seed; the next seed follows. It is part of what a seed means: what is left over at its end is cleared away.
-pub(crate) const EACH: u64 = 10_000;
+const EACH: u64 = 10_000;
 /// How long a run may take to end all workloads, nanoseconds.
 const END_WITHIN: u64 = 60 * SECOND;
 
@@ -97,8 +97,9 @@ impl Run {
     }
 
     /// Runs until so many events were handled, and then until all workloads have ended and nothing is left.
-    pub(crate) fn play(mut self, seed: u64, steps: u64) -> Report {
-        while self.steps() < steps && self.is_whole() {
+    pub(crate) fn play(mut self, seed: u64) -> Report {
+        let _named = Named(seed);
+        while self.steps() < EACH && self.is_whole() {
             self.advance();
         }
         self.wind_down();
@@ -217,7 +218,7 @@ impl Run {
             self.node.trace.record(now, NODE, What::Fault("agent hangs"));
             let time = self.chance.below(6 * SECOND);
             self.hangs_until = now + time;
-            self.delay_all(time.min(watchdog::PATIENCE));
+            check::unattended(&mut self.node, time.min(watchdog::PATIENCE));
         }
         if dies && let Some(agent) = self.agent.take() {
             self.node.trace.record(now, NODE, What::Fault("agent killed"));
@@ -225,18 +226,11 @@ impl Run {
             self.opens_at = Some(now + self.chance.below(50 * MS));
             self.starts_at = now + self.chance.between(60 * MS, 5 * SECOND);
             self.hangs_until = 0;
-            self.delay_all(SECOND);
+            check::unattended(&mut self.node, SECOND);
         }
         if sleeps {
             let time = self.chance.below(3600 * SECOND);
             self.node.suspend(time);
-        }
-    }
-
-    fn delay_all(&mut self, ns: u64) {
-        let ids: Vec<u64> = self.node.groups.keys().copied().collect();
-        for id in ids {
-            check::delay(&mut self.node, id, ns);
         }
     }
 
@@ -266,7 +260,8 @@ impl Run {
     }
 
     fn give_birth(&mut self) {
-        if self.node.now < self.next_birth || self.node.groups.len() >= self.most {
+        let is_hung = self.node.now < self.hangs_until;
+        if is_hung || self.node.now < self.next_birth || self.node.groups.len() >= self.most {
             return;
         }
         self.next_birth = self.node.now + self.chance.below(8 * SECOND);
@@ -274,6 +269,17 @@ impl Run {
         let (spec, life) = (spec(chance), chance.between(SECOND / 10, 180 * SECOND));
         let (memory, cpu) = (Memory::drawn(chance, spec.memory.ceiling.0), Cpu::drawn(chance));
         self.launch(spec, memory, cpu, life);
+    }
+}
+
+/// Names the seed also when something panics: an overflow in a law is a rule broken, too.
+struct Named(u64);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("BROKEN by the panic above; again: make sim SEED={} STEPS={EACH}", self.0);
+        }
     }
 }
 
@@ -288,7 +294,7 @@ impl fmt::Display for Report {
         if let Some((Broken { at, id, text }, last)) = broken {
             let ms = *at as f64 / 1e6;
             write!(f, "\nBROKEN at step {steps}, {ms:.1} ms, workload #{id}: {text}\n{last}")?;
-            write!(f, "again: make sim SEED={seed} STEPS={}", steps.div_ceil(EACH) * EACH)?;
+            write!(f, "again: make sim SEED={seed} STEPS={EACH}")?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use crate::chance::Chance;
 use crate::load::{Cpu, Memory, SECOND};
 use crate::node::Spec;
 use crate::plant::mib;
-use crate::run::{EACH, Report, Run};
+use crate::run::{Report, Run};
 
 const MINUTE: u64 = 60 * SECOND;
 const FOR_EVER: u64 = u64::MAX;
@@ -35,7 +35,7 @@ fn whole(report: &Report) {
 fn no_rule_is_broken_in_a_hundred_thousand_steps() {
     let (mut steps, mut faults, mut kills, mut writes) = (0, 0, 0, 0);
     for seed in 1.. {
-        let report = Run::new(seed).play(seed, EACH);
+        let report = Run::new(seed).play(seed);
         whole(&report);
         steps += report.steps;
         faults += report.faults;
@@ -53,8 +53,7 @@ fn no_rule_is_broken_in_a_hundred_thousand_steps() {
 
 #[test]
 fn a_seed_is_a_run() {
-    let (first, again, other) =
-        (Run::new(7).play(7, EACH), Run::new(7).play(7, EACH), Run::new(8).play(8, EACH));
+    let (first, again, other) = (Run::new(7).play(7), Run::new(7).play(7), Run::new(8).play(8));
     assert_eq!(first, again);
     assert_ne!(first.hash, other.hash);
 }

@@ -140,7 +140,10 @@ impl Trace {
         }
         let kept = self.kept.entry(id).or_default();
         // The same fault again and again would push everything else out.
-        if matches!(what, What::Fault(_)) && kept.iter().rev().take(6).any(|(_, before)| *before == what) {
+        if id != NODE
+            && matches!(what, What::Fault(_))
+            && kept.iter().rev().take(6).any(|(_, before)| *before == what)
+        {
             return;
         }
         if kept.len() == KEPT {
@@ -167,9 +170,9 @@ impl Trace {
         }
         lines.sort_by_key(|(at, ..)| *at);
         lines.dedup();
-        let lines =
-            lines.iter().map(|(at, id, what)| format!("{:>12.1} ms  #{id:<4} {what}\n", *at as f64 / 1e6));
-        lines.collect::<Vec<_>>().concat()
+        lines.iter().fold(String::new(), |text, (at, id, what)| {
+            text + &format!("{:>12.1} ms  #{id:<4} {what}\n", *at as f64 / 1e6)
+        })
     }
 }
 

@@ -32,7 +32,7 @@ impl Control {
             return;
         }
         let Some(open) = &entry.open else { return };
-        if entry.shrink.is_some() || entry.is_unsure || entry.law.is_released() || entry.law.is_failed() {
+        if entry.shrink.is_some() || entry.law.is_released() || entry.law.is_failed() {
             return;
         }
         // Gone or unreadable: the look says so.
@@ -45,6 +45,10 @@ impl Control {
                 continue;
             }
             is_foreign = true;
+            if entry.is_unsure {
+                // Our own failed write, by halves: put back, and nobody's fault.
+                continue;
+            }
             self.metrics.foreign_writes.inc();
             let (expected, found) = (expected.0.to_string(), found.to_string());
             let what = What::ForeignWrite { file: file.to_owned(), expected, found };

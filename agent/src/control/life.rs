@@ -197,6 +197,10 @@ impl Control {
         let Some(mut entry) = self.registry.remove(key) else { return };
         entry.state = entry.state.after(Event::Cleared);
         self.budget.give_back(entry.law.granted());
+        if let Some(shrink) = &entry.shrink {
+            // Its answer finds nobody: a put-back above the old grant was charged beforehand.
+            undo(&shrink.plan, &mut self.budget);
+        }
         self.table.remove(&entry.published);
         self.metrics.ended.inc();
         self.metrics.oom_kills.inc_by(remains.events.oom_kill);

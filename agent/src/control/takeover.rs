@@ -127,11 +127,11 @@ pub(super) fn put_back(open: &Open, law: &mut Workload, found: Limit, current: B
     law.release();
     let max = law.limits().max;
     let room = law.law().band_min.max(current.scale(0.1));
-    if found < Limit::At(max) || (found > Limit::At(max) && current.saturating_add(room) <= max) {
-        open.max.write(Limit::At(max))?;
-    }
+    let is_due = found < Limit::At(max) || (found > Limit::At(max) && current.saturating_add(room) <= max);
+    let written = if is_due { open.max.write(Limit::At(max)) } else { Ok(()) };
+    // Whether it was written or not: a law that stays released governs nothing any more.
     law.rearm();
-    Ok(())
+    written
 }
 
 /// The limits are governed again: what there was to go back to has been gone back to, or is past.

@@ -116,6 +116,8 @@ impl Agent {
         self.entries.insert(id, entry);
         let quota = lease.map(|(_, quota)| quota).or_else(|| node.quota(id));
         if let Some(sample) = node.cpu_sample(id, node.now) {
+            // A new agent counts from nothing.
+            check::refilled(node, id);
             self.quotas.govern(node, id, &CpuWorkload::adopt(spec.cpu, spec.law, quota, sample));
         }
         if !is_running {

@@ -10,11 +10,6 @@
 //! | `quota` | `cpu_loop.rs`: the grid of quotas |
 //! | `watchdog` | `watchdog.rs`: what opens the limits of a dead or hung agent |
 //!
-//! Three things are done here that the agent does not do yet. A workload that ends while a put-back that was charged is on
-//! its way has it undone (`clear_done`): the agent's budget keeps the charge for ever. A law is asked to govern again also
-//! when the write before it failed (`put_back`): the agent's law stays released. And limits are compared also after a
-//! failed write of one's own (`compare`): the agent waits for a write that succeeds, which may never come.
-//!
 //! Left out: launches that hang, lanes that are full, tenants, and the journal.
 
 mod lanes;

@@ -147,6 +147,8 @@ impl Quotas {
             let at = Instant(governed.looked - 1);
             let old = step(&mut governed.law, &CpuSample { at, ..sample });
             check::stale_quota(node, id, old.decision);
+            // The law counts anew from there.
+            check::refilled(node, id);
         }
         governed.looked = now;
         let before = governed.seen.replace((sample.usage_us, self.hidden_us));
@@ -190,8 +192,6 @@ impl Quotas {
 /// A write that is none of the law's is a refill that the law does not know of.
 fn write(node: &mut Node, id: u64, quota: Cpus) -> Result<(), crate::trace::Errno> {
     node.write_quota(id, quota)?;
-    if let Some(group) = node.groups.get_mut(&id) {
-        group.seen.refills += 1;
-    }
+    check::refilled(node, id);
     Ok(())
 }

@@ -260,7 +260,7 @@ impl CpuLoop {
                 explained += self.look(index, now);
             }
         }
-        self.hidden.add(subtree, explained);
+        self.hidden.add(now, subtree, explained);
         self.scan(now);
         self.governed.retain(|governed| !governed.is_gone);
     }
@@ -302,9 +302,9 @@ impl CpuLoop {
     /// One turn of one workload. Returns the cpu time that it used since the last tick, if it was looked at then.
     fn look(&mut self, index: usize, now: Instant) -> u64 {
         let governed = &mut self.governed[index];
-        let unread = if governed.is_hot { None } else { governed.seen.unread(now, &self.hidden) };
-        if unread.is_some() && governed.law.is_at_rest() {
-            governed.seen.skip(now);
+        let unread = if governed.is_hot { None } else { governed.seen.unread(&self.hidden) };
+        if let Some(unread) = unread.filter(|_| governed.law.is_at_rest()) {
+            governed.seen.skip(&unread);
             governed.due = now.plus(SKIP);
             return 0;
         }

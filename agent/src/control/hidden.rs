@@ -18,15 +18,18 @@ pub(super) struct HiddenUse {
     sum_us: u64,
     /// Use of the whole subtree at the last tick, microseconds; `None` if it could not be read.
     subtree_us: Option<u64>,
+    /// When that was: of what came after nothing is known.
+    at: Instant,
 }
 
 impl HiddenUse {
-    /// A tick is over: what the whole subtree has used so far, and what of the last tick is explained, microseconds.
-    pub(super) fn add(&mut self, subtree_us: Option<u64>, explained_us: u64) {
+    /// What the whole subtree had used at `at`, and what of that since the last tick is explained, microseconds.
+    pub(super) fn add(&mut self, at: Instant, subtree_us: Option<u64>, explained_us: u64) {
         if let (Some(before), Some(after)) = (self.subtree_us, subtree_us) {
             self.sum_us += after.saturating_sub(before).saturating_sub(explained_us);
         }
         self.subtree_us = subtree_us;
+        self.at = at;
     }
 }
 
@@ -53,15 +56,16 @@ impl Seen {
         if self.sample.is_some() { hidden.sum_us.saturating_sub(self.hidden_us) } else { 0 }
     }
 
-    /// What would be read now, if that is certain.
-    pub(super) fn unread(&self, now: Instant, hidden: &HiddenUse) -> Option<CpuSample> {
+    /// What would have been read at the last tick, if that is certain.
+    pub(super) fn unread(&self, hidden: &HiddenUse) -> Option<CpuSample> {
         let is_certain = hidden.subtree_us.is_some() && hidden.sum_us == self.hidden_us;
-        self.sample.filter(|_| is_certain).map(|sample| CpuSample { at: now, ..sample })
+        // It may have been read after the subtree was.
+        self.sample.filter(|_| is_certain).map(|sample| CpuSample { at: hidden.at.max(sample.at), ..sample })
     }
 
-    /// It was not looked at.
-    pub(super) fn skip(&mut self, now: Instant) {
-        self.silent_until = Some(now);
+    /// It is not looked at, since this is what would have been read.
+    pub(super) fn skip(&mut self, unread: &CpuSample) {
+        self.silent_until = Some(unread.at);
     }
 
     /// The sample that tells of the silence before this look.
@@ -74,40 +78,38 @@ impl Seen {
 mod tests {
     use super::*;
 
+    const READ: CpuSample =
+        CpuSample { at: Instant(15), usage_us: 500, nr_periods: 0, nr_throttled: 0, throttled_us: 0 };
+
     #[test]
     fn what_was_not_explained_adds_up_and_ends_the_certainty() {
         let mut hidden = HiddenUse::default();
-        let sample = CpuSample { at: Instant(1), usage_us: 500, ..CpuSample::default() };
         let mut seen = Seen::default();
-        assert_eq!(seen.read(sample, &hidden), 0, "of the first reading nothing is known");
-        assert_eq!(seen.unread(Instant(2), &hidden), None, "the subtree is not known yet");
-        hidden.add(Some(1000), 0);
-        assert_eq!(seen.unread(Instant(2), &hidden), Some(CpuSample { at: Instant(2), ..sample }));
-        hidden.add(Some(1700), 700);
-        assert_eq!(
-            (seen.most_us(&hidden), seen.unread(Instant(3), &hidden).is_some()),
-            (0, true),
-            "explained"
-        );
-        hidden.add(None, 0);
-        assert_eq!(seen.unread(Instant(3), &hidden), None, "unreadable");
-        hidden.add(Some(1700), 0);
-        hidden.add(Some(1800), 40);
-        assert_eq!((seen.most_us(&hidden), seen.unread(Instant(4), &hidden)), (60, None));
-        assert_eq!(seen.read(CpuSample { usage_us: 560, ..sample }, &hidden), 60);
+        assert_eq!(seen.read(READ, &hidden), 0, "of the first reading nothing is known");
+        assert_eq!(seen.unread(&hidden), None, "the subtree is not known yet");
+        hidden.add(Instant(10), Some(1000), 0);
+        assert_eq!(seen.unread(&hidden), Some(READ), "never older than the reading");
+        hidden.add(Instant(20), Some(1700), 700);
+        let at_tick = CpuSample { at: Instant(20), ..READ };
+        assert_eq!((seen.most_us(&hidden), seen.unread(&hidden)), (0, Some(at_tick)), "explained");
+        hidden.add(Instant(30), None, 0);
+        assert_eq!(seen.unread(&hidden), None, "unreadable");
+        hidden.add(Instant(40), Some(1700), 0);
+        hidden.add(Instant(50), Some(1800), 40);
+        assert_eq!((seen.most_us(&hidden), seen.unread(&hidden)), (60, None));
+        assert_eq!(seen.read(CpuSample { usage_us: 560, ..READ }, &hidden), 60);
         assert_eq!(seen.most_us(&hidden), 0);
     }
 
     #[test]
     fn a_silence_is_told_once() {
-        let hidden = HiddenUse::default();
+        let until = |at| CpuSample { at: Instant(at), ..READ };
         let mut seen = Seen::default();
-        seen.skip(Instant(5));
+        seen.skip(&until(20));
         assert_eq!(seen.end_silence(), None, "never read");
-        let _ = seen.read(CpuSample { usage_us: 7, ..CpuSample::default() }, &hidden);
-        seen.skip(Instant(8));
-        seen.skip(Instant(9));
-        let told = CpuSample { at: Instant(9), usage_us: 7, ..CpuSample::default() };
-        assert_eq!((seen.end_silence(), seen.end_silence()), (Some(told), None));
+        let _ = seen.read(READ, &HiddenUse::default());
+        seen.skip(&until(20));
+        seen.skip(&until(30));
+        assert_eq!((seen.end_silence(), seen.end_silence()), (Some(until(30)), None));
     }
 }

@@ -53,7 +53,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new()?);
     let reclaim_factor = if can_reclaim(&tree.workloads) { config.memory.reclaim_factor } else { 0.0 };
     let law = Law { reclaim_factor, ..config.memory };
-    let (writer, readers, drain) = journal::open()?;
+    let (writer, readers, drain) = journal::open(Some(config.journal.settings(&config.runtime_dir)))?;
     let (mut control, handle) = Control::new(control::Parts {
         ground,
         budget,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::Evidence;
 use crate::units::Bytes;
 
 /// The two limits of a governed workload. `high` is what is granted, the thing that budgets add up.
@@ -130,7 +131,7 @@ reasons! {
 
 /// What a law wants. Not yet allowed: budget and guard come after it.
 #[must_use]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Decision {
     /// What to do.
     pub verb: Verb,
@@ -140,11 +141,13 @@ pub struct Decision {
     pub reclaim: Bytes,
     /// Why.
     pub reason: Reason,
+    /// From what: [`Evidence::decide`] gives this very decision.
+    pub evidence: Evidence,
 }
 
 /// The outcome of one look: a decision, and when and how to look next.
 #[must_use]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
     /// What to do.
     pub decision: Decision,
@@ -152,13 +155,6 @@ pub struct Step {
     pub look_again: Option<Duration>,
     /// Whether a [`crate::Detail`] should be read now, off the control thread. Requests may be merged.
     pub read_detail: bool,
-}
-
-impl Decision {
-    /// A decision about limits.
-    pub const fn new(verb: Verb, want: Limits, reason: Reason) -> Self {
-        Self { verb, want, reclaim: Bytes::ZERO, reason }
-    }
 }
 
 impl Verb {

@@ -13,13 +13,14 @@
 
 use crate::budget::{Budget, Grant, Refusal};
 use crate::decision::{Decision, Limits, Reason, Verb};
-use crate::memory::Workload;
+use crate::evidence::{Evidence, MemoryLaw};
 use crate::memory::target;
+use crate::memory::{Law, Workload};
 use crate::units::Bytes;
 
 /// What is to be written, or why nothing is.
 #[must_use]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Plan {
     /// Limits to write.
     Write {
@@ -33,6 +34,8 @@ pub enum Plan {
         reason: Reason,
         /// The decision was outside an invariant, and was brought within.
         clamped: bool,
+        /// From what, with the answer of the budget: [`replay`] gives `to`.
+        evidence: Evidence,
     },
     /// Memory to take by `memory.reclaim`, on the slow lane. No limit moves, and no budget is charged.
     Reclaim {
@@ -40,6 +43,8 @@ pub enum Plan {
         bytes: Bytes,
         /// Why.
         reason: Reason,
+        /// From what: [`replay`] gives `bytes`.
+        evidence: Evidence,
     },
     /// Nothing to write.
     Nothing {
@@ -48,28 +53,69 @@ pub enum Plan {
     },
 }
 
+/// What comes of a decision by its evidence: all that is left of a plan when the budget has answered.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Limits.
+    Limits(Limits),
+    /// Memory to reclaim, bytes.
+    Reclaim(Bytes),
+}
+
+/// Decides and plans once more, by the evidence of a record and the law that was in force.
+pub fn replay(evidence: &Evidence, law: &Law) -> Outcome {
+    // The reason is told beside the evidence, and nothing is decided by it.
+    outcome(law, &evidence.decide(law, Reason::Calm), evidence.granted)
+}
+
+/// The decision, brought within every invariant, and cut down to the `high` that was granted of a grow.
+fn outcome(law: &Law, decision: &Decision, granted: Option<Bytes>) -> Outcome {
+    let (evidence, want) = (&decision.evidence, decision.want);
+    let from = evidence.limits();
+    Outcome::Limits(match decision.verb {
+        // The first limits: there is nothing yet to be kept.
+        Verb::Grow if evidence.law == MemoryLaw::Launch => want,
+        Verb::Grow => {
+            let to = raise(law, evidence, want);
+            granted.map_or(to, |high| shorten(law, evidence, to, high))
+        }
+        Verb::Shrink => lower(law, evidence, want),
+        Verb::Fail => Limits { high: from.max, max: from.max },
+        Verb::Hold => from,
+        Verb::Reclaim => return Outcome::Reclaim(take(law, evidence, decision.reclaim)),
+    })
+}
+
 /// Turns a decision into a plan. A grow is charged to the budget here; it may be cut short, or refused: then nothing is
 /// written, or only a wider band (`memory.max`), with the reason of the refusal.
 pub fn plan(workload: &Workload, decision: Decision, budget: &mut Budget) -> Plan {
-    let from = workload.limits();
+    let (law, from, want) = (workload.law(), workload.limits(), decision.want);
     let nothing = Plan::Nothing { reason: decision.reason };
-    let want = decision.want;
-    let to = match decision.verb {
-        Verb::Hold => return nothing,
-        Verb::Reclaim => {
-            let bytes = take(workload, decision.reclaim);
-            return if bytes == Bytes::ZERO {
-                nothing
-            } else {
-                Plan::Reclaim { bytes, reason: decision.reason }
-            };
+    let to = match outcome(law, &decision, None) {
+        Outcome::Reclaim(Bytes::ZERO) => return nothing,
+        Outcome::Reclaim(bytes) => {
+            return Plan::Reclaim { bytes, reason: decision.reason, evidence: decision.evidence };
         }
-        Verb::Fail => Limits { high: from.max, max: from.max },
-        Verb::Shrink => lower(workload, want, decision.reason),
-        Verb::Grow => raise(workload, want),
+        Outcome::Limits(to) => to,
     };
+    if decision.verb == Verb::Hold {
+        return nothing;
+    }
     let clamped = !same(to, want);
-    let write = |to, reason| Plan::Write { verb: decision.verb, from, to, reason, clamped };
+    let free = (decision.verb == Verb::Grow).then(|| budget.free());
+    let evidence = Evidence { free, ..decision.evidence };
+    let write = |to, reason| Plan::Write { verb: decision.verb, from, to, reason, clamped, evidence };
+    let part = |high, reason| {
+        let granted = Some(high);
+        match outcome(law, &decision, granted) {
+            Outcome::Limits(to) => {
+                let evidence = Evidence { granted, ..evidence };
+                Plan::Write { verb: decision.verb, from, to, reason, clamped, evidence }
+            }
+            Outcome::Reclaim(_) => nothing,
+        }
+    };
     if to == from && decision.reason != Reason::Rearmed {
         return nothing;
     }
@@ -78,9 +124,9 @@ pub fn plan(workload: &Workload, decision: Decision, budget: &mut Budget) -> Pla
     }
     let refused = |reason| {
         // A band costs no grant: it may still be widened, so that waiting for the budget does not end in a kill.
-        let widened = shorten(workload, to, from.high);
-        let is_worth = widened.max >= from.max.saturating_add(workload.law().band_min);
-        if is_worth { write(widened, reason) } else { Plan::Nothing { reason } }
+        let widened = shorten(law, &evidence, to, from.high);
+        let is_worth = widened.max >= from.max.saturating_add(law.band_min);
+        if is_worth { part(from.high, reason) } else { Plan::Nothing { reason } }
     };
     let grant = budget.request(from.high, to.high);
     if decision.reason == Reason::Rearmed && grant != Grant::Full {
@@ -92,7 +138,7 @@ pub fn plan(workload: &Workload, decision: Decision, budget: &mut Budget) -> Pla
     }
     match grant {
         Grant::Full => write(to, decision.reason),
-        Grant::Partial(high) => write(shorten(workload, to, high), decision.reason),
+        Grant::Partial(high) => part(high, decision.reason),
         Grant::Deferred => refused(Reason::BudgetDeferred),
         Grant::Infeasible => refused(Reason::BudgetInfeasible),
     }
@@ -100,10 +146,11 @@ pub fn plan(workload: &Workload, decision: Decision, budget: &mut Budget) -> Pla
 
 /// Plans the limits of a launch, and charges its floor.
 pub fn launch(workload: &Workload, budget: &mut Budget) -> Result<Plan, Refusal> {
-    let to = workload.launch_limits();
+    let Decision { verb, want: to, reason, evidence, .. } =
+        workload.decide(MemoryLaw::Launch, Reason::Launched);
+    let evidence = Evidence { free: Some(budget.free()), ..evidence };
     budget.admit(to.high)?;
-    let from = Limits::default();
-    Ok(Plan::Write { verb: Verb::Grow, from, to, reason: Reason::Launched, clamped: false })
+    Ok(Plan::Write { verb, from: Limits::default(), to, reason, clamped: false, evidence })
 }
 
 /// The plan was written: gives back what a shrink freed.
@@ -120,38 +167,37 @@ pub fn undo(plan: &Plan, budget: &mut Budget) {
     }
 }
 
-fn raise(workload: &Workload, want: Limits) -> Limits {
-    let (law, bounds, from) = (workload.law(), workload.bounds(), workload.limits());
-    let top = target::most_max(law, from, workload.current());
+fn raise(law: &Law, evidence: &Evidence, want: Limits) -> Limits {
+    let (bounds, from) = (evidence.bounds(), evidence.limits());
+    let top = target::most_max(law, from, evidence.current);
     let high = bounds.clamp(want.high).min(top.saturating_sub(law.band_min)).page_floor().max(from.high);
-    let most = workload.released_max().min(top).max(from.max);
+    let most = evidence.released_max(law).min(top).max(from.max);
     let max = want.max.min(most).max(high.saturating_add(law.band_min)).page_floor().max(from.max);
     Limits { high, max }
 }
 
-fn lower(workload: &Workload, want: Limits, reason: Reason) -> Limits {
-    let (law, from, current) = (workload.law(), workload.limits(), workload.current());
-    let need = workload.detail().map_or(Bytes::ZERO, |detail| detail.stat.need());
+fn lower(law: &Law, evidence: &Evidence, want: Limits) -> Limits {
+    let (from, current, need) = (evidence.limits(), evidence.current, evidence.need);
     // Above high stands only what reclaims cheaply. A tripwire that is put back goes to where it was.
-    let least = if reason == Reason::CacheTakenBack { need } else { need.max(current) };
-    let high = workload.bounds().clamp(want.high.max(least)).page_floor().min(from.high);
+    let least = if evidence.law == MemoryLaw::TakeBack { need } else { need.max(current) };
+    let high = evidence.bounds().clamp(want.high.max(least)).page_floor().min(from.high);
     // memory.high comes first and settles before memory.max.
     let max = if high < from.high { from.max } else { want.max };
-    let least = workload.room().above(current).max(high.saturating_add(law.band_min)).page_ceil();
+    let least = evidence.room(law).above(current).max(high.saturating_add(law.band_min)).page_ceil();
     Limits { high, max: max.max(least).page_floor().min(from.max) }
 }
 
 /// What a reclaim may take: never down to the floor, and never much at once.
-fn take(workload: &Workload, want: Bytes) -> Bytes {
-    let above = workload.current().saturating_sub(workload.bounds().floor);
-    want.min(workload.law().reclaim_max).min(above).page_floor()
+fn take(law: &Law, evidence: &Evidence, want: Bytes) -> Bytes {
+    let above = evidence.current.saturating_sub(evidence.floor);
+    want.min(law.reclaim_max).min(above).page_floor()
 }
 
 /// Cuts a grow down to the `high` that the budget gave, with a whole band above it if the grow reached that far.
-fn shorten(workload: &Workload, to: Limits, high: Bytes) -> Limits {
-    let from = workload.limits();
+fn shorten(law: &Law, evidence: &Evidence, to: Limits, high: Bytes) -> Limits {
+    let from = evidence.limits();
     let high = high.page_floor().min(to.high).max(from.high);
-    let max = high.saturating_add(workload.band_above(high)).min(to.max).max(from.max);
+    let max = high.saturating_add(evidence.band_above(law, high)).min(to.max).max(from.max);
     Limits { high, max }
 }
 

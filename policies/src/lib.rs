@@ -37,6 +37,7 @@
 pub mod budget;
 pub mod cpu;
 pub mod decision;
+pub mod evidence;
 pub mod guard;
 pub mod memory;
 pub mod sample;
@@ -45,9 +46,10 @@ pub mod units;
 pub mod window;
 
 pub use budget::{Budget, Grant, Refusal};
-pub use cpu::{CpuBounds, CpuLaw, CpuPlan, CpuSample, CpuWorkload, Cpus, NodeGuard, NodeLaw};
+pub use cpu::{CpuBounds, CpuEvidence, CpuLaw, CpuPlan, CpuSample, CpuWorkload, Cpus, NodeGuard, NodeLaw};
 pub use decision::{Decision, Limits, Reason, Step, Verb};
-pub use guard::{Plan, launch, plan, settle, undo};
+pub use evidence::{Evidence, MemoryLaw};
+pub use guard::{Outcome, Plan, launch, plan, replay, settle, undo};
 pub use memory::{Law, Room, Verdict, Workload};
 pub use sample::{Detail, MemoryEvents, MemoryStat, Pressure, Sample};
 pub use signals::Signals;

@@ -61,7 +61,7 @@ fn run(
             look = step(workload, &sample);
         }
         match plan(workload, look.decision, &mut budget) {
-            Plan::Reclaim { bytes, reason } => {
+            Plan::Reclaim { bytes, reason, .. } => {
                 let pages = bytes.0 / 4096;
                 world.cache = world.cache.saturating_sub(Bytes(bytes.0 / 100 * world.taken));
                 world.stat.pgscan += pages;

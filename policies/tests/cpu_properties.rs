@@ -5,7 +5,7 @@ mod cpu_plant;
 
 use std::time::Duration;
 
-use bellows_policies::cpu::{plan, step};
+use bellows_policies::cpu::{CpuRule, plan, step};
 use bellows_policies::{
     CpuLaw, CpuPlan, CpuSample, CpuWorkload, Cpus, Instant, NodeGuard, NodeLaw, Reason, Verb,
 };
@@ -130,7 +130,8 @@ impl Play {
         prop_assert!((hot..=most).contains(&u64::try_from(look.look_again.as_millis()).unwrap_or(u64::MAX)));
         let planned = plan(workload, look.decision, &mut self.guard);
         self.plans.push(planned);
-        let CpuPlan::Write { verb, from, to, reason } = planned else { return Ok(()) };
+        let CpuPlan::Write { verb, from, to, reason, evidence } = planned else { return Ok(()) };
+        prop_assert_eq!(cpu_plant::replayed(&evidence, workload.law()), to, "{:?}", planned);
         let bounds = workload.bounds();
         prop_assert_eq!(from, workload.quota());
         prop_assert!(bounds.floor <= to && to <= bounds.ceiling && to >= workload.burst());
@@ -174,7 +175,8 @@ proptest! {
         let mut guard = NodeGuard::new(CPUS, NodeLaw::default());
         guard.observe(Instant(1_000_000_000), Cpus::milli(node));
         let want = Cpus(want);
-        let decision = bellows_policies::cpu::CpuDecision { verb, want, reason: Reason::Calm };
+        let evidence = workload.evidence(CpuRule::Hold);
+        let decision = bellows_policies::cpu::CpuDecision { verb, want, reason: Reason::Calm, evidence };
         if let CpuPlan::Write { verb, from, to, .. } = plan(&workload, decision, &mut guard) {
             prop_assert!(workload.bounds().clamp(to) == to);
             prop_assert_eq!(verb == Verb::Grow, to > from);

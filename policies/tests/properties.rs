@@ -5,8 +5,8 @@
 mod plant;
 
 use bellows_policies::{
-    Budget, Bytes, Detail, Instant, Law, Limits, MemoryEvents, MemoryStat, Plan, Pressure, Reason, Sample,
-    Verb, Workload, launch, plan, settle, step, undo,
+    Budget, Bytes, Decision, Detail, Instant, Law, Limits, MemoryEvents, MemoryLaw, MemoryStat, Plan,
+    Pressure, Reason, Sample, Verb, Workload, launch, plan, settle, step, undo,
 };
 use plant::{Demand, Rig, mib, plenty};
 use proptest::prelude::*;
@@ -124,9 +124,21 @@ fn play(happenings: &[Happening], pool_mib: u64) -> Result<Vec<Plan>, TestCaseEr
 }
 
 fn check(workload: &Workload, planned: &Plan, current: Bytes) -> Result<(), TestCaseError> {
-    let Plan::Write { verb, from, to, clamped, reason } = *planned else { return Ok(()) };
-    let (bounds, law) = (workload.bounds(), workload.law());
+    plant::replays(planned, workload.law());
+    let Plan::Write { verb, from, to, clamped, reason, .. } = *planned else { return Ok(()) };
     prop_assert!(!clamped, "the law went out of bounds: {planned:?}");
+    check_write(workload, verb, from, to, reason, current)
+}
+
+fn check_write(
+    workload: &Workload,
+    verb: Verb,
+    from: Limits,
+    to: Limits,
+    reason: Reason,
+    current: Bytes,
+) -> Result<(), TestCaseError> {
+    let (bounds, law) = (workload.bounds(), workload.law());
     prop_assert_eq!(from, workload.limits());
     prop_assert!(to.high.0.is_multiple_of(4096) && to.max.0.is_multiple_of(4096));
     if verb == Verb::Fail {
@@ -150,7 +162,7 @@ fn check(workload: &Workload, planned: &Plan, current: Bytes) -> Result<(), Test
             prop_assert!(to.max >= workload.room().above(current).min(from.max));
             prop_assert!(reason == Reason::CacheTakenBack || to.high >= current.min(from.high));
         }
-        Verb::Hold | Verb::Reclaim | Verb::Fail => prop_assert!(false, "{planned:?}"),
+        Verb::Hold | Verb::Reclaim | Verb::Fail => prop_assert!(false, "{verb} to {to}"),
     }
     Ok(())
 }
@@ -208,10 +220,11 @@ proptest! {
         let current = Bytes::mib(use_mib);
         let _ = step(&mut workload, &Sample { at: Instant(1), current, ..Sample::default() });
         let want = Limits { high: Bytes(high), max: Bytes(max) };
-        let decision = bellows_policies::Decision::new(verb, want, Reason::Calm);
-        if let Plan::Write { verb, from, to, reason, clamped } = plan(&workload, decision, &mut budget) {
+        let evidence = workload.evidence(MemoryLaw::Hold);
+        let decision = Decision { verb, want, reclaim: Bytes::ZERO, reason: Reason::Calm, evidence };
+        if let Plan::Write { verb, from, to, clamped, .. } = plan(&workload, decision, &mut budget) {
             prop_assert!(clamped || to.high == want.high.page_floor());
-            check(&workload, &Plan::Write { verb, from, to, reason, clamped: false }, current)?;
+            check_write(&workload, verb, from, to, Reason::Calm, current)?;
         }
     }
 

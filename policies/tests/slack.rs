@@ -55,7 +55,7 @@ fn act_within(workload: &mut Workload, ms: std::ops::RangeInclusive<u64>) -> Opt
     })
 }
 
-fn carry_out(workload: &mut Workload, budget: &mut Budget, look: Step, ms: u64) -> Limits {
+fn carry_out(workload: &mut Workload, budget: &mut Budget, look: &Step, ms: u64) -> Limits {
     let plan = plan(workload, look.decision, budget);
     let Plan::Write { verb: Verb::Shrink, to, clamped: false, .. } = plan else { panic!("{plan:?}") };
     settle(&plan, budget);
@@ -75,13 +75,13 @@ fn high_comes_first_and_max_when_it_has_settled() {
     assert_eq!((look.look_again, look.read_detail), (Some(Duration::from_millis(100)), false));
     let again = step(&mut workload, &sample(10_003, 200, 0));
     assert_eq!(again.decision.verb, Verb::Hold, "one plan at a time");
-    assert_eq!(carry_out(&mut workload, &mut budget, look, 10_004), limits(220, 1100));
+    assert_eq!(carry_out(&mut workload, &mut budget, &look, 10_004), limits(220, 1100));
     let look = step(&mut workload, &sample(10_014, 200, 0));
     assert_eq!((look.decision.verb, look.look_again), (Verb::Hold, Some(Duration::from_millis(40))));
     let look = step(&mut workload, &sample(10_054, 200, 0));
     assert_eq!((look.decision.verb, look.decision.reason), (Verb::Shrink, Reason::BandTaken));
     // 220 + 5 %.
-    assert_eq!(carry_out(&mut workload, &mut budget, look, 10_055), limits(220, 231));
+    assert_eq!(carry_out(&mut workload, &mut budget, &look, 10_055), limits(220, 231));
     assert!(first_act(&mut workload, 11..=4000, 200).is_none(), "converged");
 }
 
@@ -109,7 +109,7 @@ fn slack_is_room_above_the_peak_and_above_need() {
             let got = (look.decision.reason == Reason::SlackTaken).then_some(look.decision.want.high);
             assert_eq!(got.map(|high| high.0 >> 20), want, "{name}");
             if got.is_some() {
-                let _ = carry_out(&mut workload, &mut budget, look, 15_000);
+                let _ = carry_out(&mut workload, &mut budget, &look, 15_000);
             }
         } else {
             assert_eq!(want, None, "{name}");
@@ -143,7 +143,7 @@ fn growth_is_left_room_for() {
     assert!((MIB(250).0..MIB(255).0).contains(&growth), "{growth}");
     // A tenth of a second of it above the peak; and a whole one between use and max.
     assert_eq!(look.decision.want.high, Bytes(MIB(150).0 + growth / 10).page_ceil());
-    let _ = carry_out(&mut workload, &mut budget, look, 61_100);
+    let _ = carry_out(&mut workload, &mut budget, &look, 61_100);
     let look = step(&mut workload, &sample(61_200, 100, 0));
     assert_eq!(look.decision.reason, Reason::BandTaken);
     let growth = workload.fastest_growth();
@@ -176,7 +176,7 @@ fn a_hit_or_a_refusal_begins_the_hold_anew() {
     workload.observe(&detail(29_600, 190, 10));
     let look = step(&mut workload, &sample(29_700, 200, 1));
     assert_eq!(look.decision.reason, Reason::SlackTaken);
-    assert_eq!(carry_out(&mut workload, &mut budget, look, 29_701), limits(220, 1100));
+    assert_eq!(carry_out(&mut workload, &mut budget, &look, 29_701), limits(220, 1100));
     // A hit before it settled: max stays.
     let look = step(&mut workload, &sample(29_760, 219, 2));
     assert_eq!(look.decision.verb, Verb::Grow);
@@ -196,7 +196,7 @@ fn a_held_reader_keeps_high_and_gives_up_the_band() {
             workload.observe(&detail(ms, 10, 90));
         }
         if look.decision.verb == Verb::Shrink {
-            shrinks.push((look.decision.reason, carry_out(&mut workload, &mut budget, look, ms)));
+            shrinks.push((look.decision.reason, carry_out(&mut workload, &mut budget, &look, ms)));
         }
         assert_ne!(look.decision.verb, Verb::Grow);
     }

@@ -66,7 +66,7 @@ impl<'a> Live<'a> {
                 record.workload
             ));
         }
-        let What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us } = &record.what else {
+        let What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us, .. } = &record.what else {
             return;
         };
         // A shrink waits on a lane of its own: nobody waits for it.

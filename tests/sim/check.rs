@@ -10,6 +10,7 @@ use crate::faults::MS;
 use crate::load::SECOND;
 use crate::node::{Cgroup, Node, OPEN};
 use crate::plant::TICK_NS;
+use crate::replay;
 use crate::trace::{NODE, Trace, What};
 
 /// `memory.max` stands so far above `memory.high`, at least.
@@ -150,7 +151,7 @@ pub(crate) fn refused(node: &mut Node, id: u64) {
 }
 
 /// A stale sample must not lead to anything.
-pub(crate) fn stale(node: &mut Node, id: u64, decision: Decision) {
+pub(crate) fn stale(node: &mut Node, id: u64, decision: &Decision) {
     if decision.verb != Verb::Hold || decision.reason != Reason::SignalsStale {
         node.trace.breaks(node.now, id, format!("acted upon a stale sample: {decision:?}"));
     }
@@ -167,6 +168,9 @@ pub(crate) fn stale_quota(node: &mut Node, id: u64, decision: CpuDecision) {
 pub(crate) fn plan(node: &mut Node, id: u64, law: &Workload, current: Bytes, plan: &Plan) {
     let rule = match *plan {
         Plan::Nothing { .. } => None,
+        Plan::Write { .. } | Plan::Reclaim { .. } if !replay::agrees(plan, law.law()) => {
+            Some("a plan comes of its evidence")
+        }
         Plan::Reclaim { bytes, .. } => {
             let above = current.saturating_sub(law.bounds().floor);
             (bytes == Bytes::ZERO || bytes > above).then_some("a reclaim takes from what is above the floor")
@@ -306,7 +310,7 @@ fn broken_entry(node: &Node, id: u64, entry: &Entry) -> Option<String> {
 
 /// A plan of the cpu law, before it is carried out.
 pub(crate) fn quota(node: &mut Node, id: u64, law: &CpuWorkload, plan: CpuPlan) {
-    let CpuPlan::Write { verb, from, to, reason } = plan else { return };
+    let CpuPlan::Write { verb, from, to, reason, .. } = plan else { return };
     let bounds = law.bounds();
     let is_within = bounds.floor <= to && to <= bounds.ceiling;
     let is_directed = match verb {
@@ -317,6 +321,7 @@ pub(crate) fn quota(node: &mut Node, id: u64, law: &CpuWorkload, plan: CpuPlan) 
     let rests = node.groups.get(&id).and_then(|group| group.seen.quota_wrote_at);
     let rested = rests.is_none_or(|at| node.now >= at + QUOTA_RESTS);
     for (holds, rule) in [
+        (replay::agrees_quota(&plan, law.law()), "a plan comes of its evidence"),
         (is_within, "a quota stays within its bounds"),
         (is_directed || reason == Reason::QuotaPutBack, "a grow raises and a shrink lowers"),
         (rested || reason == Reason::QuotaPutBack, "a quota changes once a period"),

@@ -29,6 +29,7 @@ mod load;
 mod node;
 #[path = "../../policies/tests/plant/mod.rs"]
 mod plant;
+mod replay;
 mod run;
 #[cfg(test)]
 mod tests;

@@ -4,11 +4,13 @@
 //! ```text
 //! api.sock    0660; launch, signal, release, and everything that can be read
 //! stdio.sock  0660; three descriptors in, a token out; a launch names the token
-//! tcp         GET only: /metrics /healthz /readyz /api/v1/workloads /api/v1/events
+//! tcp         GET only: /metrics /healthz /readyz /api/v1/{workloads,events,incidents,explain}
 //! ```
 //! The agent hands descriptors on and keeps none: its death breaks no pipe of a workload.
 
+mod explain;
 mod routes;
+mod since;
 mod stdio;
 mod stream;
 pub mod types;

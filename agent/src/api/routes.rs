@@ -8,7 +8,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
 use super::Shared;
-use super::stream::events;
+use super::explain;
+use super::stream::{events, incidents};
 use super::types::{LaunchRequest, Peer, Problem, Released, SignalRequest, WorkloadView};
 use crate::control::{Ended, Launched, Refused};
 use crate::metrics;
@@ -37,6 +38,9 @@ pub(super) fn reading(shared: Shared) -> Router {
         .route("/readyz", get(ready))
         .route("/api/v1/workloads", get(list))
         .route("/api/v1/events", get(events))
+        .route("/api/v1/incidents", get(incidents))
+        .route("/api/v1/explain/{id}", get(explain::record))
+        .route("/api/v1/explain/{tenant}/{name}", get(explain::workload))
         .fallback(async || {
             problem(StatusCode::NOT_FOUND, "there is nothing here: see /metrics or /api/v1/workloads")
         })
@@ -91,7 +95,8 @@ async fn list(State(shared): State<Shared>) -> Json<Vec<WorkloadView>> {
 
 async fn exposition(State(shared): State<Shared>) -> Response {
     let control = &shared.control;
-    let text = metrics::encode(&control.metrics, &control.table.list(), control.journal.lost());
+    let journal = &control.journal;
+    let text = metrics::encode(&control.metrics, &control.table.list(), journal.lost(), journal.unwritten());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 

@@ -7,6 +7,7 @@ use bellows_policies::{CpuBounds, Cpus};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
+use crate::journal::{Laws, Record};
 use crate::metrics::Published;
 use crate::workload::lifecycle::State;
 use crate::workload::spec::Spec;
@@ -102,6 +103,51 @@ impl From<&Published> for WorkloadView {
             started_unix_ns: facts.started_unix_ns,
         }
     }
+}
+
+/// The answer of `GET /api/v1/explain/{id}`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RecordExplained {
+    /// The record.
+    pub record: Record,
+    /// The laws that decided, where they are known.
+    pub laws: Option<Laws>,
+    /// The records that it follows, oldest first.
+    pub before: Vec<Record>,
+    /// The records that follow it: the next move, and what came of this one.
+    pub after: Vec<Record>,
+    /// The incidents of its workload.
+    pub incidents: Vec<Record>,
+    /// The largest grants now.
+    pub holders: Vec<Holder>,
+}
+
+/// The answer of `GET /api/v1/explain/{tenant}/{name}`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct WorkloadExplained {
+    /// `tenant/name`.
+    pub workload: String,
+    /// What it is now; absent when it has ended.
+    pub view: Option<WorkloadView>,
+    /// What happened to it last, oldest first.
+    pub records: Vec<Record>,
+    /// Why its limits stay, if there is a reason worth telling.
+    pub held: Option<Record>,
+    /// Its incidents.
+    pub incidents: Vec<Record>,
+    /// The largest grants now.
+    pub holders: Vec<Holder>,
+}
+
+/// A workload that holds a grant.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Holder {
+    /// `tenant/name`.
+    pub workload: String,
+    /// `memory.high`.
+    pub granted: Bytes,
+    /// Use.
+    pub current: Bytes,
 }
 
 /// An error, as RFC 9457 problem+json has it.

@@ -1,5 +1,6 @@
 //! `bellows events`: the journal, and with `-f` what comes.
 
+use std::fmt::Write as _;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -16,9 +17,18 @@ pub(super) struct Arguments {
     /// Go on with what comes.
     #[arg(short, long)]
     follow: bool,
-    /// Begin after the record with this id.
-    #[arg(long, value_name = "ID", default_value_t = 0)]
-    since: u64,
+    /// Begin after the record with this id, so long ago (5m), at a time of day (14:03, UTC), or at an instant (RFC 3339).
+    #[arg(long, value_name = "ID|DURATION|TIME")]
+    since: Option<String>,
+    /// Only of this workload.
+    #[arg(long, value_name = "TENANT/NAME")]
+    workload: Option<String>,
+    /// Only for this reason, as the metrics spell it: ceiling_reached, budget_deferred, ...
+    #[arg(long)]
+    reason: Option<String>,
+    /// So many of what is kept, the newest.
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
     /// Print one JSON object per line.
     #[arg(long)]
     json: bool,
@@ -28,7 +38,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let client = Client::new(&arguments.connection.runtime_dir);
-    let path = format!("/api/v1/events?since={}&follow={}", arguments.since, arguments.follow);
+    let path = path(&arguments);
     if !arguments.follow {
         let records: Vec<Record> = client.get(&path).await?;
         for record in &records {
@@ -52,12 +62,42 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     anyhow::bail!("the agent ended")
 }
 
+fn path(arguments: &Arguments) -> String {
+    let limit = arguments.limit.map(|limit| limit.to_string());
+    let wanted = [
+        ("since", &arguments.since),
+        ("workload", &arguments.workload),
+        ("reason", &arguments.reason),
+        ("limit", &limit),
+    ];
+    let mut path = format!("/api/v1/events?follow={}", arguments.follow);
+    for (key, value) in wanted {
+        if let Some(value) = value {
+            let _ = write!(path, "&{key}={}", escape(value));
+        }
+    }
+    path
+}
+
+/// For a query: everything that might mean something there is escaped.
+fn escape(value: &str) -> String {
+    let mut text = String::new();
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/:".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+    text
+}
+
 fn print(record: &Record, json: bool) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     if json {
         writeln!(out, "{}", serde_json::to_string(record)?)?;
     } else {
-        writeln!(out, "{}", sentence(record))?;
+        writeln!(out, "{:>5}  {}", record.id, sentence(record))?;
     }
     Ok(())
 }
@@ -78,6 +118,13 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_escaped() {
+        assert_eq!(escape("acme/web-1"), "acme/web-1");
+        assert_eq!(escape("2026-07-01T14:03:07+02:00"), "2026-07-01T14:03:07%2B02:00");
+        assert_eq!(escape("a&b=c"), "a%26b%3Dc");
+    }
 
     #[test]
     fn lines_are_put_together() {

@@ -4,6 +4,7 @@ mod agent;
 mod client;
 mod doctor;
 mod events;
+mod explain;
 mod kill;
 mod ps;
 mod release;
@@ -44,6 +45,8 @@ enum Verb {
     Ps(ps::Arguments),
     /// Show what happened: limits moved, workloads started and ended.
     Events(events::Arguments),
+    /// Tell why: what a record was decided by, or how a workload fares.
+    Explain(explain::Arguments),
     /// Signal a workload.
     Kill(kill::Arguments),
     /// Open all limits to their ceilings and stop governing; works without an agent too.
@@ -84,6 +87,7 @@ pub fn main() -> ExitCode {
         Verb::Run(arguments) => on_runtime(run::run(arguments)),
         Verb::Ps(arguments) => on_runtime(ps::run(arguments)),
         Verb::Events(arguments) => on_runtime(events::run(arguments)),
+        Verb::Explain(arguments) => on_runtime(explain::run(arguments)),
         Verb::Kill(arguments) => on_runtime(kill::run(arguments)),
         Verb::Release(arguments) => on_runtime(release::run(arguments)),
     };

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bellows_policies::{Bytes, Verb};
 
-use crate::journal::{Record, What};
+use crate::journal::{Incident, Record, What};
 
 /// Columns as wide as their widest cell, two spaces apart.
 pub(super) fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
@@ -45,23 +45,23 @@ pub(super) fn sentence(record: &Record) -> String {
 }
 
 /// `14:03:07.120`, UTC.
-fn time_of_day(unix_ns: u64) -> String {
+pub(super) fn time_of_day(unix_ns: u64) -> String {
     let (seconds, millis) = (unix_ns / 1_000_000_000 % 86_400, unix_ns / 1_000_000 % 1000);
     format!("{:02}:{:02}:{:02}.{millis:03}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
-fn what(what: &What) -> String {
+pub(super) fn what(what: &What) -> String {
     match what {
         What::AgentStarted { root } => format!("the agent governs {root}"),
         What::AgentStopping { workloads_end: true } => "the agent stops, and ends all workloads".to_owned(),
         What::AgentStopping { workloads_end: false } => {
             "the agent stops, and leaves all workloads running".to_owned()
         }
-        What::Launched { pid, limits, took_us } => {
+        What::Launched { pid, limits, took_us, .. } => {
             format!("started as pid {pid} in {:.1} ms, {limits}", millis(*took_us))
         }
         What::LaunchFailed { error } => format!("not started: {error}"),
-        What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us } => {
+        What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us, .. } => {
             let took = match verb {
                 Verb::Grow | Verb::Fail => format!(" in {wake_to_write_us} us"),
                 Verb::Shrink | Verb::Reclaim | Verb::Hold => String::new(),
@@ -71,7 +71,7 @@ fn what(what: &What) -> String {
                 from.high, to.high, from.max, to.max
             )
         }
-        What::Held { reason, limits, current } => {
+        What::Held { reason, limits, current, .. } => {
             format!("held at {limits}, at a use of {current}: {reason}")
         }
         What::QuotaMoved { verb, reason, from, to, .. } => {
@@ -80,9 +80,19 @@ fn what(what: &What) -> String {
         What::QuotaFailed { to, errno } => {
             format!("the kernel refused a quota of {to} cpus: {}", std::io::Error::from_raw_os_error(*errno))
         }
-        What::Reclaimed { reason, bytes, before, after } => {
+        What::Reclaimed { reason, bytes, before, after, .. } => {
             format!("reclaim: {bytes} asked for, use {before} -> {after}: {reason}")
         }
+        What::OutcomeSeen { of, helped, over_ms, hits, current, .. } => {
+            let seen = if *hits == 0 {
+                "no limit was met".to_owned()
+            } else {
+                format!("limits were met {hits} times")
+            };
+            let helped = if *helped { "it helped" } else { "it did not help" };
+            format!("record {of}: {helped}: {seen} in {over_ms} ms after it, at a use of {current}")
+        }
+        What::Incident(incident) => incident_line(incident),
         What::WriteFailed { to, errno } => {
             format!("the kernel refused {to}: {}", std::io::Error::from_raw_os_error(*errno))
         }
@@ -110,6 +120,15 @@ fn what(what: &What) -> String {
     }
 }
 
+fn incident_line(incident: &Incident) -> String {
+    let Incident { kind, limits, current, snapshot } = incident;
+    let largest = snapshot.as_ref().and_then(|snapshot| snapshot.processes.first());
+    let inside = largest
+        .map(|process| format!("; largest: {} ({}) with {}", process.comm, process.pid, process.rss))
+        .unwrap_or_default();
+    format!("incident: {}, at {limits}, at a use of {current}{inside}", kind.as_str())
+}
+
 fn or_max(limit: Option<Bytes>) -> String {
     limit.map_or_else(|| "max".to_owned(), |bytes| bytes.to_string())
 }
@@ -121,7 +140,7 @@ fn millis(us: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bellows_policies::{Limits, Reason};
+    use bellows_policies::{Evidence, Limits, Reason};
 
     #[test]
     fn a_move_reads_as_a_sentence() {
@@ -136,7 +155,10 @@ mod tests {
                 to: Limits { high: Bytes::mib(80), max: Bytes::mib(96) },
                 current: Bytes::mib(64),
                 wake_to_write_us: 143,
+                evidence: Evidence::default(),
             },
+            version: None,
+            prior: None,
         };
         assert_eq!(
             sentence(&record),

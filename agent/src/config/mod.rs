@@ -12,6 +12,7 @@ use bellows_policies::units::Bytes;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
+use crate::journal::Settings;
 use crate::kernel::watch::Hearing;
 
 /// Where the system-wide file is looked for; it need not exist.
@@ -31,6 +32,8 @@ pub struct Config {
     pub http: Http,
     /// The node's budget.
     pub node: Node,
+    /// What happened, on disk.
+    pub journal: Journal,
     /// The agent itself.
     pub agent: Agent,
     /// Defaults of workloads.
@@ -57,6 +60,18 @@ pub struct Node {
     pub capacity: Option<Size>,
     /// What is never granted; a tenth of the capacity when absent.
     pub reserve: Option<Size>,
+}
+
+/// The journal on disk.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Journal {
+    /// Its directory; `journal` in the runtime directory when absent, which does not outlive a reboot.
+    pub dir: Option<PathBuf>,
+    /// The size from which a file is followed by the next.
+    pub max_file: Size,
+    /// Files kept.
+    pub files: usize,
 }
 
 /// The agent itself.
@@ -108,6 +123,7 @@ impl Default for Config {
             runtime_dir: RUNTIME_DIR.into(),
             http: Http::default(),
             node: Node::default(),
+            journal: Journal::default(),
             agent: Agent::default(),
             workload: WorkloadDefaults::default(),
             memory: Law::default(),
@@ -119,6 +135,24 @@ impl Default for Config {
 impl Default for Http {
     fn default() -> Self {
         Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)) }
+    }
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self { dir: None, max_file: Size(Bytes::mib(8)), files: 8 }
+    }
+}
+
+impl Journal {
+    /// What the journal is opened with.
+    #[must_use]
+    pub fn settings(&self, runtime_dir: &Path) -> Settings {
+        Settings {
+            directory: self.dir.clone().unwrap_or_else(|| runtime_dir.join("journal")),
+            max_file: self.max_file.0.0,
+            files: self.files,
+        }
     }
 }
 
@@ -160,6 +194,12 @@ impl Config {
             return Err(config::ConfigError::Message(format!(
                 "node.reserve = {}: it must be less than node.capacity = {}",
                 reserve.0, capacity.0
+            )));
+        }
+        if self.journal.files == 0 || self.journal.max_file.0 < Bytes::mib(1) {
+            return Err(config::ConfigError::Message(format!(
+                "journal.files = {}, journal.max_file = {}: there has to be one file, of 1 MiB, at least",
+                self.journal.files, self.journal.max_file.0
             )));
         }
         match self.memory.problem() {
@@ -242,6 +282,7 @@ mod tests {
             ("[agent]\non_exitt = \"stop\"", "on_exitt"),
             ("[node]\ncapacity = \"2Q\"", "2Q"),
             ("[http]\nlisten = \"0.0.0.0:9464\"", "loopback"),
+            ("[journal]\nfiles = 0", "one file"),
             ("[node]\ncapacity = \"1G\"\nreserve = \"1G\"", "less than"),
         ] {
             let error = read(text).unwrap_err().to_string();

@@ -64,7 +64,7 @@ pub(super) fn open_up(open: &Open, failsafe: Bytes) -> io::Result<()> {
 }
 
 /// Hands work to the slow lane; false when one is on its way, or the lane is full.
-pub(super) fn slowly(lanes: &Lanes, entry: &mut Entry, act: Act, plan: Plan) -> bool {
+pub(super) fn slowly(lanes: &Lanes, entry: &mut Entry, act: Act, plan: &Plan) -> bool {
     let Some(open) = entry.open.as_ref().filter(|_| entry.shrink.is_none()) else { return false };
     let shrink = Shrink::new(entry.key, &open.slow, act, plan);
     let taken = lanes.shrink(&shrink);

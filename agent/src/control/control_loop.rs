@@ -21,6 +21,7 @@ use super::life::Limits;
 use super::pass::Pass;
 use super::registry::Registry;
 use super::timers::Timers;
+use super::versions::Versions;
 use crate::journal::{Journal, What, Writer};
 use crate::kernel::cpu::{NodeUse, SubtreeUse};
 use crate::kernel::watch::{Hearing, Key, Signal, Waker, Watcher};
@@ -68,6 +69,7 @@ pub struct Control {
     pub(super) registry: Registry,
     pub(super) budget: Budget,
     pub(super) law: Law,
+    pub(super) versions: Versions,
     pub(super) launch_limits: Limits,
     pub(super) lanes: Lanes,
     pub(super) cpu: CpuLane,
@@ -112,7 +114,8 @@ impl Control {
             journal: parts.readers,
         };
         let pass = Pass::new(&parts.ground.workloads).map_err(io::Error::other)?;
-        let lanes = Lanes::start(&handle, &parts.ground)?;
+        let lanes = Lanes::start(&handle, &parts.ground, &parts.journal)?;
+        let versions = Versions::tell(&parts.journal, &parts.law);
         let cpu = CpuLane::start(CpuParts {
             subtree: SubtreeUse::open(&parts.ground.workloads).map_err(io::Error::other)?,
             node: NodeUse::open()?,
@@ -125,6 +128,7 @@ impl Control {
             registry: Registry::default(),
             budget: parts.budget,
             law: parts.law,
+            versions,
             launch_limits: parts.launch_limits,
             lanes,
             cpu,

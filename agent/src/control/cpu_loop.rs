@@ -20,17 +20,17 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bellows_policies::cpu::units::PERIOD_US;
-use bellows_policies::cpu::{self, CpuLaw, CpuPlan, CpuWorkload, Cpus, NodeGuard, NodeLaw};
+use bellows_policies::cpu::{self, CpuPlan, CpuWorkload, Cpus, NodeGuard, NodeLaw};
 use bellows_policies::units::Instant;
 
 use super::hidden::{HiddenUse, Seen};
 use super::registry::Entry;
+use super::versions::law_of;
 use crate::journal::{What, Writer};
 use crate::kernel::clock;
 use crate::kernel::cpu::{self as cpu_max, CpuFiles, NodeTime, NodeUse, SubtreeUse};
 use crate::kernel::watch::Key;
 use crate::metrics::{Metrics, Outcome, Published, Resource};
-use crate::workload::spec::Class;
 
 /// Time between two ticks: one period of the quotas.
 const TICK: Duration = Duration::from_micros(PERIOD_US);
@@ -56,6 +56,7 @@ const QUEUE: usize = 1024;
 struct Governed {
     key: Key,
     name: Arc<str>,
+    version: Arc<str>,
     law: CpuWorkload,
     files: CpuFiles,
     published: Arc<Published>,
@@ -87,6 +88,7 @@ pub(super) fn govern(lane: &CpuLane, entry: &mut Entry, before: Option<Cpus>) ->
     let taken = lane.send(Order::Govern(Box::new(Governed {
         key: entry.key,
         name: Arc::clone(&entry.name),
+        version: Arc::clone(&entry.version),
         law,
         files,
         published: Arc::clone(&entry.published),
@@ -98,14 +100,6 @@ pub(super) fn govern(lane: &CpuLane, entry: &mut Entry, before: Option<Cpus>) ->
         is_gone: false,
     })));
     if taken { Ok(()) } else { Err(io::Error::other("the cpu loop has too much to do")) }
-}
-
-fn law_of(class: Class) -> CpuLaw {
-    match class {
-        Class::Latency => CpuLaw::latency(),
-        Class::Standard => CpuLaw::standard(),
-        Class::Batch => CpuLaw::batch(),
-    }
 }
 
 #[derive(Debug)]
@@ -331,7 +325,7 @@ impl CpuLoop {
         governed.due = now.plus(step.look_again.saturating_sub(TICK / 2));
         let outcome = match plan {
             CpuPlan::Nothing { .. } => Outcome::Nothing,
-            CpuPlan::Write { verb, from, to, reason } => {
+            CpuPlan::Write { verb, from, to, reason, evidence } => {
                 let written = governed.files.set_quota(to);
                 let wrote = clock::now();
                 let (what, outcome) = match written {
@@ -341,7 +335,15 @@ impl CpuLoop {
                         governed.published.quota_moved();
                         let wake_to_write_us =
                             u64::try_from(wrote.since(now).as_micros()).unwrap_or(u64::MAX);
-                        let what = What::QuotaMoved { verb, reason, from, to, throttled, wake_to_write_us };
+                        let what = What::QuotaMoved {
+                            verb,
+                            reason,
+                            from,
+                            to,
+                            throttled,
+                            wake_to_write_us,
+                            evidence,
+                        };
                         (what, Outcome::Applied)
                     }
                     Err(error) => {
@@ -349,7 +351,8 @@ impl CpuLoop {
                         (What::QuotaFailed { to, errno }, Outcome::Failed)
                     }
                 };
-                self.parts.journal.record(clock::unix_nanoseconds(), &governed.name, what);
+                let now = clock::unix_nanoseconds();
+                self.parts.journal.decided(now, &governed.name, &governed.version, what);
                 outcome
             }
         };

@@ -9,8 +9,9 @@ use std::time::Duration;
 use bellows_policies::units::{Bytes, Instant, Limit};
 
 use super::control_loop::Control;
+use super::incidents;
 use super::takeover::put_back;
-use crate::journal::What;
+use crate::journal::{Kind, What};
 use crate::kernel::clock;
 use crate::kernel::watch::Key;
 use crate::workload::lifecycle::State;
@@ -56,6 +57,9 @@ impl Control {
         }
         if !is_foreign {
             return;
+        }
+        if !entry.is_unsure {
+            incidents::tell(&self.lanes, &self.metrics, entry, Kind::ForeignWrite);
         }
         let current = entry.law.current();
         if put_back(open, &mut entry.law, max, current).is_err() {

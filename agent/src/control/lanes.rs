@@ -12,8 +12,10 @@ use bellows_policies::sample::{Detail, Pressure};
 use bellows_policies::units::Bytes;
 
 use super::handle::{Command, Handle};
+use super::incidents::{self, Seen};
 use super::registry::Open;
 use super::shrinker::{self, Shrink};
+use crate::journal::Writer;
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::watch::Key;
 use crate::kernel::{clock, parse};
@@ -51,7 +53,7 @@ impl DetailFiles {
         })
     }
 
-    fn read(&self, buffer: &mut [u8]) -> io::Result<Detail> {
+    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<Detail> {
         let length = self.stat.read_at(buffer, 0)?;
         let stat = parse::memory_stat(&buffer[..length]);
         let pressure = read_pressure(self.pressure.as_ref(), buffer);
@@ -82,11 +84,12 @@ pub(super) enum Job {
 pub(super) struct Lanes {
     details: SyncSender<(Key, Arc<DetailFiles>)>,
     shrinks: SyncSender<Arc<Shrink>>,
+    incidents: SyncSender<Seen>,
     jobs: SyncSender<Job>,
 }
 
 impl Lanes {
-    pub(super) fn start(handle: &Handle, ground: &Arc<Ground>) -> io::Result<Self> {
+    pub(super) fn start(handle: &Handle, ground: &Arc<Ground>, journal: &Writer) -> io::Result<Self> {
         let (details, queue) = sync_channel(DETAILS);
         let answers = handle.clone();
         spawn("bellows-detail", move || read_details(&queue, &answers))?;
@@ -98,12 +101,18 @@ impl Lanes {
             let (answers, queue, ground) = (handle.clone(), Arc::clone(&queue), Arc::clone(ground));
             spawn("bellows-worker", move || work(&queue, &answers, &ground))?;
         }
-        Ok(Self { details, shrinks, jobs })
+        let incidents = incidents::start(journal)?;
+        Ok(Self { details, shrinks, incidents, jobs })
     }
 
     /// Asks for a look into `memory.stat`; false when the queue is full.
     pub(super) fn read_detail(&self, key: Key, files: &Arc<DetailFiles>) -> bool {
         self.details.try_send((key, Arc::clone(files))).is_ok()
+    }
+
+    /// Has somebody look at an incident; false when the queue is full.
+    pub(super) fn look_inside(&self, seen: Seen) -> bool {
+        self.incidents.try_send(seen).is_ok()
     }
 
     /// Hands a shrink over; false when the queue is full.

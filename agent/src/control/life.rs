@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use bellows_policies::sample::Detail;
 use bellows_policies::units::Bytes;
-use bellows_policies::{Cpus, Plan, Refusal, Workload, settle, undo};
+use bellows_policies::{Cpus, MemoryLaw, Plan, Refusal, Workload, settle, undo};
 use tokio::sync::oneshot;
 
 use super::control_loop::{CLEAR_AGAIN, Control};
 use super::handle::{Ended, Launched, Refused};
 use super::lanes::{Full, Job};
 use super::registry::{Entry, Open};
-use super::{actuator, cpu_loop};
-use crate::journal::What;
+use super::{actuator, cpu_loop, incidents};
+use crate::journal::{Kind, What};
 use crate::kernel::cgroup::CgroupError;
 use crate::kernel::watch::{Key, Sources};
 use crate::kernel::{clock, spawn};
@@ -64,9 +64,10 @@ impl Control {
             spec: Arc::clone(&spec),
             stdio,
         };
+        let version = self.versions.of(identity.class);
         let published = Arc::new(Published::new(facts(identity, clock::unix_nanoseconds())));
         published.limits(to);
-        let entry = self.registry.insert(|key| Entry::new(key, spec, &law, published));
+        let entry = self.registry.insert(|key| Entry::new(key, spec, &law, version, published));
         entry.launched = Some(reply);
         let key = entry.key;
         if self.lanes.submit(Job::Launch(key, order)).is_err() {
@@ -87,8 +88,9 @@ impl Control {
                 let took = clock::now().since(entry.admitted);
                 let limits = entry.law.limits();
                 let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-                let what = What::Launched { pid, limits, took_us };
-                self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
+                let evidence = entry.law.evidence(MemoryLaw::Launch);
+                let what = What::Launched { pid, limits, took_us, evidence };
+                self.journal.decided(clock::unix_nanoseconds(), &entry.name, &entry.version, what);
                 self.metrics.launch.observe(took.as_secs_f64());
                 answer(entry.launched.take(), Ok(Launched { id, pid }));
                 self.attend(key, open, None);
@@ -204,6 +206,9 @@ impl Control {
         self.table.remove(&entry.published);
         self.metrics.ended.inc();
         self.metrics.oom_kills.inc_by(remains.events.oom_kill);
+        if remains.events.oom_kill > entry.oom_kills {
+            incidents::tell(&self.lanes, &self.metrics, &entry, Kind::OomKilled);
+        }
         let ended = remains.ended;
         let what = What::Ended { how: ended.text.clone(), code: ended.code };
         self.journal.record(clock::unix_nanoseconds(), &entry.name, what);

@@ -10,6 +10,8 @@
 //! heartbeat, silence, watchdog             vigil
 //! what an earlier agent left               takeover
 //! limits that somebody else wrote          foreign
+//! what came of a move                      outcomes
+//! what it looks like inside                 incidents  on a thread of its own
 //! cpu.stat, cpu.max: a thread of its own   cpu_loop, hidden
 //! slow work on other threads                lanes, shrinker  results come back as commands
 //! what the rest of the agent may ask        handle
@@ -24,14 +26,17 @@ mod cpu_loop;
 mod foreign;
 mod handle;
 mod hidden;
+mod incidents;
 mod lanes;
 mod life;
+mod outcomes;
 mod pass;
 mod registry;
 mod shrinker;
 mod takeover;
 mod timers;
 mod turn;
+mod versions;
 mod vigil;
 
 pub use control_loop::{Control, Parts, default_reserve};

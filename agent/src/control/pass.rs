@@ -15,6 +15,7 @@ use bellows_policies::sample::MemoryEvents;
 use bellows_policies::units::{Bytes, Instant};
 
 use super::control_loop::Control;
+use super::outcomes;
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::parse;
 
@@ -125,6 +126,7 @@ impl Control {
             visits += 1;
             let Some(entry) = self.registry.get(key) else { continue };
             entry.rest.note(woke, entry.law.current());
+            outcomes::look(&self.journal, entry, woke);
             if is_everybody || entry.rest.is_due(woke, entry.looked) {
                 looks += 1;
                 self.look(key, woke);

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::handle::{Ended, Launched, Refused};
 use super::lanes::DetailFiles;
+use super::outcomes::Pending;
 use super::pass::Rest;
 use super::shrinker::{Shrink, SlowFiles};
 use crate::kernel::cgroup::{Cgroup, CgroupError};
@@ -57,13 +58,25 @@ pub(super) struct Entry {
     pub(super) shrink: Option<Arc<Shrink>>,
     /// The last reason for which nothing was done: told once, not on every look.
     pub(super) held: Option<Reason>,
+    /// The laws that govern it, by name.
+    pub(super) version: Arc<str>,
+    /// The last move of its limits, until what came of it is known.
+    pub(super) outcome: Option<Pending>,
+    /// OOM kills that were told.
+    pub(super) oom_kills: u64,
     pub(super) launched: Option<oneshot::Sender<Result<Launched, Refused>>>,
     pub(super) waiting: Vec<oneshot::Sender<Result<Ended, Refused>>>,
 }
 
 impl Entry {
     /// An entry about which nothing is known yet but what it is.
-    pub(super) fn new(key: Key, spec: Arc<Spec>, law: &Workload, published: Arc<Published>) -> Self {
+    pub(super) fn new(
+        key: Key,
+        spec: Arc<Spec>,
+        law: &Workload,
+        version: Arc<str>,
+        published: Arc<Published>,
+    ) -> Self {
         Self {
             key,
             name: spec.identity.to_string().into(),
@@ -82,6 +95,9 @@ impl Entry {
             detail_pending: false,
             shrink: None,
             held: None,
+            version,
+            outcome: None,
+            oom_kills: 0,
             launched: None,
             waiting: Vec::new(),
         }

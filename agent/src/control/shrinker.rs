@@ -104,12 +104,12 @@ pub(super) struct Shrink {
 }
 
 impl Shrink {
-    pub(super) fn new(key: Key, files: &Arc<SlowFiles>, act: Act, plan: Plan) -> Arc<Self> {
+    pub(super) fn new(key: Key, files: &Arc<SlowFiles>, act: Act, plan: &Plan) -> Arc<Self> {
         Arc::new(Self {
             key,
             files: Arc::clone(files),
             act,
-            plan,
+            plan: *plan,
             cancelled: AtomicBool::new(false),
             thread: OnceLock::new(),
         })

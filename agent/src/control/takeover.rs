@@ -89,8 +89,10 @@ impl Control {
         let (pid, is_running) = (open.running.pid(), open.running.process.is_some());
         // Of the command only its process is left, and nobody asks for more.
         let spec = Arc::new(Spec { identity, argv: Vec::new(), env: Vec::new(), cwd: "/".to_owned() });
-        let entry = self.registry.insert(|key| Entry::new(key, spec, &law, published));
+        let version = self.versions.of(spec.identity.class);
+        let entry = self.registry.insert(|key| Entry::new(key, spec, &law, version, published));
         entry.sampled = sample.at;
+        entry.oom_kills = sample.events.oom_kill;
         let key = entry.key;
         if is_running {
             let finite = |limit| match limit {

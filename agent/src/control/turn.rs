@@ -7,14 +7,15 @@
 //! lane adds one futex call, after the writes.
 
 use bellows_policies::units::Instant;
-use bellows_policies::{Decision, Limits, Plan, Reason, Sample, Verb, settle, undo};
+use bellows_policies::{Decision, Evidence, Limits, Plan, Reason, Sample, Verb, settle, undo};
 
 use super::actuator::{self, Way};
 use super::control_loop::Control;
-use super::registry::Entry;
+use super::incidents;
+use super::outcomes::Pending;
 use super::shrinker::{Act, Reclaimed};
 use super::takeover::end_lease;
-use crate::journal::What;
+use crate::journal::{Kind, What};
 use crate::kernel::clock;
 use crate::kernel::watch::Key;
 use crate::metrics::{Outcome, Resource};
@@ -48,10 +49,15 @@ impl Control {
         self.looked = woke;
         entry.sampled = at;
         entry.published.sample(&sample);
+        let killed = sample.events.oom_kill > entry.oom_kills;
+        entry.oom_kills = sample.events.oom_kill;
+        if killed {
+            incidents::tell(&self.lanes, &self.metrics, entry, Kind::OomKilled);
+        }
 
         let step = bellows_policies::step(&mut entry.law, &sample);
         let plan = bellows_policies::plan(&entry.law, step.decision, &mut self.budget);
-        let outcome = self.act(key, woke, &sample, &plan, step.decision);
+        let outcome = self.act(key, woke, &sample, &plan, &step.decision);
 
         let Some(entry) = self.registry.get(key) else { return };
         self.metrics.decided(Resource::Memory, step.decision.verb, plan_reason(&plan), outcome);
@@ -68,13 +74,13 @@ impl Control {
         }
     }
 
-    fn act(&mut self, key: Key, woke: Instant, sample: &Sample, plan: &Plan, decision: Decision) -> Outcome {
+    fn act(&mut self, key: Key, woke: Instant, sample: &Sample, plan: &Plan, decision: &Decision) -> Outcome {
         let Some(entry) = self.registry.get(key) else { return Outcome::Nothing };
-        let (verb, from, to, reason) = match *plan {
-            Plan::Write { verb, from, to, reason, clamped: _ } => (verb, from, to, reason),
+        let (verb, from, to, reason, evidence) = match *plan {
+            Plan::Write { verb, from, to, reason, evidence, .. } => (verb, from, to, reason, evidence),
             Plan::Reclaim { bytes, .. } => return self.slowly(key, Act::Reclaim(bytes), plan),
             Plan::Nothing { .. } => {
-                Self::hold(&self.journal, &self.metrics, entry, sample, plan, decision);
+                self.hold(key, sample, plan, decision);
                 return Outcome::Nothing;
             }
         };
@@ -121,15 +127,19 @@ impl Control {
         entry.published.moved();
         let wake_to_write_us = u64::try_from(wake_to_write.as_micros()).unwrap_or(u64::MAX);
         let current = sample.current;
-        let what = What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us };
-        self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
+        let what = What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us, evidence };
+        self.journal.decided(clock::unix_nanoseconds(), &entry.name, &entry.version, what);
+        entry.outcome = Pending::new(verb, to);
+        if verb == Verb::Fail {
+            incidents::tell(&self.lanes, &self.metrics, entry, Kind::Stalled);
+        }
         Outcome::Applied
     }
 
     /// Hands a plan to the slow lane. One at a time; the law asks again.
     fn slowly(&mut self, key: Key, act: Act, plan: &Plan) -> Outcome {
         let Some(entry) = self.registry.get(key) else { return Outcome::Nothing };
-        if actuator::slowly(&self.lanes, entry, act, *plan) {
+        if actuator::slowly(&self.lanes, entry, act, plan) {
             return Outcome::Applied;
         }
         undo(plan, &mut self.budget);
@@ -160,7 +170,7 @@ impl Control {
             return;
         }
         let what = match (shrink.plan, result) {
-            (Plan::Write { verb, to, reason, .. }, Ok(_)) => {
+            (Plan::Write { verb, to, reason, evidence, .. }, Ok(_)) => {
                 settle(&shrink.plan, &mut self.budget);
                 entry.law.commit(to, now);
                 entry.is_unsure = false;
@@ -170,11 +180,12 @@ impl Control {
                 entry.published.limits(to);
                 entry.published.moved();
                 let current = entry.law.current();
-                What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us: 0 }
+                entry.outcome = Pending::new(verb, to);
+                What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us: 0, evidence }
             }
-            (Plan::Reclaim { bytes, reason }, Ok(Some(Reclaimed { before, after }))) => {
+            (Plan::Reclaim { bytes, reason, evidence }, Ok(Some(Reclaimed { before, after }))) => {
                 entry.law.reclaimed(now);
-                What::Reclaimed { reason, bytes, before, after }
+                What::Reclaimed { reason, bytes, before, after, evidence }
             }
             (plan, result) => {
                 undo(&plan, &mut self.budget);
@@ -194,24 +205,18 @@ impl Control {
                 }
             }
         };
-        self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
+        self.journal.decided(clock::unix_nanoseconds(), &entry.name, &entry.version, what);
         // Use may have risen meanwhile.
         self.look(key, now);
     }
 
     /// Tells why nothing was done, once per reason.
-    fn hold(
-        journal: &crate::journal::Writer,
-        metrics: &crate::metrics::Metrics,
-        entry: &mut Entry,
-        sample: &Sample,
-        plan: &Plan,
-        decision: Decision,
-    ) {
+    fn hold(&mut self, key: Key, sample: &Sample, plan: &Plan, decision: &Decision) {
+        let Some(entry) = self.registry.get(key) else { return };
         let reason = plan_reason(plan);
         match (decision.verb, reason) {
-            (Verb::Grow, Reason::BudgetDeferred) => metrics.deferred.inc(),
-            (Verb::Grow, Reason::BudgetInfeasible) => metrics.infeasible.inc(),
+            (Verb::Grow, Reason::BudgetDeferred) => self.metrics.deferred.inc(),
+            (Verb::Grow, Reason::BudgetInfeasible) => self.metrics.infeasible.inc(),
             (Verb::Grow | Verb::Shrink | Verb::Reclaim | Verb::Hold | Verb::Fail, _) => {}
         }
         let worth_telling = matches!(
@@ -220,8 +225,15 @@ impl Control {
         );
         if worth_telling && entry.held != Some(reason) {
             entry.held = Some(reason);
-            let what = What::Held { reason, limits: entry.law.limits(), current: sample.current };
-            journal.record(clock::unix_nanoseconds(), &entry.name, what);
+            let evidence = Evidence { free: Some(self.budget.free()), ..decision.evidence };
+            let what = What::Held { reason, limits: entry.law.limits(), current: sample.current, evidence };
+            self.journal.decided(clock::unix_nanoseconds(), &entry.name, &entry.version, what);
+            // A reader that is held is well.
+            if reason != Reason::CacheHeld {
+                let is_ceiling = reason == Reason::CeilingReached;
+                let kind = if is_ceiling { Kind::CeilingReached } else { Kind::GrantDenied };
+                incidents::tell(&self.lanes, &self.metrics, entry, kind);
+            }
         }
     }
 }

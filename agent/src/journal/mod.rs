@@ -1,215 +1,82 @@
 //! The journal: one record for each thing that happened, kept in a bounded ring and streamed to whoever follows.
 //!
 //! The control loop only pushes into a bounded queue: no lock, no allocation, no system call. A thread of its own drains the
-//! queue into the ring. A full queue loses records, never time, and the loss is counted.
+//! queue into the ring, and in batches to disk. A full queue loses records, never time, and the loss is counted; so is what the
+//! disk does not take.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `record` | what can happen, and a record of it |
+//! | `laws` | the constants that decisions were made by, under the name that records carry |
+//! | `incident` | what a workload looked like when a limit was in its way |
+//! | `keep` | what the drain does with a record |
+//! | `links` | which record follows which |
+//! | `store` | the files on disk |
+//! | `filter` | which records a reader wants |
+
+mod filter;
+mod incident;
+mod keep;
+mod laws;
+mod links;
+mod record;
+mod store;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use bellows_policies::Cpus;
-use bellows_policies::decision::{Limits, Reason, Verb};
-use bellows_policies::units::Bytes;
 use crossbeam_queue::ArrayQueue;
-use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
+
+pub use filter::Filter;
+use incident::Incidents;
+pub use incident::{Incident, Kind, Process, Snapshot};
+use keep::Keeper;
+pub use laws::Laws;
+use laws::Versions;
+pub use record::{Grounds, Record, What};
+pub use store::Settings;
 
 /// Records that may wait for the drain: at 50 ms between drains, 80 000 a second; 20 000 in the first moment after a silence.
 const QUEUE: usize = 4096;
-/// Records that the ring keeps.
-const RING: usize = 16 * 1024;
+/// Records that the ring keeps: at half a kilobyte each, with the queue, 6 MiB. Older ones are on disk.
+const RING: usize = 8 * 1024;
 /// Time between drains. Events reach a follower that much later; nobody else notices. It is doubled while there is nothing to
 /// drain: twenty wake-ups a second would be a good part of what an idle agent costs.
 const DRAIN: Duration = Duration::from_millis(50);
 /// The longest such time.
 const DRAIN_MOST: Duration = Duration::from_millis(200);
 
-/// One thing that happened.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Record {
-    /// Counts up from 1 for the life of the agent.
-    pub id: u64,
-    /// When, in nanoseconds since the Unix epoch.
-    pub unix_ns: u64,
-    /// To whom, as `tenant/name`; empty when to the node.
-    pub workload: Arc<str>,
-    /// What.
-    #[serde(flatten)]
-    pub what: What,
-}
-
-/// What can happen.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum What {
-    /// The agent took its subtree over.
-    AgentStarted {
-        /// The delegated root.
-        root: String,
-    },
-    /// The agent lets go.
-    AgentStopping {
-        /// Whether workloads are ended too.
-        workloads_end: bool,
-    },
-    /// A command runs.
-    Launched {
-        /// Pid of its init.
-        pid: i32,
-        /// Its limits.
-        limits: Limits,
-        /// From admission to execution, in microseconds.
-        took_us: u64,
-    },
-    /// A launch was refused or failed.
-    LaunchFailed {
-        /// Why.
-        error: String,
-    },
-    /// A limit was moved.
-    LimitsMoved {
-        /// Up, down, or out of the way.
-        verb: Verb,
-        /// Why.
-        reason: Reason,
-        /// Limits before.
-        from: Limits,
-        /// Limits after.
-        to: Limits,
-        /// Memory use that the decision saw.
-        current: Bytes,
-        /// From the loop's wake-up to the return of the last write, in microseconds.
-        wake_to_write_us: u64,
-    },
-    /// The workload asked for more, or seemed to, and its limits stayed.
-    Held {
-        /// Why.
-        reason: Reason,
-        /// The limits that stay.
-        limits: Limits,
-        /// Memory use that the decision saw.
-        current: Bytes,
-    },
-    /// The cpu quota was moved.
-    QuotaMoved {
-        /// Up or down.
-        verb: Verb,
-        /// Why.
-        reason: Reason,
-        /// The quota before, in millionths of a cpu.
-        from: Cpus,
-        /// The quota after.
-        to: Cpus,
-        /// Periods since the last look in which it was throttled.
-        throttled: u64,
-        /// From the loop's wake-up to the return of the write, in microseconds.
-        wake_to_write_us: u64,
-    },
-    /// The kernel refused a quota.
-    QuotaFailed {
-        /// The quota that was to be.
-        to: Cpus,
-        /// The kernel's error number.
-        errno: i32,
-    },
-    /// Memory that was not needed was reclaimed.
-    Reclaimed {
-        /// Why.
-        reason: Reason,
-        /// How much was asked for.
-        bytes: Bytes,
-        /// Use before.
-        before: Bytes,
-        /// Use after.
-        after: Bytes,
-    },
-    /// The kernel refused a limit.
-    WriteFailed {
-        /// The limits that were to be.
-        to: Limits,
-        /// The kernel's error number.
-        errno: i32,
-    },
-    /// An operator sent a signal.
-    SignalSent {
-        /// Its number.
-        signal: i32,
-        /// Who asked, by the socket's peer credentials.
-        uid: u32,
-    },
-    /// The limits were opened and are no longer governed.
-    Released {
-        /// Who asked; absent when the agent did so itself.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        uid: Option<u32>,
-    },
-    /// The limits are governed again after the agent had been held up and its watchdog had opened them.
-    TakenBack {
-        /// For how long the agent had not run, in milliseconds.
-        gap_ms: u64,
-    },
-    /// A workload of an earlier agent is governed again.
-    TakenOver {
-        /// Pid of its init.
-        pid: i32,
-        /// `memory.high` as it was found; absent when it stood open.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        found_high: Option<Bytes>,
-        /// `memory.max` as it was found; absent when it was unlimited.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        found_max: Option<Bytes>,
-        /// The limits that are governed from now on.
-        limits: Limits,
-    },
-    /// Somebody else wrote a limit; the governed ones are put back.
-    ForeignWrite {
-        /// The file.
-        file: String,
-        /// What was governed, as the kernel spells it.
-        expected: String,
-        /// What was found.
-        found: String,
-    },
-    /// A launch that an earlier agent's death cut short was cleared away.
-    LeftoverRemoved {
-        /// The cgroup's name.
-        name: String,
-    },
-    /// The workload ended.
-    Ended {
-        /// In words.
-        how: String,
-        /// As a shell would see it.
-        code: i32,
-    },
-    /// Something failed that the loop can live with.
-    Trouble {
-        /// What.
-        text: String,
-    },
-    /// The kernel's event queue overflowed; everything was looked at again.
-    QueueOverflowed {},
-    /// Somebody else made a cgroup among ours, or one was found that is not certain to be ours. It is left alone.
-    ForeignCgroup {
-        /// Its name.
-        name: String,
-    },
-}
-
 /// The end of those who act: the control loop and the cpu loop. Cloning shares it.
 #[derive(Debug, Clone)]
 pub struct Writer {
     queue: Arc<ArrayQueue<Record>>,
     lost: Arc<AtomicU64>,
+    versions: Versions,
 }
 
 impl Writer {
     /// Records something. Never blocks; a full queue is counted instead.
     pub fn record(&self, unix_ns: u64, workload: &Arc<str>, what: What) {
+        self.push(unix_ns, workload, None, what);
+    }
+
+    /// The same of something that was decided by the laws named `version`.
+    pub fn decided(&self, unix_ns: u64, workload: &Arc<str>, version: &Arc<str>, what: What) {
+        self.push(unix_ns, workload, Some(Arc::clone(version)), what);
+    }
+
+    /// Makes laws known, before anything is decided by them. Takes a lock: not for the path of an event.
+    pub fn tell(&self, laws: Laws) {
+        self.versions.add(laws);
+    }
+
+    fn push(&self, unix_ns: u64, workload: &Arc<str>, version: Option<Arc<str>>, what: What) {
         // The drain numbers it: one thread, one order.
-        let record = Record { id: 0, unix_ns, workload: Arc::clone(workload), what };
+        let record = Record { id: 0, unix_ns, workload: Arc::clone(workload), version, prior: None, what };
         if self.queue.push(record).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -222,14 +89,56 @@ pub struct Journal {
     ring: Arc<Mutex<VecDeque<Arc<Record>>>>,
     followers: broadcast::Sender<Arc<Record>>,
     lost: Arc<AtomicU64>,
+    unwritten: Arc<AtomicU64>,
+    versions: Versions,
+    incidents: Arc<Mutex<Incidents>>,
+    /// Set when what is on disk has been read back: readers wait for it, the agent's start does not.
+    past: Arc<OnceLock<()>>,
 }
 
 impl Journal {
-    /// The records after `id` that are still kept, oldest first.
+    /// The records that are still kept and that `filter` wants, oldest first.
     #[must_use]
-    pub fn since(&self, id: u64) -> Vec<Arc<Record>> {
-        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        ring.iter().filter(|r| r.id > id).cloned().collect()
+    pub fn read(&self, filter: &Filter) -> Vec<Arc<Record>> {
+        self.whole().iter().filter(|r| filter.wants(r)).cloned().collect()
+    }
+
+    /// The ids of the oldest and the newest record that are kept; zero and zero for none.
+    #[must_use]
+    pub fn bounds(&self) -> (u64, u64) {
+        let ring = self.whole();
+        let id = |record: Option<&Arc<Record>>| record.map_or(0, |record| record.id);
+        (id(ring.front()), id(ring.back()))
+    }
+
+    /// The laws of this name.
+    #[must_use]
+    pub fn laws(&self, version: &str) -> Option<Arc<Laws>> {
+        self.versions.find(version)
+    }
+
+    /// The incidents of `workload`, or of all, as records.
+    #[must_use]
+    pub fn incidents(&self, workload: Option<&str>) -> Vec<Arc<Record>> {
+        self.past.wait();
+        self.incidents.lock().unwrap_or_else(PoisonError::into_inner).of(workload)
+    }
+
+    /// The ring with its past.
+    fn whole(&self) -> MutexGuard<'_, VecDeque<Arc<Record>>> {
+        self.past.wait();
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, record: &Arc<Record>) {
+        if matches!(record.what, What::Incident(_)) {
+            self.incidents.lock().unwrap_or_else(PoisonError::into_inner).keep(record);
+        }
+        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        if ring.len() == RING {
+            ring.pop_front();
+        }
+        ring.push_back(Arc::clone(record));
     }
 
     /// New records from now on. A follower that is too slow is told how many it missed.
@@ -242,6 +151,12 @@ impl Journal {
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Records that are not on disk because it did not take them.
+    #[must_use]
+    pub fn unwritten(&self) -> u64 {
+        self.unwritten.load(Ordering::Relaxed)
     }
 }
 
@@ -262,46 +177,45 @@ impl Drop for Drain {
     }
 }
 
-/// Opens a journal: both ends, and the thread between them.
-pub fn open() -> std::io::Result<(Writer, Journal, Drain)> {
+/// Opens a journal: both ends, and the thread between them. Without settings nothing is kept on disk. What an earlier agent
+/// left there is in the ring before any reader sees it.
+pub fn open(settings: Option<Settings>) -> std::io::Result<(Writer, Journal, Drain)> {
     let queue = Arc::new(ArrayQueue::new(QUEUE));
     let lost = Arc::new(AtomicU64::new(0));
+    let versions = Versions::default();
     let journal = Journal {
         ring: Arc::new(Mutex::new(VecDeque::with_capacity(RING))),
         followers: broadcast::Sender::new(1024),
         lost: Arc::clone(&lost),
+        unwritten: Arc::default(),
+        versions: versions.clone(),
+        incidents: Arc::default(),
+        past: Arc::default(),
     };
     let stop = Arc::new(AtomicBool::new(false));
     let (source, sink, end) = (Arc::clone(&queue), journal.clone(), Arc::clone(&stop));
     let thread = thread::Builder::new().name("bellows-journal".to_owned()).spawn(move || {
-        let (mut number, mut pause) = (0, DRAIN);
+        let (mut keeper, mut pause) = (Keeper::open(settings, &sink), DRAIN);
+        let _ = sink.past.set(());
         loop {
             let is_last = end.load(Ordering::Acquire);
-            let before = number;
-            drain(&source, &sink, &mut number);
+            let before = keeper.last;
+            drain(&source, &sink, &mut keeper);
             if is_last {
                 break;
             }
-            pause = if number > before { DRAIN } else { (pause * 2).min(DRAIN_MOST) };
+            pause = if keeper.last > before { DRAIN } else { (pause * 2).min(DRAIN_MOST) };
             thread::park_timeout(pause);
         }
     })?;
-    Ok((Writer { queue, lost }, journal, Drain { stop, thread: Some(thread) }))
+    Ok((Writer { queue, lost, versions }, journal, Drain { stop, thread: Some(thread) }))
 }
 
-fn drain(queue: &ArrayQueue<Record>, journal: &Journal, number: &mut u64) {
+fn drain(queue: &ArrayQueue<Record>, journal: &Journal, keeper: &mut Keeper) {
     while let Some(record) = queue.pop() {
-        *number += 1;
-        let record = Arc::new(Record { id: *number, ..record });
-        let mut ring = journal.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        if ring.len() == RING {
-            ring.pop_front();
-        }
-        ring.push_back(Arc::clone(&record));
-        drop(ring);
-        // Nobody follows: nothing to do.
-        let _ = journal.followers.send(record);
+        keeper.take(record, journal);
     }
+    keeper.flush(journal);
 }
 
 #[cfg(test)]
@@ -310,31 +224,41 @@ mod tests {
 
     #[test]
     fn a_full_queue_is_counted_and_the_rest_is_kept_in_order() {
-        let (writer, journal, drain) = open().unwrap();
+        let (writer, journal, drain) = open(None).unwrap();
         let nobody: Arc<str> = "".into();
         for n in 0..100_000 {
             writer.record(n, &nobody, What::QueueOverflowed {});
         }
         drop(drain);
-        let kept = journal.since(0);
+        let kept = journal.read(&Filter::default());
         assert!(kept.len() as u64 + journal.lost() >= RING as u64);
         assert!(kept.windows(2).all(|w| w[0].id < w[1].id));
         assert!(kept.len() <= RING);
     }
 
     #[test]
-    fn records_read_back_from_json() {
-        let record = Record {
-            id: 7,
-            unix_ns: 1,
-            workload: "acme/web".into(),
-            what: What::Ended { how: "exited with code 3".to_owned(), code: 3 },
+    fn a_restart_goes_on_with_ids_records_and_incidents() {
+        let directory = std::env::temp_dir().join(format!("bellows-journal-restart-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&directory);
+        let settings = Settings { directory: directory.clone(), max_file: 1 << 20, files: 2 };
+        let name: Arc<str> = "a/x".into();
+        let incident = Incident {
+            kind: Kind::OomKilled,
+            limits: bellows_policies::Limits::default(),
+            current: bellows_policies::Bytes::MIB,
+            snapshot: Some(Arc::default()),
         };
-        let text = serde_json::to_string(&record).unwrap();
-        assert_eq!(
-            text,
-            r#"{"id":7,"unix_ns":1,"workload":"acme/web","event":"ended","how":"exited with code 3","code":3}"#
-        );
-        assert_eq!(serde_json::from_str::<Record>(&text).unwrap().id, 7);
+        for start in 0..3 {
+            let (writer, journal, drain) = open(Some(settings.clone())).unwrap();
+            assert_eq!(journal.bounds().1, start * 2);
+            writer.record(1, &name, What::QueueOverflowed {});
+            writer.record(2, &name, What::Incident(Box::new(incident.clone())));
+            drop(drain);
+            let ids: Vec<u64> = journal.read(&Filter::default()).iter().map(|record| record.id).collect();
+            assert_eq!(ids, (1..=start * 2 + 2).collect::<Vec<u64>>());
+            assert_eq!(journal.incidents(Some("a/x")).len() as u64, start + 1);
+            assert_eq!(journal.unwritten(), 0);
+        }
+        std::fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -9,6 +9,7 @@
 //! cpu        cpu.stat, cpu.max, the node's use      -> the cpu loop
 //! parse      kernel text -> types, pure
 //! limit      typed writes of limits, without allocation
+//! process    what runs in a cgroup, by size
 //! spawn      a process started inside a cgroup
 //! adopt      a process that another agent started: found by pid, and made certain
 //! tell       a line for the operator, that cannot fail
@@ -23,6 +24,7 @@ pub mod discover;
 pub mod feature;
 pub mod limit;
 pub mod parse;
+pub mod process;
 pub mod spawn;
 pub mod support;
 #[expect(unsafe_code, reason = "system calls that neither std nor nix offers; see the file's head")]

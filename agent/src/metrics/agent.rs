@@ -59,6 +59,8 @@ pub struct Metrics {
     pub commands_refused: IntCounter,
     /// Detail reads that were asked for while the reader's queue was full.
     pub details_dropped: IntCounter,
+    /// Incidents that nobody looked at because the looker's queue was full.
+    pub incidents_dropped: IntCounter,
     /// Launches that failed.
     pub launches_failed: IntCounter,
     /// Workloads that ended.
@@ -143,6 +145,10 @@ impl Metrics {
             details_dropped: counter(
                 "bellows_detail_reads_dropped_total",
                 "Looks into memory.stat skipped because their queue was full.",
+            )?,
+            incidents_dropped: counter(
+                "bellows_incidents_dropped_total",
+                "Incidents that are not recorded because their queue was full.",
             )?,
             launches_failed: counter(
                 "bellows_launches_failed_total",
@@ -233,7 +239,7 @@ mod tests {
         let last = *Reason::ALL.last().unwrap();
         metrics.decided(Resource::Cpu, Verb::Fail, last, Outcome::Failed);
         metrics.decided(Resource::Memory, Verb::Grow, Reason::TripwireHit, Outcome::Applied);
-        let text = crate::metrics::encode(&metrics, &[], 0);
+        let text = crate::metrics::encode(&metrics, &[], 0, 0);
         let line = |resource: &str, verb: &str, reason: &str, outcome: &str| {
             format!(
                 "bellows_decisions_total{{resource=\"{resource}\",verb=\"{verb}\",reason=\"{reason}\",outcome=\"{outcome}\"}} 1\n"

@@ -10,9 +10,9 @@ use prometheus::TextEncoder;
 
 use super::{Metrics, Published};
 
-/// Everything, as Prometheus scrapes it. `records_lost` comes from the journal.
+/// Everything, as Prometheus scrapes it. `records_lost` and `unwritten` come from the journal.
 #[must_use]
-pub fn encode(metrics: &Metrics, workloads: &[Arc<Published>], records_lost: u64) -> String {
+pub fn encode(metrics: &Metrics, workloads: &[Arc<Published>], records_lost: u64, unwritten: u64) -> String {
     let mut text = String::with_capacity(16 * 1024 + workloads.len() * 1536);
     // Into a String it cannot fail, but for a label that is no UTF-8, and ours are.
     let _ = TextEncoder::new().encode_utf8(&metrics.gather(), &mut text);
@@ -30,6 +30,13 @@ pub fn encode(metrics: &Metrics, workloads: &[Arc<Published>], records_lost: u64
         "Records lost because the journal's queue was full.",
     );
     let _ = writeln!(text, "bellows_journal_records_lost_total {records_lost}");
+    header(
+        &mut text,
+        "bellows_journal_records_unwritten_total",
+        "counter",
+        "Records that are not on disk because it did not take them.",
+    );
+    let _ = writeln!(text, "bellows_journal_records_unwritten_total {unwritten}");
     header(&mut text, "bellows_workloads", "gauge", "Workloads that exist.");
     let _ = writeln!(text, "bellows_workloads {}", workloads.len());
 
@@ -152,7 +159,7 @@ mod tests {
         let published = Arc::new(Published::new(facts));
         published.quota(Some(Cpus::milli(250)));
         published.limits(Limits { high: Bytes(u64::MAX), max: Bytes::mib(132) });
-        let text = encode(&Metrics::new().unwrap(), &[published], 0);
+        let text = encode(&Metrics::new().unwrap(), &[published], 0, 0);
         for line in [
             "bellows_workload_memory_high_bytes{tenant=\"acme\",workload=\"web\"} +Inf",
             "bellows_workload_memory_max_bytes{tenant=\"acme\",workload=\"web\"} 138412032",

@@ -23,6 +23,7 @@
 
 use std::time::Duration;
 
+use crate::cpu::evidence::{CpuEvidence, CpuRule};
 use crate::cpu::units::Cpus;
 use crate::cpu::window::{CpuSample, Slice};
 use crate::cpu::workload::{CpuWorkload, Mode};
@@ -30,7 +31,7 @@ use crate::decision::{Reason, Verb};
 
 /// What the law wants of the quota. Not yet allowed: the node's guard comes after it.
 #[must_use]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CpuDecision {
     /// What to do: grow, shrink or hold.
     pub verb: Verb,
@@ -38,11 +39,13 @@ pub struct CpuDecision {
     pub want: Cpus,
     /// Why.
     pub reason: Reason,
+    /// From what: [`CpuEvidence::decide`] gives this very decision.
+    pub evidence: CpuEvidence,
 }
 
 /// The outcome of one look.
 #[must_use]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CpuStep {
     /// What to do.
     pub decision: CpuDecision,
@@ -61,7 +64,10 @@ pub fn step(workload: &mut CpuWorkload, sample: &CpuSample) -> CpuStep {
     };
     let decision = match workload.mode {
         Mode::Released => workload.hold(Reason::LimitsReleased),
-        Mode::Rearming(verb) => CpuDecision { verb, want: workload.quota, reason: Reason::QuotaPutBack },
+        Mode::Rearming(verb) => {
+            let law = if verb == Verb::Grow { CpuRule::PutBackUp } else { CpuRule::PutBackDown };
+            workload.evidence(law).decide(&workload.law, Reason::QuotaPutBack)
+        }
         Mode::Armed => {
             workload.count(&slice);
             if slice.throttled > 0 { workload.press() } else { workload.ease() }
@@ -111,16 +117,13 @@ impl CpuWorkload {
         if self.excess_us > ceiling.scale(law.gift_ms as f64 / 1e3).0 {
             return self.hold(Reason::CeilingOverdrawn);
         }
-        let grown = self.quota.scale(law.grow_factor(rho, self.is_relief_due));
-        let (want, reason) = match self.regretted() {
-            Some(shrunk) => {
-                let back = shrunk.before.saturating_add(shrunk.before).saturating_sub(self.quota);
-                (grown.max(back), Reason::ThrottledAfterShrink)
-            }
-            None if self.is_relief_due => (grown, Reason::QuotaExhausted),
-            None => (grown, Reason::ThrottlingWentOn),
+        let evidence = self.evidence(CpuRule::Grow);
+        let reason = match (evidence.before, evidence.is_first) {
+            (Some(_), _) => Reason::ThrottledAfterShrink,
+            (None, true) => Reason::QuotaExhausted,
+            (None, false) => Reason::ThrottlingWentOn,
         };
-        self.change(Verb::Grow, want, reason)
+        evidence.decide(law, reason)
     }
 
     /// The sample shows no throttling.
@@ -132,21 +135,16 @@ impl CpuWorkload {
             return self.hold(rest);
         }
         let Some(used) = self.window.used(law.use_periods) else { return self.hold(rest) };
-        let margin = Cpus(1).scale(self.margin * used.deviation);
-        let least = used.most.scale(1.0 + law.headroom).saturating_add(margin);
-        if least > self.quota.scale(law.shrink_at) {
+        let known = self.evidence(CpuRule::Shrink);
+        let evidence = CpuEvidence { most: used.most, deviation: used.deviation, ..known };
+        if evidence.least(law) > self.quota.scale(law.shrink_at) {
             return self.hold(rest);
         }
-        self.change(Verb::Shrink, least.max(self.quota.scale(law.shrink_most)), Reason::QuotaUnused)
-    }
-
-    fn change(&self, verb: Verb, want: Cpus, reason: Reason) -> CpuDecision {
-        let want = self.bounds.clamp(want);
-        if self.is_worth(want) { CpuDecision { verb, want, reason } } else { self.hold(Reason::RoomLeft) }
+        evidence.decide(law, Reason::QuotaUnused)
     }
 
     pub(crate) fn hold(&self, reason: Reason) -> CpuDecision {
-        CpuDecision { verb: Verb::Hold, want: self.quota, reason }
+        self.evidence(CpuRule::Hold).decide(&self.law, reason)
     }
 
     /// Each period while hot. Else the pause doubles, but a use that rises is looked at when it would be hot at its pace.

@@ -16,9 +16,11 @@
 //! | `law` | every constant, each with its default, and by class |
 //! | `window` | the raw sample, and what a run of them says |
 //! | `workload` | the state of one workload, and what changes it |
+//! | `evidence` | what a decision was made from, and its last step |
 //! | `look` | one look: grow, shrink or hold |
 //! | `node` | the guard of the node's cpus: growth in sum, shedding, the plan |
 
+mod evidence;
 mod law;
 mod look;
 mod node;
@@ -26,6 +28,7 @@ pub mod units;
 mod window;
 mod workload;
 
+pub use evidence::{CpuEvidence, CpuRule};
 pub use law::{CpuLaw, NodeLaw};
 pub use look::{CpuDecision, CpuStep, step};
 pub use node::{CpuPlan, NodeGuard, plan};

@@ -16,6 +16,7 @@
 
 use std::time::Duration;
 
+use crate::cpu::evidence::{CpuEvidence, CpuRule};
 use crate::cpu::law::NodeLaw;
 use crate::cpu::look::CpuDecision;
 use crate::cpu::units::Cpus;
@@ -47,7 +48,7 @@ pub struct NodeGuard {
 
 /// What is to be written as quota, or why nothing is.
 #[must_use]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum CpuPlan {
     /// A quota to write. [`CpuWorkload::commit`] follows if it was.
     Write {
@@ -59,6 +60,8 @@ pub enum CpuPlan {
         to: Cpus,
         /// Why.
         reason: Reason,
+        /// From what, with the answer of the guard: [`CpuEvidence::replay`] gives `to`.
+        evidence: CpuEvidence,
     },
     /// Nothing to write.
     Nothing {
@@ -96,7 +99,7 @@ impl NodeGuard {
         self.used[self.next] = used;
         self.next = (self.next + 1) % OBSERVED;
         let least = self.used.into_iter().min().unwrap_or(used);
-        let most = self.used.into_iter().max().unwrap_or(used);
+        let most = self.most_used();
         self.room = stop.saturating_sub(most);
         self.is_slowed = most >= self.cpus.scale(self.law.slow_at);
         self.excess = least.saturating_sub(stop);
@@ -132,14 +135,20 @@ impl NodeGuard {
         granted
     }
 
-    /// The quota that sheds the part of `workload`, if it has one.
-    fn shed(&self, workload: &CpuWorkload) -> Option<Cpus> {
+    /// The greatest of the last observations of the node's use.
+    fn most_used(&self) -> Cpus {
+        self.used.into_iter().max().unwrap_or_default()
+    }
+
+    /// The evidence for a quota that sheds the part of `workload`, if it has one.
+    fn shed(&self, workload: &CpuWorkload) -> Option<CpuEvidence> {
         if self.shares <= 0.0 || !self.is_shedding() || !workload.rests(workload.law.shrink_gap_ms) {
             return None;
         }
         let part = self.excess.scale(share(workload) / self.shares);
-        let to = workload.bounds.clamp(workload.used().min(workload.quota).saturating_sub(part));
-        (part > Cpus::ZERO && to < workload.quota && workload.is_worth(to)).then_some(to)
+        let evidence = CpuEvidence { part, node_used: self.most_used(), ..workload.evidence(CpuRule::Shed) };
+        let to = evidence.shed();
+        (part > Cpus::ZERO && to < workload.quota && workload.is_worth(to)).then_some(evidence)
     }
 }
 
@@ -148,24 +157,32 @@ impl NodeGuard {
 /// A plan that is not written needs no undoing: what a grow was granted is granted again by the next observation.
 pub fn plan(workload: &CpuWorkload, decision: CpuDecision, guard: &mut NodeGuard) -> CpuPlan {
     let (from, reason) = (workload.quota, decision.reason);
+    let evidence = CpuEvidence { node_used: guard.most_used(), ..decision.evidence };
     let want = workload.bounds.clamp(decision.want);
     if reason == Reason::QuotaPutBack {
-        return CpuPlan::Write { verb: decision.verb, from, to: want, reason };
+        return CpuPlan::Write { verb: decision.verb, from, to: want, reason, evidence };
     }
     let shed = guard.shed(workload);
     match (decision.verb, shed) {
         (Verb::Shrink, _) if want < from && workload.is_worth(want) => {
-            CpuPlan::Write { verb: Verb::Shrink, from, to: want, reason }
+            CpuPlan::Write { verb: Verb::Shrink, from, to: want, reason, evidence }
         }
-        (Verb::Grow | Verb::Shrink | Verb::Reclaim | Verb::Hold | Verb::Fail, Some(to)) => {
-            CpuPlan::Write { verb: Verb::Shrink, from, to, reason: Reason::NodeOverloaded }
+        (Verb::Grow | Verb::Shrink | Verb::Reclaim | Verb::Hold | Verb::Fail, Some(evidence)) => {
+            let (to, reason) = (evidence.shed(), Reason::NodeOverloaded);
+            CpuPlan::Write { verb: Verb::Shrink, from, to, reason, evidence }
         }
-        (Verb::Grow, None) => raise(workload, want.max(from), reason, guard),
+        (Verb::Grow, None) => raise(workload, want.max(from), reason, &evidence, guard),
         (Verb::Shrink | Verb::Reclaim | Verb::Hold | Verb::Fail, None) => CpuPlan::Nothing { reason },
     }
 }
 
-fn raise(workload: &CpuWorkload, want: Cpus, reason: Reason, guard: &mut NodeGuard) -> CpuPlan {
+fn raise(
+    workload: &CpuWorkload,
+    want: Cpus,
+    reason: Reason,
+    evidence: &CpuEvidence,
+    guard: &mut NodeGuard,
+) -> CpuPlan {
     let from = workload.quota;
     let more = want.saturating_sub(from);
     let granted = if workload.law.is_guarded {
@@ -180,7 +197,8 @@ fn raise(workload: &CpuWorkload, want: Cpus, reason: Reason, guard: &mut NodeGua
         return CpuPlan::Nothing { reason: Reason::NodeBusy };
     }
     if workload.is_worth(to) {
-        CpuPlan::Write { verb: Verb::Grow, from, to, reason }
+        let evidence = CpuEvidence { granted: Some(granted), ..*evidence };
+        CpuPlan::Write { verb: Verb::Grow, from, to, reason, evidence }
     } else {
         CpuPlan::Nothing { reason }
     }

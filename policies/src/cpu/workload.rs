@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::cpu::evidence::CpuRule;
 use crate::cpu::law::{CpuLaw, periods_ms};
 use crate::cpu::units::{CpuBounds, Cpus};
 use crate::cpu::window::{CpuSample, CpuWindow};
@@ -207,9 +208,7 @@ impl CpuWorkload {
 
     /// Whether a change to `to` is worth its write: large enough, or the last one to a bound.
     pub(crate) fn is_worth(&self, to: Cpus) -> bool {
-        let is_last = to == self.bounds.floor || to == self.bounds.ceiling;
-        let change = to.0.abs_diff(self.quota.0);
-        to.quota_us() != self.quota.quota_us() && (is_last || change >= self.least_change().0)
+        self.evidence(CpuRule::Hold).is_worth(&self.law, to)
     }
 
     /// The least change that is worth a write.

@@ -26,10 +26,10 @@
 use std::time::Duration;
 
 use crate::decision::{Decision, Limits, Reason, Step, Verb};
+use crate::evidence::{Evidence, MemoryLaw};
 use crate::memory::law::ms;
-use crate::memory::target;
 use crate::memory::verdict::Verdict;
-use crate::memory::workload::{Episode, Hold, Mode, Phase, Wanted, Workload};
+use crate::memory::workload::{Episode, Hold, Mode, Phase, TakeBack, Wanted, Workload};
 use crate::sample::{Detail, Sample};
 use crate::signals::Signals;
 use crate::units::{Bytes, Instant};
@@ -170,7 +170,7 @@ impl Workload {
         self.phase = Phase::Held(hold);
         let look = (quiet < ms(self.law.hold_max_ms)).then_some(pause.max(ms(self.law.calm_ms)));
         let step =
-            again.map_or_else(|| self.hold(Reason::CacheHeld, look), |high| self.take_back(high, look));
+            again.map_or_else(|| self.hold(Reason::CacheHeld, look), |back| self.take_back(back, look));
         Step { read_detail, ..step }
     }
 
@@ -201,12 +201,10 @@ impl Workload {
 
     /// What grew was cache: holds, and takes back what was granted since need was last certain.
     fn begin_hold(&mut self, now: Instant, episode: &Episode) -> Step {
-        let need = self.detail.map_or(Bytes::ZERO, |detail| detail.stat.need());
-        // Where need fills its share of the limit any growth is a need again: back there, it would grow at once.
-        let shared = need.scale(self.law.need_share.recip());
-        let least = self.bounds.clamp(shared.max(need).saturating_add(self.law.step_min));
-        let high = episode.base.max(least).page_ceil().min(self.bounds.ceiling);
-        let take_back = (high < self.limits.high).then_some(high);
+        let (base, need) = (episode.base, self.detail.map_or(Bytes::ZERO, |detail| detail.stat.need()));
+        let high =
+            Evidence { base, base_need: need, ..self.evidence(MemoryLaw::TakeBack) }.certain_high(&self.law);
+        let take_back = (high < self.limits.high).then_some(TakeBack { base, need, high });
         let pause = ms(episode.hold_ms);
         self.wanted = None;
         self.phase = Phase::Held(Hold {
@@ -218,13 +216,13 @@ impl Workload {
             take_back,
         });
         let look = Some(pause.max(ms(self.law.calm_ms)));
-        take_back.map_or_else(|| self.hold(Reason::CacheHeld, look), |high| self.take_back(high, look))
+        take_back.map_or_else(|| self.hold(Reason::CacheHeld, look), |back| self.take_back(back, look))
     }
 
-    fn take_back(&self, high: Bytes, look_again: Option<Duration>) -> Step {
-        let need = self.detail.map_or(Bytes::ZERO, |detail| detail.stat.need());
-        let want = Limits { high: high.max(need.page_ceil()).min(self.limits.high), max: self.limits.max };
-        let decision = Decision::new(Verb::Shrink, want, Reason::CacheTakenBack);
+    fn take_back(&self, back: TakeBack, look_again: Option<Duration>) -> Step {
+        let known = self.evidence(MemoryLaw::TakeBack);
+        let evidence = Evidence { base: back.base, base_need: back.need, ..known };
+        let decision = evidence.decide(&self.law, Reason::CacheTakenBack);
         Step { decision, look_again, read_detail: false }
     }
 
@@ -235,14 +233,14 @@ impl Workload {
         if !further {
             self.streak = 0;
         }
-        let want = self.grow_target(signals);
-        if !near || !self.is_worth(signals, want) {
+        let grow = self.decide(MemoryLaw::Grow, Reason::GrowthContinued);
+        if !near || !self.is_worth(signals, grow.want) {
             let at_ceiling = near && self.is_at_ceiling();
             self.wanted = None;
             if at_ceiling {
                 // The band may have been cut by the jump rule on the way up; it costs no grant, and saves from a kill.
-                if want.max >= self.limits.max.saturating_add(self.law.band_min) {
-                    let decision = Decision::new(Verb::Grow, want, Reason::CeilingReached);
+                if grow.want.max >= self.limits.max.saturating_add(self.law.band_min) {
+                    let decision = Decision { reason: Reason::CeilingReached, ..grow };
                     return Step { decision, look_again: hot, read_detail: false };
                 }
                 return self.hold(Reason::CeilingReached, Some(ms(self.law.deferred_poll_ms)));
@@ -274,13 +272,13 @@ impl Workload {
         let look_again = if self.wanted.is_some() { Some(pause) } else { hot };
         let since = self.wanted.map_or(signals.at, |wanted| wanted.since);
         self.wanted = Some(Wanted { since, asked: signals.at, reason });
-        Step { decision: Decision::new(Verb::Grow, want, reason), look_again, read_detail: false }
+        Step { decision: Decision { reason, ..grow }, look_again, read_detail: false }
     }
 
     /// The limit could not be raised and is still in the way.
     fn is_pressed_in_vain(&self, signals: &Signals) -> bool {
         let recently = self.last_hit.is_some_and(|hit| signals.at.since(hit) <= ms(self.law.stall_ms * 2));
-        self.wanted.is_some() && recently && self.is_worth(signals, self.grow_target(signals))
+        self.wanted.is_some() && recently && self.is_worth(signals, self.grow_target())
     }
 
     fn is_near(&self, signals: &Signals) -> bool {
@@ -298,18 +296,12 @@ impl Workload {
         self.law.step(signals.current, signals.rate, self.streak)
     }
 
-    fn grow_target(&self, signals: &Signals) -> Limits {
-        let step = self.step_size(signals);
-        let aim = self.bounds.clamp(signals.current.saturating_add(step));
-        let still = self.law.band(aim, self.threads, 0);
-        target::grow(&self.law, self.bounds, self.limits, signals.current, step, still, |high| {
-            self.band_above(high)
-        })
+    fn grow_target(&self) -> Limits {
+        self.decide(MemoryLaw::Grow, Reason::GrowthContinued).want
     }
 
     fn fail(&self) -> Step {
-        let want = Limits { high: self.limits.max, max: self.limits.max };
-        let decision = Decision::new(Verb::Fail, want, Reason::StalledAtLimit);
+        let decision = self.decide(MemoryLaw::Stall, Reason::StalledAtLimit);
         Step { decision, look_again: Some(ms(self.law.stall_poll_ms)), read_detail: false }
     }
 
@@ -326,7 +318,7 @@ impl Workload {
     fn put_back(&mut self, signals: &Signals, since: Instant) -> Step {
         self.phase = Phase::Calm;
         self.verdict = None;
-        let mut want = self.limits;
+        let mut law = MemoryLaw::Rearm;
         if signals.current.saturating_add(self.law.band_min) > self.limits.high {
             let fresh = |detail: &&Detail| signals.at.since(detail.at) <= ms(self.law.detail_fresh_ms);
             let need = self.detail.as_ref().filter(fresh).map(|detail| detail.stat.need());
@@ -336,16 +328,15 @@ impl Workload {
                 return Step { read_detail: true, ..step };
             }
             if need.is_none_or(|need| need.saturating_add(self.law.step_min) > self.limits.high) {
-                want = self.grow_target(signals);
+                law = MemoryLaw::RearmAbove;
             }
         }
-        let verb = if want == self.limits { Verb::Shrink } else { Verb::Grow };
-        let decision = Decision::new(verb, want, Reason::Rearmed);
+        let decision = self.decide(law, Reason::Rearmed);
         Step { decision, look_again: Some(ms(self.law.deferred_poll_ms)), read_detail: true }
     }
 
     fn hold(&self, reason: Reason, look_again: Option<Duration>) -> Step {
-        let decision = Decision::new(Verb::Hold, self.limits, reason);
+        let decision = self.decide(MemoryLaw::Hold, reason);
         Step { decision, look_again, read_detail: false }
     }
 }

@@ -85,6 +85,8 @@ pub struct Law {
     pub stall_futile: f64,
     /// Need's share of the limit from which a stall cannot be cured by reclaim.
     pub stall_need_share: f64,
+    /// How long a move is looked at before it is told whether it helped, ms.
+    pub outcome_ms: u64,
     /// How long use has to leave room below the limits before slack is taken, ms. Doubled by each regrow that comes soon
     /// after a shrink, up to `shrink_hold_max_ms`.
     pub slack_hold_ms: u64,
@@ -179,6 +181,7 @@ impl Default for Law {
             stall_full_share: 0.2,
             stall_futile: 0.05,
             stall_need_share: 0.9,
+            outcome_ms: 1000,
             slack_hold_ms: 10_000,
             shrink_hold_max_ms: 600_000,
             regrow_soon_ms: 60_000,

@@ -18,6 +18,7 @@
 //! |---|---|
 //! | `law` | every constant, each with its default |
 //! | `workload` | the state of one workload, and what changes it |
+//! | `formula` | the last step of each decision, from its evidence alone |
 //! | `target` | which limits a grow asks for |
 //! | `verdict` | need or cache? |
 //! | `grow` | one look: the phases |
@@ -28,6 +29,7 @@
 //! | `problem` | whether a law can work at all |
 
 mod backoff;
+mod formula;
 pub(crate) mod grow;
 mod law;
 mod problem;

@@ -24,7 +24,7 @@ impl Law {
         named!(self;
             streak_ms rate_horizon_ms hot_poll_ms calm_ms look_ahead_ms verdict_timeout_ms detail_gap_ms detail_fresh_ms
             hold_first_ms hold_max_ms hold_forget_ms settle_ms deferred_poll_ms stall_ms stall_poll_ms slack_hold_ms
-            shrink_hold_max_ms regrow_soon_ms relapse_decay_ms peak_half_life_ms max_horizon_ms reclaim_period_ms
+            outcome_ms shrink_hold_max_ms regrow_soon_ms relapse_decay_ms peak_half_life_ms max_horizon_ms reclaim_period_ms
             reclaim_hold_ms reclaim_short_ms reclaim_long_ms
         )
         .into_iter()

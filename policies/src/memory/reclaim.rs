@@ -22,7 +22,8 @@
 
 use std::time::Duration;
 
-use crate::decision::{Decision, Reason, Step, Verb};
+use crate::decision::{Reason, Step};
+use crate::evidence::{Evidence, MemoryLaw};
 use crate::memory::backoff::Backoff;
 use crate::memory::law::{Law, ms};
 use crate::memory::workload::Workload;
@@ -112,30 +113,29 @@ impl Workload {
         let Some(detail) = self.fresh_detail(now, step) else { return };
         let law = self.law;
         self.reclaim.next = now.plus(ms(law.reclaim_period_ms));
-        let to_give = signals.current.saturating_sub(self.least_high(detail.stat.need()));
-        if self.reclaim.has_wasted(&law, &detail.stat) || to_give < law.reclaim_probe {
+        let known = self.evidence(MemoryLaw::Reclaim);
+        if self.reclaim.has_wasted(&law, &detail.stat) || known.spare(&law) < law.reclaim_probe {
             self.reclaim.closed = true;
             self.reclaim.backoff.relapse(&law, now);
             self.put_off_reclaim(now);
             return;
         }
-        let Some(pressure) = self.reclaim.pressure(&law, &detail) else { return };
-        let ease = 1.0 - pressure / law.reclaim_pressure;
-        if ease <= 0.0 {
+        let Some(waits) = self.reclaim.pressure(&law, &detail) else { return };
+        if waits >= law.reclaim_pressure {
             self.reclaim.next = now.plus(ms(law.reclaim_long_ms));
             return;
         }
-        let (bytes, reason) = if self.reclaim.closed {
-            (law.reclaim_probe, Reason::ReclaimProbed)
+        let (formula, reason) = if self.reclaim.closed {
+            (MemoryLaw::Probe, Reason::ReclaimProbed)
         } else {
-            (signals.current.scale(law.reclaim_factor * ease), Reason::ColdReclaimed)
+            (MemoryLaw::Reclaim, Reason::ColdReclaimed)
         };
-        let bytes = bytes.min(to_give).min(law.reclaim_max).page_floor();
-        if bytes > Bytes::ZERO {
+        let decision = Evidence { law: formula, waits, ..known }.decide(&law, reason);
+        if decision.reclaim > Bytes::ZERO {
             self.reclaim.closed = false;
-            self.reclaim.wanted = bytes;
+            self.reclaim.wanted = decision.reclaim;
             self.shrink.pending = Some(now);
-            step.decision = Decision { reclaim: bytes, ..Decision::new(Verb::Reclaim, self.limits, reason) };
+            step.decision = decision;
         }
     }
 

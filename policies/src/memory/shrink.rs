@@ -29,7 +29,10 @@
 //! the workload's period; then the peak covers it, and nothing is written any more. A plan that was given up waits for
 //! another hold.
 
-use crate::decision::{Decision, Limits, Reason, Step, Verb};
+use std::time::Duration;
+
+use crate::decision::{Decision, Limits, Reason, Step};
+use crate::evidence::{Evidence, MemoryLaw};
 use crate::memory::backoff::Backoff;
 use crate::memory::law::{Law, ms};
 use crate::memory::workload::{Phase, Workload};
@@ -84,15 +87,14 @@ impl Workload {
     /// fastest rate in memory until the workload could be helped.
     #[must_use]
     pub fn room(&self) -> Room {
-        let least = self.law.band_min.max(self.law.reach(self.fastest_growth(), self.law.max_horizon_ms));
-        Room { least, share: self.law.max_share }
+        self.evidence(MemoryLaw::Hold).room(&self.law)
     }
 
     /// The fastest growth in memory, bytes per second: that of the last second, or an earlier one, half forgotten for each
     /// minute that has passed.
     #[must_use]
     pub fn fastest_growth(&self) -> u64 {
-        let now = self.window.last().map_or(Instant::default(), |sample| sample.at);
+        let now = self.now();
         self.shrink.fastest(&self.law, now).max(self.window.rate(now))
     }
 
@@ -157,12 +159,6 @@ impl Workload {
         detail
     }
 
-    /// Below this nothing is ever taken: need and a margin, and the policy's floor.
-    pub(crate) fn least_high(&self, need: Bytes) -> Bytes {
-        let margin = need.scale(self.law.need_margin_share).min(self.law.need_margin_max);
-        self.bounds.floor.max(need.saturating_add(margin))
-    }
-
     fn take_slack(&mut self, now: Instant, step: &mut Step) -> Option<Decision> {
         let is_held = matches!(self.phase, Phase::Held(_));
         let hit = if is_held { None } else { self.last_hit };
@@ -183,13 +179,20 @@ impl Workload {
         if now.since(begun) < hold || now.since(born) < ms(self.law.slack_grace_ms) {
             return None;
         }
-        if !is_held && self.is_saving(self.limits.high, self.slack_high(Bytes::ZERO)) {
-            let detail = self.fresh_detail(now, step)?;
-            let high = self.slack_high(detail.stat.need());
-            if self.is_saving(self.limits.high, high) {
+        let slack = Evidence {
+            peak: self.shrink.peak,
+            held_ms: millis(now.since(begun)),
+            hold_ms: millis(hold),
+            ..self.evidence(MemoryLaw::Slack)
+        };
+        // Not worth a detail where even without any need there is nothing to save.
+        let most = Evidence { need: Bytes::ZERO, ..slack };
+        if !is_held && self.is_saving(self.limits.high, most.slack_high(&self.law)) {
+            self.fresh_detail(now, step)?;
+            let decision = slack.decide(&self.law, Reason::SlackTaken);
+            if self.is_saving(self.limits.high, decision.want.high) {
                 step.look_again = Some(ms(self.law.settle_ms * 2));
-                let want = Limits { high, max: self.limits.max };
-                return Some(Decision::new(Verb::Shrink, want, Reason::SlackTaken));
+                return Some(decision);
             }
         }
         let band = self.take_band();
@@ -201,22 +204,8 @@ impl Workload {
 
     /// Lowers `memory.max` alone, if that is worth a write.
     fn take_band(&self) -> Option<Decision> {
-        let Limits { high, max } = self.limits;
-        let band = self.law.band(high, self.threads, self.fastest_growth());
-        let room = self.room();
-        let own = Room { least: room.least.max(band), ..room }.above(self.current());
-        let least = high.saturating_add(band).max(own).max(self.launch_limits().max).page_ceil();
-        let want = Limits { high, max: least };
-        self.is_saving(max, least).then(|| Decision::new(Verb::Shrink, want, Reason::BandTaken))
-    }
-
-    /// `memory.high` that leaves room above the peak of the hold, and above `need`.
-    fn slack_high(&self, need: Bytes) -> Bytes {
-        let law = &self.law;
-        let peak = self.shrink.peak;
-        let growth = law.reach(self.fastest_growth(), law.rate_horizon_ms);
-        let room = law.headroom_min.max(peak.scale(law.headroom_share)).max(growth);
-        self.bounds.clamp(peak.saturating_add(room).max(self.least_high(need)).page_ceil())
+        let decision = self.decide(MemoryLaw::Band, Reason::BandTaken);
+        self.is_saving(self.limits.max, decision.want.max).then_some(decision)
     }
 
     fn is_saving(&self, now: Bytes, then: Bytes) -> bool {
@@ -259,6 +248,10 @@ impl Shrink {
         let lost = left * (passed % half_life) / (2 * half_life);
         u64::try_from(left - lost).unwrap_or(u64::MAX)
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

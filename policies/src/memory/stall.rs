@@ -22,8 +22,8 @@
 use std::time::Duration;
 
 use crate::decision::{Reason, Step};
+use crate::evidence::Interval;
 use crate::memory::law::{Law, ms};
-use crate::memory::verdict::Interval;
 use crate::memory::workload::{Phase, Workload};
 use crate::sample::Detail;
 use crate::signals::Signals;
@@ -66,6 +66,12 @@ impl Workload {
     /// Whether the workload stalled for as long as is allowed.
     pub(crate) fn has_stalled(&self) -> bool {
         self.stall.is_some_and(|stall| stall.bad_ms >= self.law.stall_ms as f64)
+    }
+
+    /// What the clock shows, ms.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never negative; saturates")]
+    pub(crate) fn stalled_ms(&self) -> u64 {
+        self.stall.map_or(0, |stall| stall.bad_ms as u64)
     }
 
     /// Starts and stops the clock, and adds to `step` the looks that it needs.

@@ -32,6 +32,25 @@ pub(crate) fn grow(
     Limits { high, max }
 }
 
+/// The limits to launch with: `memory.high` at the floor, `memory.max` the band of a launch above it.
+pub(crate) fn launch(law: &Law, floor: Bytes) -> Limits {
+    let high = floor.page_floor();
+    Limits { high, max: high.saturating_add(law.band(high, law.launch_threads, 0)) }
+}
+
+/// The band above `high`, by threads and growth. Near the ceiling it shrinks to what [`released_max`] leaves: growth needs a
+/// band while we react, and there we will not.
+pub(crate) fn band_above(law: &Law, ceiling: Bytes, threads: u64, rate: u64, high: Bytes) -> Bytes {
+    let room = released_max(law, ceiling, threads).saturating_sub(high);
+    law.band(high, threads, rate).min(room).max(law.band_min)
+}
+
+/// The highest `memory.max` that is ever asked for: ceiling + the band of its threads. However fast it grows, a tenant gets no
+/// more beyond its ceiling.
+pub(crate) fn released_max(law: &Law, ceiling: Bytes, threads: u64) -> Bytes {
+    ceiling.saturating_add(law.band(ceiling, threads, 0)).page_floor()
+}
+
 /// The highest `memory.max` that a grow may ask for: no jump, and never below the present one.
 pub(crate) fn most_max(law: &Law, now: Limits, current: Bytes) -> Bytes {
     current.saturating_add(current).saturating_add(law.jump_slack).max(now.max)

@@ -21,6 +21,7 @@
 //! seen. Pressure of a reader is not need by itself: reclaim at the limit is waiting too, as long as it is cheap.
 
 use crate::decision::Reason;
+use crate::evidence::{Growth, Interval};
 use crate::memory::law::Law;
 use crate::sample::{Detail, MemoryStat};
 use crate::units::{Bytes, PAGE};
@@ -32,25 +33,6 @@ pub enum Verdict {
     Need(Reason),
     /// It is clean page cache.
     Cache,
-}
-
-/// How the time between two details was spent. Ratios; zero where nothing is known.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Interval {
-    /// Length, ms.
-    pub(crate) ms: f64,
-    /// Share of the time in which some task waited.
-    pub(crate) some: f64,
-    /// Share of the time in which all tasks waited.
-    pub(crate) full: f64,
-    /// Pages that reclaim looked at.
-    pub(crate) scanned: u64,
-    /// Pages taken per page looked at; zero when none was.
-    pub(crate) efficiency: f64,
-    /// Pages of files that came back, per page taken; zero when none was.
-    pub(crate) refaults: f64,
-    /// Anonymous pages that came back.
-    pub(crate) refaults_anon: u64,
 }
 
 impl Interval {
@@ -76,34 +58,40 @@ impl Interval {
     }
 }
 
-/// Judges `detail` under the limit `high`: growth against `reference`, time against `last`.
-pub(crate) fn judge(
-    law: &Law,
-    high: Bytes,
-    reference: &MemoryStat,
-    last: Option<&Detail>,
-    detail: &Detail,
-) -> Verdict {
+/// What `detail` says under the limit `high`: growth against `reference`, time against `last`.
+pub(crate) fn growth(high: Bytes, reference: &MemoryStat, last: Option<&Detail>, detail: &Detail) -> Growth {
     let need = detail.stat.need();
-    let need_growth = need.saturating_sub(reference.need());
-    let growth = detail.stat.total().saturating_sub(reference.total());
-    if need_growth >= law.need_grew_min.max(growth.scale(law.need_grew_share))
-        || need >= high.scale(law.need_share)
-    {
-        return Verdict::Need(Reason::NeedGrew);
+    Growth {
+        high,
+        need,
+        need_grew: need.saturating_sub(reference.need()),
+        grew: detail.stat.total().saturating_sub(reference.total()),
+        time: last.map(|last| Interval::between(last, detail)).unwrap_or_default(),
     }
-    let time = last.map(|last| Interval::between(last, detail)).unwrap_or_default();
-    if time.refaults_anon * PAGE >= law.need_grew_min.0
-        || (time.refaults >= law.refault_share && time.some >= law.pressure_share / 2.0)
-    {
-        return Verdict::Need(Reason::RefaultsRose);
+}
+
+impl Growth {
+    /// The verdict, by these values and the law alone.
+    #[must_use]
+    pub fn judge(&self, law: &Law) -> Verdict {
+        let Self { high, need, need_grew, grew, time } = *self;
+        if need_grew >= law.need_grew_min.max(grew.scale(law.need_grew_share))
+            || need >= high.scale(law.need_share)
+        {
+            return Verdict::Need(Reason::NeedGrew);
+        }
+        if time.refaults_anon * PAGE >= law.need_grew_min.0
+            || (time.refaults >= law.refault_share && time.some >= law.pressure_share / 2.0)
+        {
+            return Verdict::Need(Reason::RefaultsRose);
+        }
+        let waits_in_vain = time.scanned > 0 && time.efficiency < law.cheap_reclaim;
+        let waits_without = time.scanned == 0 && time.some >= 0.5;
+        if time.some >= law.pressure_share && (waits_in_vain || waits_without) {
+            return Verdict::Need(Reason::StallRose);
+        }
+        Verdict::Cache
     }
-    let waits_in_vain = time.scanned > 0 && time.efficiency < law.cheap_reclaim;
-    let waits_without = time.scanned == 0 && time.some >= 0.5;
-    if time.some >= law.pressure_share && (waits_in_vain || waits_without) {
-        return Verdict::Need(Reason::StallRose);
-    }
-    Verdict::Cache
 }
 
 fn ratio(part: u64, whole: u64) -> f64 {
@@ -148,7 +136,7 @@ mod tests {
         ];
         for (name, before, after, waited, verdict) in table {
             let (last, now) = (detail(1000, stat(4, 60), 0), detail(1100, after, waited));
-            let got = match judge(&Law::default(), Bytes::mib(64), &before, Some(&last), &now) {
+            let got = match growth(Bytes::mib(64), &before, Some(&last), &now).judge(&Law::default()) {
                 Verdict::Need(reason) => reason.as_str(),
                 Verdict::Cache => "cache",
             };

@@ -5,10 +5,12 @@
 //! was decided and never committed was refused or failed, and is asked for again at a slow pace.
 
 use crate::decision::{Limits, Reason};
+use crate::evidence::Growth;
 use crate::memory::law::Law;
 use crate::memory::reclaim::Reclaim;
 use crate::memory::shrink::Shrink;
 use crate::memory::stall::Stall;
+use crate::memory::target;
 use crate::memory::verdict::{self, Verdict};
 use crate::sample::{Detail, MemoryStat, Sample};
 use crate::units::{Bounds, Bytes, Instant};
@@ -26,6 +28,8 @@ pub struct Workload {
     pub(crate) detail: Option<Detail>,
     /// What growth is measured against: as it was at the last verdict, or in the last calm.
     pub(crate) reference: MemoryStat,
+    /// What the last detail said about growth.
+    pub(crate) growth: Option<Growth>,
     /// A verdict that no look has taken yet.
     pub(crate) verdict: Option<Verdict>,
     pub(crate) mode: Mode,
@@ -94,8 +98,19 @@ pub(crate) struct Hold {
     pub(crate) next_ahead: Instant,
     /// Use above the limit counts from here.
     pub(crate) settled_at: Instant,
-    /// `memory.high` that was asked for and is not committed.
-    pub(crate) take_back: Option<Bytes>,
+    /// What was asked for and is not committed.
+    pub(crate) take_back: Option<TakeBack>,
+}
+
+/// A step that went to cache, to be taken back.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct TakeBack {
+    /// `memory.high` when need was last certain.
+    pub(crate) base: Bytes,
+    /// Need at the verdict.
+    pub(crate) need: Bytes,
+    /// The `memory.high` to go back to that came of both.
+    pub(crate) high: Bytes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,11 +129,12 @@ impl Workload {
         Self {
             bounds,
             law,
-            limits: at_launch(bounds, &law),
+            limits: target::launch(&law, bounds.floor),
             window: Window::default(),
             threads: law.launch_threads,
             detail: None,
             reference: MemoryStat::default(),
+            growth: None,
             verdict: None,
             mode: Mode::Armed,
             phase: Phase::Calm,
@@ -158,7 +174,7 @@ impl Workload {
     /// The limits to launch with: `memory.high` at the floor, `memory.max` a band above it.
     #[must_use]
     pub fn launch_limits(&self) -> Limits {
-        at_launch(self.bounds, &self.law)
+        target::launch(&self.law, self.bounds.floor)
     }
 
     /// The bounds of `memory.high`.
@@ -179,6 +195,17 @@ impl Workload {
         self.limits.high
     }
 
+    /// The sample of the last look.
+    #[must_use]
+    pub const fn last_sample(&self) -> Option<&Sample> {
+        self.window.last()
+    }
+
+    /// The last look; the beginning of time before the first.
+    pub(crate) fn now(&self) -> Instant {
+        self.window.last().map_or(Instant::default(), |sample| sample.at)
+    }
+
     /// Use at the last look, bytes.
     #[must_use]
     pub fn current(&self) -> Bytes {
@@ -189,9 +216,7 @@ impl Workload {
     /// shrinks to what [`Self::released_max`] leaves: growth needs a band while we react, and there we will not.
     #[must_use]
     pub fn band_above(&self, high: Bytes) -> Bytes {
-        let rate = self.window.last().map_or(0, |sample| self.window.rate(sample.at));
-        let room = self.released_max().saturating_sub(high);
-        self.law.band(high, self.threads, rate).min(room).max(self.law.band_min)
+        target::band_above(&self.law, self.bounds.ceiling, self.threads, self.window.rate(self.now()), high)
     }
 
     /// The constants it is governed by.
@@ -243,11 +268,12 @@ impl Workload {
             return;
         }
         self.threads = detail.threads.max(1);
+        let growth = verdict::growth(self.limits.high, &self.reference, self.detail.as_ref(), detail);
+        self.growth = Some(growth);
         if self.phase == Phase::Calm {
             self.reference = detail.stat;
         } else {
-            let last = self.detail.as_ref();
-            let verdict = verdict::judge(&self.law, self.limits.high, &self.reference, last, detail);
+            let verdict = growth.judge(&self.law);
             if matches!(verdict, Verdict::Need(_)) {
                 self.reference = detail.stat;
             }
@@ -284,7 +310,7 @@ impl Workload {
             }
             Phase::Held(hold) if !raised => {
                 hold.settled_at = now.plus(super::law::ms(self.law.settle_ms));
-                if hold.take_back.is_some_and(|high| limits.high <= high) {
+                if hold.take_back.is_some_and(|back| limits.high <= back.high) {
                     hold.take_back = None;
                 }
             }
@@ -310,18 +336,11 @@ impl Workload {
     /// fast it grows, a tenant gets no more beyond its ceiling.
     #[must_use]
     pub fn released_max(&self) -> Bytes {
-        let ceiling = self.bounds.ceiling;
-        ceiling.saturating_add(self.law.band(ceiling, self.threads, 0)).page_floor()
+        target::released_max(&self.law, self.bounds.ceiling, self.threads)
     }
 
     /// Asks for the tripwire to be put back: the next [`crate::step`] decides where.
     pub fn rearm(&mut self) {
         self.mode = Mode::Rearming(None);
     }
-}
-
-/// `memory.high` at the floor, `memory.max` the band of a launch above it.
-fn at_launch(bounds: Bounds, law: &Law) -> Limits {
-    let high = bounds.floor.page_floor();
-    Limits { high, max: high.saturating_add(law.band(high, law.launch_threads, 0)) }
 }

@@ -8,8 +8,16 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use bellows_policies::{CpuEvidence, CpuLaw, Cpus};
+
 pub(crate) mod group;
 pub(crate) mod rig;
+
+/// The quota that comes of evidence alone, as a journal keeps it.
+pub(crate) fn replayed(evidence: &CpuEvidence, law: &CpuLaw) -> Cpus {
+    let text = serde_json::to_string(evidence).expect("plain values");
+    serde_json::from_str::<CpuEvidence>(&text).expect("what was written").replay(law)
+}
 
 /// The length of a tick, microseconds.
 pub(crate) const TICK_US: u64 = 1000;

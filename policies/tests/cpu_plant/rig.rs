@@ -165,12 +165,13 @@ impl Rig {
         // To the grid: a look due within half a tick of it is due at it.
         member.due_us =
             now + u64::try_from(step.look_again.as_micros()).unwrap_or(u64::MAX).saturating_sub(GRID_US / 2);
-        let CpuPlan::Write { verb, from, to, reason } =
+        let CpuPlan::Write { verb, from, to, reason, evidence } =
             cpu::plan(&member.workload, step.decision, &mut self.guard)
         else {
             return;
         };
         assert!(if verb == Verb::Grow { to > from } else { to < from }, "{verb} from {from} to {to}");
+        assert_eq!(super::replayed(&evidence, member.workload.law()), to, "{evidence:?}");
         member.group.write(to);
         member.workload.commit(to, reason, sample.at);
         member.writes.push(Written { at_us: now, from, to, reason });

@@ -9,12 +9,27 @@
 
 mod rig;
 
-use bellows_policies::{Budget, Bytes, Instant, Limits, MemoryEvents, MemoryStat, Pressure, Sample};
+use bellows_policies::{
+    Budget, Bytes, Evidence, Instant, Law, Limits, MemoryEvents, MemoryStat, Outcome, Plan, Pressure, Sample,
+    replay,
+};
 #[allow(unused_imports, reason = "each test file uses a part of it")]
 pub(crate) use rig::Rig;
 
 pub(crate) const TICK_NS: u64 = 100_000;
 const BATCH: u64 = 256 << 10;
+
+/// What a plan does comes of its evidence alone, as a journal keeps it.
+pub(crate) fn replays(plan: &Plan, law: &Law) {
+    let (evidence, outcome) = match plan {
+        Plan::Write { evidence, to, .. } => (evidence, Outcome::Limits(*to)),
+        Plan::Reclaim { evidence, bytes, .. } => (evidence, Outcome::Reclaim(*bytes)),
+        Plan::Nothing { .. } => return,
+    };
+    let text = serde_json::to_string(evidence).expect("plain values");
+    let read: Evidence = serde_json::from_str(&text).expect("what was written");
+    assert_eq!(replay(&read, law), outcome, "{plan:?}\n{text}");
+}
 
 /// What the workload tries to do, in bytes per second.
 #[derive(Clone, Copy, Debug, Default)]

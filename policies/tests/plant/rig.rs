@@ -108,7 +108,7 @@ impl Rig {
                 self.workload.observe(&detail);
             }
             if let Some(job) = self.job.take_if(|job| job.due <= now) {
-                self.work(job);
+                self.work(&job);
             }
             if self.told.0 != self.plant.events && now >= self.told.1 + 12_000_000 {
                 self.told = (self.plant.events, now);
@@ -167,10 +167,11 @@ impl Rig {
         self.workload.shrink_refused(Instant(self.plant.now));
     }
 
-    fn work(&mut self, job: Job) {
+    fn work(&mut self, job: &Job) {
         let now = self.plant.now;
         match job.plan {
-            Plan::Reclaim { bytes, reason } => {
+            Plan::Reclaim { bytes, reason, .. } => {
+                super::replays(&job.plan, self.workload.law());
                 self.plant.take(bytes.0);
                 self.reclaims.push(now);
                 self.workload.reclaimed(Instant(now));
@@ -180,7 +181,7 @@ impl Rig {
                 if job.room.above(Bytes(self.plant.usage())) > to.max {
                     self.refuse(&job.plan);
                 } else {
-                    self.job = Some(Job { due: now + 1_000_000, checked: true, ..job });
+                    self.job = Some(Job { due: now + 1_000_000, checked: true, ..*job });
                 }
             }
             Plan::Write { to, .. } if job.checked && Bytes(self.plant.usage()) > to.max => {
@@ -193,6 +194,7 @@ impl Rig {
 
     fn write(&mut self, plan: &Plan) {
         let Plan::Write { verb, from, to, reason, .. } = *plan else { return };
+        super::replays(plan, self.workload.law());
         self.writes += 1;
         self.plant.limits = to;
         match verb {

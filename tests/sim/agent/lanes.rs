@@ -56,11 +56,19 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    pub(super) fn hand_over(&mut self, id: u64, act: Act, plan: Plan) -> u64 {
+    pub(super) fn hand_over(&mut self, id: u64, act: Act, plan: &Plan) -> u64 {
         self.handed += 1;
         let number = self.handed;
         let (is_cancelled, is_interrupted) = (false, false);
-        self.jobs.push(Job { id, plan, is_cancelled, number, act, stage: Stage::Queued, is_interrupted });
+        self.jobs.push(Job {
+            id,
+            plan: *plan,
+            is_cancelled,
+            number,
+            act,
+            stage: Stage::Queued,
+            is_interrupted,
+        });
         number
     }
 

@@ -159,7 +159,7 @@ impl Quotas {
         let plan = plan(&governed.law, look.decision, &mut self.guard);
         // The grid decides when exactly: half a tick early is on time.
         governed.due = plus(now, look.look_again.saturating_sub(TICK / 2));
-        if let CpuPlan::Write { verb, from, to, reason } = plan {
+        if let CpuPlan::Write { verb, from, to, reason, .. } = plan {
             check::quota(node, id, &governed.law, plan);
             match node.write_quota(id, to) {
                 Ok(()) => {

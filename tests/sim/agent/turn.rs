@@ -74,7 +74,7 @@ impl Agent {
             node.trace.record(node.now, id, What::Fault("sample overtaken"));
             let old = Sample { at: Instant(entry.sampled.saturating_sub(1)), ..sample };
             let step = bellows_policies::step(&mut entry.law, &old);
-            check::stale(node, id, step.decision);
+            check::stale(node, id, &step.decision);
         }
         entry.sampled = at;
         let step = bellows_policies::step(&mut entry.law, &sample);
@@ -83,7 +83,7 @@ impl Agent {
         let what =
             What::Looked { verb: step.decision.verb, reason: step.decision.reason, current: sample.current };
         node.trace.record(node.now, id, what);
-        self.act(node, id, &sample, &plan, step.decision);
+        self.act(node, id, &sample, &plan, &step.decision);
 
         let Some(entry) = self.entries.get_mut(&id) else { return };
         entry.due = step.look_again.map(|after| plus(at, after));
@@ -94,10 +94,10 @@ impl Agent {
         self.count(node, id);
     }
 
-    fn act(&mut self, node: &mut Node, id: u64, sample: &Sample, plan: &Plan, decision: Decision) {
+    fn act(&mut self, node: &mut Node, id: u64, sample: &Sample, plan: &Plan, decision: &Decision) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let (verb, from, to, reason) = match *plan {
-            Plan::Write { verb, from, to, reason, clamped: _ } => (verb, from, to, reason),
+            Plan::Write { verb, from, to, reason, .. } => (verb, from, to, reason),
             Plan::Reclaim { bytes, .. } => return self.slowly(node, id, Act::Reclaim(bytes), plan),
             Plan::Nothing { reason } => {
                 if decision.verb == Verb::Grow {
@@ -164,7 +164,7 @@ impl Agent {
         if let Plan::Write { verb, reason, to, .. } = *plan {
             node.trace.record(node.now, id, What::Handed { verb, reason, to });
         }
-        entry.shrink = Some(self.lanes.hand_over(id, act, *plan));
+        entry.shrink = Some(self.lanes.hand_over(id, act, plan));
     }
 
     /// Takes in what the slow lane has done.

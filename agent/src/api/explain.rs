@@ -1,0 +1,112 @@
+//! `GET /api/v1/explain/{id}` and `/api/v1/explain/{tenant}/{name}`: everything that is known about a record, or about a workload,
+//! in one answer. Read from the journal and from what is published; the control loop is not asked.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::Shared;
+use super::routes::problem;
+use super::types::{Holder, RecordExplained, WorkloadExplained, WorkloadView};
+use crate::journal::{Filter, Record, What};
+use crate::workload::spec::Name;
+
+/// Records before the one that is explained.
+const BEFORE: usize = 4;
+/// Moves and holds of a workload.
+const RECENT: usize = 12;
+/// Largest grants.
+const HOLDERS: usize = 4;
+
+pub(super) async fn record(
+    State(shared): State<Shared>,
+    Path(id): Path<u64>,
+) -> Result<Json<RecordExplained>, Response> {
+    let journal = &shared.control.journal;
+    let kept = journal.read(&Filter::default());
+    let find = |id: u64| kept.binary_search_by_key(&id, |record| record.id).ok().map(|index| &*kept[index]);
+    let record = find(id).ok_or_else(|| unknown(id, journal.bounds()))?;
+
+    let mut before: Vec<Record> = Vec::new();
+    let mut at = record.prior;
+    while let Some(prior) = at.and_then(find).filter(|_| before.len() < BEFORE) {
+        before.push(prior.clone());
+        at = prior.prior;
+    }
+    before.reverse();
+    let follows = |other: &Record| other.prior == Some(id) && other.workload == record.workload;
+    let after = kept.iter().filter(|other| follows(other)).map(|other| (**other).clone()).collect();
+    let incidents = journal.incidents(Some(&record.workload)).iter().map(|r| (**r).clone()).collect();
+    Ok(Json(RecordExplained {
+        laws: record.version.as_deref().and_then(|version| journal.laws(version)).map(|laws| (*laws).clone()),
+        record: record.clone(),
+        before,
+        after,
+        incidents,
+        holders: holders(&shared),
+    }))
+}
+
+pub(super) async fn workload(
+    State(shared): State<Shared>,
+    Path((tenant, name)): Path<(Name, Name)>,
+) -> Result<Json<WorkloadExplained>, Response> {
+    let journal = &shared.control.journal;
+    let full = format!("{tenant}/{name}");
+    let published = shared.control.table.list();
+    let view = published
+        .iter()
+        .find(|p| p.facts.tenant == tenant.as_str() && p.facts.workload == name.as_str())
+        .map(|p| WorkloadView::from(&**p));
+    let of = journal.read(&Filter { workload: Some(full.clone()), ..Filter::default() });
+    if view.is_none() && of.is_empty() {
+        let text = format!("nothing is known of {full}: `bellows ps` lists what runs");
+        return Err(problem(StatusCode::NOT_FOUND, &text));
+    }
+    let own = |record: &std::sync::Arc<Record>| (**record).clone();
+    let acts = |what: &What| !matches!(what, What::OutcomeSeen { .. } | What::Incident(_));
+    let mut records: Vec<Record> = of.iter().rev().filter(|r| acts(&r.what)).take(RECENT).map(own).collect();
+    records.reverse();
+    // The reason why nothing is done stands until something is.
+    let last = of.iter().rev().find(|r| matches!(r.what, What::Held { .. } | What::LimitsMoved { .. }));
+    let held = last.filter(|r| matches!(r.what, What::Held { .. })).map(own);
+    Ok(Json(WorkloadExplained {
+        workload: full.clone(),
+        view,
+        records,
+        held,
+        incidents: journal.incidents(Some(&full)).iter().map(own).collect(),
+        holders: holders(&shared),
+    }))
+}
+
+/// The workloads that hold the largest grants now, the largest first.
+fn holders(shared: &Shared) -> Vec<Holder> {
+    let mut all: Vec<Holder> = shared
+        .control
+        .table
+        .list()
+        .iter()
+        .map(|p| WorkloadView::from(&**p))
+        .filter_map(|view| {
+            let workload = format!("{}/{}", view.tenant, view.name);
+            Some(Holder { workload, granted: view.memory_high?, current: view.memory_current })
+        })
+        .collect();
+    all.sort_by_key(|holder| std::cmp::Reverse(holder.granted));
+    all.truncate(HOLDERS);
+    all
+}
+
+/// Why a record is not there.
+pub(super) fn unknown(id: u64, (oldest, newest): (u64, u64)) -> Response {
+    let text = if id > newest {
+        format!("there is no record {id} yet: the newest is {newest}")
+    } else {
+        format!(
+            "record {id} is not kept any more: the oldest is {oldest}; older ones may be in the journal's files"
+        )
+    };
+    problem(StatusCode::NOT_FOUND, &text)
+}

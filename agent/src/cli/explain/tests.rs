@@ -1,0 +1,261 @@
+//! What people read, kept word by word: one case for each of the main reasons, from evidence as the laws give it.
+
+use std::sync::Arc;
+
+use bellows_policies::cpu::{CpuEvidence, CpuRule};
+use bellows_policies::evidence::{Growth, Interval};
+use bellows_policies::{
+    Bytes, CpuLaw, Cpus, Evidence, Law, Limits, MemoryLaw, Outcome, Reason, Verb, replay,
+};
+
+use super::{record, workload};
+use crate::api::types::{Holder, RecordExplained, WorkloadExplained, WorkloadView};
+use crate::journal::{Incident, Kind, Laws, Process, Record, Snapshot, What};
+
+const MIB: fn(u64) -> Bytes = Bytes::mib;
+/// 14:03:07.120.
+const THEN: u64 = 50_587_120_000_000;
+
+fn known() -> Evidence {
+    Evidence {
+        floor: MIB(64),
+        ceiling: MIB(512),
+        high: MIB(256),
+        max: MIB(272),
+        current: MIB(256),
+        need: MIB(240),
+        cache: MIB(12),
+        detail_age_ms: Some(4),
+        growth: Some(Growth {
+            high: MIB(256),
+            need: MIB(240),
+            need_grew: MIB(60),
+            grew: MIB(64),
+            time: Interval { ms: 20.0, some: 0.1, ..Interval::default() },
+        }),
+        rate: MIB(100).0,
+        fastest: MIB(100).0,
+        threads: 4,
+        hit_age_ms: Some(0),
+        free: Some(MIB(900)),
+        ..Evidence::default()
+    }
+}
+
+fn decided(id: u64, what: What) -> Record {
+    Record {
+        id,
+        unix_ns: THEN,
+        workload: "acme/web".into(),
+        version: Some("standard@1f0c9a2e".into()),
+        prior: None,
+        what,
+    }
+}
+
+/// A write as the law and the guard make it of this evidence.
+fn moved(reason: Reason, evidence: &Evidence) -> What {
+    let law = Law::default();
+    let decision = evidence.decide(&law, reason);
+    let Outcome::Limits(to) = replay(evidence, &law) else { panic!("no limits") };
+    let evidence = Evidence { want: decision.want.high, ..*evidence };
+    let (from, current) = (evidence.limits(), evidence.current);
+    What::LimitsMoved { verb: decision.verb, reason, from, to, current, wake_to_write_us: 143, evidence }
+}
+
+fn held(reason: Reason, evidence: &Evidence) -> What {
+    What::Held { reason, limits: evidence.limits(), current: evidence.current, evidence: *evidence }
+}
+
+fn incident(kind: Kind) -> Record {
+    let process = |pid, comm: &str, rss| Process { pid, comm: comm.to_owned(), rss: MIB(rss) };
+    let snapshot = Snapshot {
+        unix_ns: THEN,
+        processes: vec![process(118, "postgres", 200), process(121, "postgres", 40)],
+        count: 5,
+        anon: MIB(238),
+        file: MIB(14),
+        shmem: MIB(2),
+        kernel: MIB(3),
+        some_us: 0,
+        full_us: 0,
+    };
+    let limits = Limits { high: MIB(512), max: MIB(538) };
+    let snapshot = Some(Arc::new(snapshot));
+    decided(90, What::Incident(Box::new(Incident { kind, limits, current: MIB(513), snapshot })))
+}
+
+fn explained(what: What) -> RecordExplained {
+    let holder = |workload: &str, granted, current| Holder {
+        workload: workload.to_owned(),
+        granted: MIB(granted),
+        current: MIB(current),
+    };
+    RecordExplained {
+        record: decided(57, what),
+        laws: Some(Laws::new("standard", Law::default(), CpuLaw::standard())),
+        before: Vec::new(),
+        after: Vec::new(),
+        incidents: Vec::new(),
+        holders: vec![holder("acme/db", 700, 650), holder("acme/web", 256, 256)],
+    }
+}
+
+fn text(what: What) -> String {
+    record::text(&explained(what))
+}
+
+#[test]
+fn a_grow_of_need() {
+    let mut told = explained(moved(Reason::NeedGrew, &Evidence { law: MemoryLaw::Grow, ..known() }));
+    let held = held(Reason::BudgetDeferred, &Evidence { free: Some(Bytes::ZERO), ..known() });
+    told.before.push(decided(51, held));
+    let (verb, limits) = (Verb::Grow, Limits { high: MIB(320), max: MIB(336) });
+    told.after.push(decided(
+        60,
+        What::OutcomeSeen {
+            of: 57,
+            verb,
+            helped: true,
+            over_ms: 1004,
+            hits: 0,
+            waited: None,
+            current: MIB(300),
+            limits,
+        },
+    ));
+    insta::assert_snapshot!(record::text(&told));
+}
+
+#[test]
+fn slack_that_was_taken() {
+    let evidence = Evidence {
+        law: MemoryLaw::Slack,
+        current: MIB(80),
+        need: MIB(70),
+        peak: MIB(90),
+        held_ms: 10_400,
+        hold_ms: 10_000,
+        free: None,
+        ..known()
+    };
+    insta::assert_snapshot!(text(moved(Reason::SlackTaken, &evidence)));
+}
+
+#[test]
+fn cache_that_was_held() {
+    let growth = Growth {
+        high: MIB(256),
+        need: MIB(20),
+        need_grew: Bytes::ZERO,
+        grew: MIB(200),
+        time: Interval { ms: 20.0, some: 0.3, scanned: 9000, efficiency: 0.99, ..Interval::default() },
+    };
+    let evidence = Evidence { need: MIB(20), cache: MIB(230), growth: Some(growth), ..known() };
+    insta::assert_snapshot!(text(held(Reason::CacheHeld, &evidence)));
+}
+
+#[test]
+fn a_ceiling_that_was_reached_and_what_it_looked_like_inside() {
+    let evidence = Evidence { high: MIB(512), max: MIB(538), current: MIB(513), need: MIB(500), ..known() };
+    let mut told = explained(held(Reason::CeilingReached, &evidence));
+    told.incidents.push(incident(Kind::CeilingReached));
+    insta::assert_snapshot!(record::text(&told));
+}
+
+#[test]
+fn a_grant_that_was_deferred() {
+    let evidence =
+        Evidence { law: MemoryLaw::Grow, want: MIB(336), free: Some(MIB(68)), waited_ms: 250, ..known() };
+    insta::assert_snapshot!(text(held(Reason::BudgetDeferred, &evidence)));
+}
+
+#[test]
+fn a_stall_that_was_ended() {
+    let evidence = Evidence {
+        law: MemoryLaw::Stall,
+        high: MIB(512),
+        max: MIB(538),
+        current: MIB(515),
+        stalled_ms: 2010,
+        free: None,
+        ..known()
+    };
+    insta::assert_snapshot!(text(moved(Reason::StalledAtLimit, &evidence)));
+}
+
+#[test]
+fn a_quota_that_ran_out() {
+    let evidence = CpuEvidence {
+        law: CpuRule::Grow,
+        floor: Cpus::milli(100),
+        ceiling: Cpus::milli(2000),
+        quota: Cpus::milli(500),
+        used: Cpus::milli(490),
+        rho: 0.6,
+        node_used: Cpus::milli(1700),
+        granted: Some(Cpus::milli(150)),
+        want: Cpus::milli(650),
+        ..CpuEvidence::default()
+    };
+    let (verb, reason) = (Verb::Grow, Reason::ThrottlingWentOn);
+    let (from, to) = (Cpus::milli(500), Cpus::milli(650));
+    insta::assert_snapshot!(text(What::QuotaMoved {
+        verb,
+        reason,
+        from,
+        to,
+        throttled: 1,
+        wake_to_write_us: 60,
+        evidence
+    }));
+}
+
+#[test]
+fn an_end_out_of_memory() {
+    let how = "killed by the kernel: out of memory at its ceiling of 512 MiB".to_owned();
+    let mut told = explained(What::Ended { how, code: 137 });
+    told.incidents.push(incident(Kind::OomKilled));
+    insta::assert_snapshot!(record::text(&told));
+}
+
+#[test]
+fn a_version_that_nobody_knows() {
+    let grow = moved(Reason::TripwireHit, &Evidence { law: MemoryLaw::Grow, growth: None, ..known() });
+    insta::assert_snapshot!(record::text(&RecordExplained { laws: None, ..explained(grow) }));
+}
+
+#[test]
+fn a_workload_at_its_ceiling() {
+    let evidence = Evidence { high: MIB(512), max: MIB(538), current: MIB(513), need: MIB(500), ..known() };
+    let view = WorkloadView {
+        tenant: "acme".to_owned(),
+        name: "web".to_owned(),
+        class: "standard".to_owned(),
+        state: "running".to_owned(),
+        pid: 118,
+        memory_current: MIB(513),
+        memory_high: Some(MIB(512)),
+        memory_max: Some(MIB(538)),
+        memory_need: MIB(500),
+        memory: "64M..512M".parse().unwrap(),
+        limit_moves: 7,
+        oom_kills: 0,
+        cpu_quota: Some(Cpus::milli(650)),
+        cpu: Some("0.1..2".parse().unwrap()),
+        cpu_usage_us: 0,
+        quota_moves: 1,
+        // In the future: its age is nought, whenever this runs.
+        started_unix_ns: u64::MAX / 2,
+    };
+    let grow = decided(56, moved(Reason::NeedGrew, &Evidence { law: MemoryLaw::Grow, ..known() }));
+    let stays = decided(57, held(Reason::CeilingReached, &evidence));
+    insta::assert_snapshot!(workload::text(&WorkloadExplained {
+        workload: "acme/web".to_owned(),
+        view: Some(view),
+        records: vec![grow, stays.clone()],
+        held: Some(stays),
+        incidents: vec![incident(Kind::CeilingReached)],
+        holders: Vec::new(),
+    }));
+}

@@ -1,0 +1,91 @@
+//! A workload in words: how it stands, what happened last, why its limits stay, and what was in its way.
+
+use std::fmt::Write;
+
+use super::advice::advice;
+use super::record::{inside, precisely};
+use crate::api::types::{WorkloadExplained, WorkloadView};
+use crate::cli::text::{age, sentence};
+use crate::journal::{Grounds, Record, What};
+
+/// The whole of it.
+pub(super) fn text(explained: &WorkloadExplained) -> String {
+    let mut out = String::new();
+    match &explained.view {
+        Some(view) => out.push_str(&state(view, &age(view.started_unix_ns))),
+        None => {
+            let _ = writeln!(out, "{} has ended", explained.workload);
+        }
+    }
+    if let (Some(held), Some(_)) = (&explained.held, &explained.view) {
+        out.push_str(&hold(explained, held));
+    }
+    out.push_str("\nwhat happened last\n");
+    for record in &explained.records {
+        let _ = writeln!(out, "  {:>6}  {}", record.id, sentence(record));
+    }
+    if !explained.incidents.is_empty() {
+        out.push_str("\nincidents\n");
+        for record in &explained.incidents {
+            let _ = writeln!(out, "  {:>6}  {}", record.id, sentence(record));
+        }
+    }
+    if let Some(What::Incident(incident)) = explained.incidents.last().map(|record| &record.what) {
+        inside(&mut out, incident);
+    }
+    out.push_str(&next(explained));
+    out
+}
+
+/// How it stands.
+fn state(view: &WorkloadView, age: &str) -> String {
+    let limit =
+        |limit: Option<bellows_policies::Bytes>| limit.map_or_else(|| "max".to_owned(), |b| b.to_string());
+    let mut out = format!("{}/{}, class {}, {} for {age}\n", view.tenant, view.name, view.class, view.state);
+    let _ = writeln!(
+        out,
+        "  memory: uses {}, of which {} is needed; memory.high {}, memory.max {}, between {} and {}; {} moves",
+        view.memory_current,
+        view.memory_need,
+        limit(view.memory_high),
+        limit(view.memory_max),
+        view.memory.floor,
+        view.memory.ceiling,
+        view.limit_moves
+    );
+    let at = match view.memory_high {
+        None => "its limits stand open: nobody governs it",
+        Some(high) if high.page_floor() >= view.memory.ceiling.page_floor() => "it stands at its ceiling",
+        Some(high) if high <= view.memory.floor => "it stands at its floor",
+        Some(_) => "it stands between its floor and its ceiling",
+    };
+    let _ = writeln!(out, "  {at}");
+    if let (Some(quota), Some(bounds)) = (view.cpu_quota, view.cpu) {
+        let _ = writeln!(
+            out,
+            "  cpu: quota {quota}, between {} and {}; {} moves",
+            bounds.floor, bounds.ceiling, view.quota_moves
+        );
+    }
+    out
+}
+
+/// Why its limits stay.
+fn hold(explained: &WorkloadExplained, held: &Record) -> String {
+    let What::Held { reason, evidence, .. } = &held.what else { return String::new() };
+    let advice = advice(*reason);
+    let prevents = precisely(*reason, Grounds::Memory(evidence), &explained.holders);
+    format!(
+        "  held since record {}: {reason}; {}\n  would have prevented it: {}\n",
+        held.id,
+        advice.means,
+        prevents.unwrap_or_else(|| advice.prevents.to_owned())
+    )
+}
+
+fn next(explained: &WorkloadExplained) -> String {
+    let decided = explained.records.iter().rev().find(|record| record.version.is_some());
+    decided.map_or_else(String::new, |record| {
+        format!("\nnext: bellows explain {}   (why its limits are what they are)\n", record.id)
+    })
+}

@@ -1,0 +1,300 @@
+//! What can happen, and a record of it. One set for the ring, the disk, the API and every reader of them.
+
+use std::sync::Arc;
+
+use bellows_policies::decision::{Limits, Reason, Verb};
+use bellows_policies::units::Bytes;
+use bellows_policies::{CpuEvidence, Cpus, Evidence};
+use serde::{Deserialize, Serialize};
+
+use super::incident::Incident;
+
+/// One thing that happened.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    /// Counts up from 1, and goes on after a restart where the journal on disk ends.
+    pub id: u64,
+    /// When, in nanoseconds since the Unix epoch.
+    pub unix_ns: u64,
+    /// To whom, as `tenant/name`; empty when to the node.
+    pub workload: Arc<str>,
+    /// The laws by which it was decided: those of [`super::Laws`] under this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Arc<str>>,
+    /// The record of the same workload and resource that this one follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prior: Option<u64>,
+    /// What.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What can happen.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum What {
+    /// The agent took its subtree over.
+    AgentStarted {
+        /// The delegated root.
+        root: String,
+    },
+    /// The agent lets go.
+    AgentStopping {
+        /// Whether workloads are ended too.
+        workloads_end: bool,
+    },
+    /// A command runs.
+    Launched {
+        /// Pid of its init.
+        pid: i32,
+        /// Its limits.
+        limits: Limits,
+        /// From admission to execution, in microseconds.
+        took_us: u64,
+        /// What the limits come of.
+        #[serde(default)]
+        evidence: Evidence,
+    },
+    /// A launch was refused or failed.
+    LaunchFailed {
+        /// Why.
+        error: String,
+    },
+    /// A limit was moved.
+    LimitsMoved {
+        /// Up, down, or out of the way.
+        verb: Verb,
+        /// Why.
+        reason: Reason,
+        /// Limits before.
+        from: Limits,
+        /// Limits after.
+        to: Limits,
+        /// Memory use that the decision saw.
+        current: Bytes,
+        /// From the loop's wake-up to the return of the last write, in microseconds.
+        wake_to_write_us: u64,
+        /// What it was decided by.
+        #[serde(default)]
+        evidence: Evidence,
+    },
+    /// The workload asked for more, or seemed to, and its limits stayed.
+    Held {
+        /// Why.
+        reason: Reason,
+        /// The limits that stay.
+        limits: Limits,
+        /// Memory use that the decision saw.
+        current: Bytes,
+        /// What it was decided by.
+        #[serde(default)]
+        evidence: Evidence,
+    },
+    /// The cpu quota was moved.
+    QuotaMoved {
+        /// Up or down.
+        verb: Verb,
+        /// Why.
+        reason: Reason,
+        /// The quota before, in millionths of a cpu.
+        from: Cpus,
+        /// The quota after.
+        to: Cpus,
+        /// Periods since the last look in which it was throttled.
+        throttled: u64,
+        /// From the loop's wake-up to the return of the write, in microseconds.
+        wake_to_write_us: u64,
+        /// What it was decided by.
+        #[serde(default)]
+        evidence: CpuEvidence,
+    },
+    /// The kernel refused a quota.
+    QuotaFailed {
+        /// The quota that was to be.
+        to: Cpus,
+        /// The kernel's error number.
+        errno: i32,
+    },
+    /// Memory that was not needed was reclaimed.
+    Reclaimed {
+        /// Why.
+        reason: Reason,
+        /// How much was asked for.
+        bytes: Bytes,
+        /// Use before.
+        before: Bytes,
+        /// Use after.
+        after: Bytes,
+        /// What it was decided by.
+        #[serde(default)]
+        evidence: Evidence,
+    },
+    /// What came of a move of the limits, some time after it.
+    OutcomeSeen {
+        /// The record of the move.
+        of: u64,
+        /// Up, down, or out of the way.
+        verb: Verb,
+        /// Whether it did what it was to do: after a grow nobody met the limit any more, after a shrink use stayed below.
+        helped: bool,
+        /// For how long it was looked at, in milliseconds.
+        over_ms: u64,
+        /// Times in which a limit was met meanwhile.
+        hits: u64,
+        /// Time in which some task waited for memory, as a share, where it is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        waited: Option<f64>,
+        /// Memory use at the end of it.
+        current: Bytes,
+        /// The limits then.
+        limits: Limits,
+    },
+    /// A limit was in the way of a workload, or ended it: with what it looked like inside.
+    Incident(Box<Incident>),
+    /// The kernel refused a limit.
+    WriteFailed {
+        /// The limits that were to be.
+        to: Limits,
+        /// The kernel's error number.
+        errno: i32,
+    },
+    /// An operator sent a signal.
+    SignalSent {
+        /// Its number.
+        signal: i32,
+        /// Who asked, by the socket's peer credentials.
+        uid: u32,
+    },
+    /// The limits were opened and are no longer governed.
+    Released {
+        /// Who asked; absent when the agent did so itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uid: Option<u32>,
+    },
+    /// The limits are governed again after the agent had been held up and its watchdog had opened them.
+    TakenBack {
+        /// For how long the agent had not run, in milliseconds.
+        gap_ms: u64,
+    },
+    /// A workload of an earlier agent is governed again.
+    TakenOver {
+        /// Pid of its init.
+        pid: i32,
+        /// `memory.high` as it was found; absent when it stood open.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        found_high: Option<Bytes>,
+        /// `memory.max` as it was found; absent when it was unlimited.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        found_max: Option<Bytes>,
+        /// The limits that are governed from now on.
+        limits: Limits,
+    },
+    /// Somebody else wrote a limit; the governed ones are put back.
+    ForeignWrite {
+        /// The file.
+        file: String,
+        /// What was governed, as the kernel spells it.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
+    /// A launch that an earlier agent's death cut short was cleared away.
+    LeftoverRemoved {
+        /// The cgroup's name.
+        name: String,
+    },
+    /// The workload ended.
+    Ended {
+        /// In words.
+        how: String,
+        /// As a shell would see it.
+        code: i32,
+    },
+    /// Something failed that the loop can live with.
+    Trouble {
+        /// What.
+        text: String,
+    },
+    /// The kernel's event queue overflowed; everything was looked at again.
+    QueueOverflowed {},
+    /// Somebody else made a cgroup among ours, or one was found that is not certain to be ours. It is left alone.
+    ForeignCgroup {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// What something was decided by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Grounds<'a> {
+    /// About memory.
+    Memory(&'a Evidence),
+    /// About the cpu.
+    Cpu(&'a CpuEvidence),
+}
+
+impl What {
+    /// Why and by what, if it was decided by a law.
+    #[must_use]
+    pub const fn decided(&self) -> Option<(Reason, Grounds<'_>)> {
+        match self {
+            Self::LimitsMoved { reason, evidence, .. }
+            | Self::Held { reason, evidence, .. }
+            | Self::Reclaimed { reason, evidence, .. } => Some((*reason, Grounds::Memory(evidence))),
+            Self::Launched { evidence, .. } => Some((Reason::Launched, Grounds::Memory(evidence))),
+            Self::QuotaMoved { reason, evidence, .. } => Some((*reason, Grounds::Cpu(evidence))),
+            Self::AgentStarted { .. }
+            | Self::AgentStopping { .. }
+            | Self::LaunchFailed { .. }
+            | Self::QuotaFailed { .. }
+            | Self::OutcomeSeen { .. }
+            | Self::Incident(_)
+            | Self::WriteFailed { .. }
+            | Self::SignalSent { .. }
+            | Self::Released { .. }
+            | Self::TakenBack { .. }
+            | Self::TakenOver { .. }
+            | Self::ForeignWrite { .. }
+            | Self::LeftoverRemoved { .. }
+            | Self::Ended { .. }
+            | Self::Trouble { .. }
+            | Self::QueueOverflowed {}
+            | Self::ForeignCgroup { .. } => None,
+        }
+    }
+
+    /// Why, if it was decided by a law.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        self.decided().map(|(reason, _)| reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_read_back_from_json() {
+        let record = Record {
+            id: 7,
+            unix_ns: 1,
+            workload: "acme/web".into(),
+            version: None,
+            prior: None,
+            what: What::Ended { how: "exited with code 3".to_owned(), code: 3 },
+        };
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(
+            text,
+            r#"{"id":7,"unix_ns":1,"workload":"acme/web","event":"ended","how":"exited with code 3","code":3}"#
+        );
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap().id, 7);
+    }
+
+    #[test]
+    fn a_record_is_small() {
+        // Thousands of them wait in the queue and stay in the ring.
+        assert!(size_of::<Record>() <= 512, "{} bytes", size_of::<Record>());
+    }
+}

@@ -1,0 +1,54 @@
+//! What runs in a cgroup, by size: for a snapshot that people read, not for decisions.
+
+use std::fs;
+
+use bellows_policies::units::{Bytes, PAGE};
+
+use super::cgroup::{Cgroup, CgroupError};
+use super::parse;
+
+/// Processes that are looked at: a fork bomb must not hold up who takes the snapshot.
+const LOOKED_AT: usize = 1024;
+
+/// A process as `/proc` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its pid.
+    pub pid: i32,
+    /// Its name.
+    pub comm: String,
+    /// Its resident memory.
+    pub rss: Bytes,
+}
+
+/// The `most` largest processes of a cgroup, the largest first, and how many there are. One that ends meanwhile is left out.
+pub fn largest(cgroup: &Cgroup, most: usize) -> Result<(Vec<Process>, usize), CgroupError> {
+    let pids = cgroup.processes()?;
+    let mut found: Vec<Process> = pids.iter().take(LOOKED_AT).filter_map(|&pid| look(pid)).collect();
+    found.sort_by_key(|process| std::cmp::Reverse(process.rss));
+    found.truncate(most);
+    Ok((found, pids.len()))
+}
+
+fn look(pid: i32) -> Option<Process> {
+    let comm = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    let statm = fs::read(format!("/proc/{pid}/statm")).ok()?;
+    // Size and resident size, in pages. The kernel's page is ours on every machine that has been tried.
+    let resident = statm.split(|&byte| byte == b' ').nth(1)?;
+    let rss = Bytes(parse::number(resident)?.saturating_mul(PAGE));
+    // A tenant chooses this name: nothing of it may steer a terminal.
+    let comm = String::from_utf8_lossy(&comm).trim_end().replace(char::is_control, "?");
+    Some(Process { pid, comm, rss })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_seen() {
+        let own = look(std::process::id().cast_signed()).unwrap();
+        assert!(own.rss > Bytes::MIB && !own.comm.is_empty(), "{own:?}");
+        assert_eq!(look(-1), None);
+    }
+}

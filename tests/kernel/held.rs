@@ -10,7 +10,7 @@ use bellows_policies::Reason;
 use crate::rig::{Agent, MIB, PATIENCE, eventually, is_ended, is_grow, is_launched, number, read};
 
 /// A file of 400 MiB on the scratch disk, not in anybody's cache.
-fn big_file() -> PathBuf {
+pub(crate) fn big_file() -> PathBuf {
     let directory = std::env::var_os("BELLOWS_SCRATCH").expect("BELLOWS_SCRATCH is set with BELLOWS_CGROUP");
     let path = PathBuf::from(directory).join("big");
     if path.metadata().map_or(0, |m| m.len()) < 400 * MIB {

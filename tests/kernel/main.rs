@@ -7,6 +7,7 @@ mod breathe;
 mod ceiling;
 mod death;
 mod ends;
+mod explain;
 mod growth;
 mod held;
 mod overflow;

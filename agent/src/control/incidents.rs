@@ -36,6 +36,8 @@ pub(super) struct Seen {
     kind: Kind,
     limits: Limits,
     current: Bytes,
+    /// The id of its cgroup: names come again.
+    id: u64,
     /// Absent when there is nothing left to look at.
     inside: Option<(Arc<Running>, Arc<DetailFiles>)>,
 }
@@ -49,7 +51,8 @@ pub(super) fn tell(lanes: &Lanes, metrics: &Metrics, entry: &Entry, kind: Kind) 
 
 impl Seen {
     fn new(entry: &Entry, kind: Kind) -> Self {
-        let open = entry.open.as_ref().filter(|_| kind != Kind::OomKilled);
+        let open = entry.open.as_ref();
+        let inside = open.filter(|_| kind != Kind::OomKilled);
         Self {
             unix_ns: clock::unix_nanoseconds(),
             workload: Arc::clone(&entry.name),
@@ -57,7 +60,8 @@ impl Seen {
             kind,
             limits: entry.law.limits(),
             current: entry.law.current(),
-            inside: open.map(|open| (Arc::clone(&open.running), Arc::clone(&open.detail))),
+            id: open.map_or(0, |open| open.cgroup().id()),
+            inside: inside.map(|open| (Arc::clone(&open.running), Arc::clone(&open.detail))),
         }
     }
 }
@@ -71,16 +75,16 @@ pub(super) fn start(journal: &Writer) -> io::Result<SyncSender<Seen>> {
 }
 
 fn serve(queue: &Receiver<Seen>, journal: &Writer) {
-    let mut remembered: VecDeque<(Arc<str>, Arc<Snapshot>)> = VecDeque::new();
+    let mut remembered: VecDeque<(u64, Arc<Snapshot>)> = VecDeque::new();
     while let Ok(seen) = queue.recv() {
-        let before = remembered.iter().position(|(name, _)| *name == seen.workload);
+        let before = remembered.iter().position(|(id, _)| *id == seen.id);
         let before = before.and_then(|index| remembered.remove(index)).map(|(_, snapshot)| snapshot);
         let snapshot = seen.inside.as_ref().and_then(look).map(Arc::new).or(before);
-        if let Some(snapshot) = snapshot.as_ref().filter(|_| seen.kind != Kind::OomKilled) {
+        if let Some(snapshot) = &snapshot {
             if remembered.len() == REMEMBERED {
                 remembered.pop_front();
             }
-            remembered.push_back((Arc::clone(&seen.workload), Arc::clone(snapshot)));
+            remembered.push_back((seen.id, Arc::clone(snapshot)));
         }
         let incident = Incident { kind: seen.kind, limits: seen.limits, current: seen.current, snapshot };
         let what = What::Incident(Box::new(incident));

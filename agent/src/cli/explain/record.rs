@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use bellows_policies::units::Bytes;
-use bellows_policies::{Limits, Reason};
+use bellows_policies::{Limits, Reason, Verb};
 
 use super::advice::{Advice, advice};
 use super::checks::{self, Check};
@@ -29,7 +29,7 @@ pub(super) fn text(explained: &RecordExplained) -> String {
     others(&mut out, reason, &explained.holders);
     section(&mut out, "before", &explained.before);
     section(&mut out, "after", &explained.after);
-    let related = explained.incidents.iter().rfind(|other| is_related(record, other));
+    let related = related(record, &explained.incidents);
     if let Some(What::Incident(incident)) = related.map(|record| &record.what) {
         inside(&mut out, incident);
     }
@@ -107,18 +107,15 @@ fn section(out: &mut String, name: &str, records: &[Record]) {
     }
 }
 
-fn is_related(record: &Record, incident: &Record) -> bool {
-    let is_fit = matches!(
-        record.what,
-        What::Incident(_)
-            | What::Held { .. }
-            | What::LimitsMoved { .. }
-            | What::Ended { .. }
-            | What::ForeignWrite { .. }
-    );
-    is_fit
-        && (incident.id == record.id || !matches!(record.what, What::Incident(_)))
-        && incident.unix_ns.abs_diff(record.unix_ns) < RELATED_NS
+/// The incident that a record led to; of an end the last one before it that somebody has looked at.
+fn related<'a>(record: &Record, incidents: &'a [Record]) -> Option<&'a Record> {
+    let own = |other: &&Record| other.id == record.id || other.prior == Some(record.id);
+    let is_end = matches!(record.what, What::Ended { .. } | What::LimitsMoved { verb: Verb::Fail, .. });
+    let last = |other: &&Record| {
+        let is_seen = matches!(&other.what, What::Incident(incident) if incident.snapshot.is_some());
+        is_end && is_seen && other.unix_ns.abs_diff(record.unix_ns) < RELATED_NS
+    };
+    incidents.iter().find(own).or_else(|| incidents.iter().rfind(last))
 }
 
 /// What a workload looked like inside.

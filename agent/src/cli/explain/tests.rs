@@ -82,7 +82,8 @@ fn incident(kind: Kind) -> Record {
     };
     let limits = Limits { high: MIB(512), max: MIB(538) };
     let snapshot = Some(Arc::new(snapshot));
-    decided(90, What::Incident(Box::new(Incident { kind, limits, current: MIB(513), snapshot })))
+    let what = What::Incident(Box::new(Incident { kind, limits, current: MIB(513), snapshot }));
+    Record { prior: Some(57), ..decided(90, what) }
 }
 
 fn explained(what: What) -> RecordExplained {

@@ -277,3 +277,22 @@ fn an_overloaded_node_sheds_by_use_above_the_floor_over_weight() {
     let hold = CpuPlan::Nothing { reason: Reason::Calm };
     assert_eq!(plans, [CpuPlan::Nothing { reason: Reason::RoomLeft }, shed(1000), shed(350), hold]);
 }
+
+#[test]
+fn what_was_observed_long_ago_refuses_nobody() {
+    let workload = workload("0.1..2");
+    let look = CpuDecision { verb: Verb::Grow, want: Cpus::milli(200), reason: Reason::QuotaExhausted };
+    let mut guard = NodeGuard::new(Cpus::milli(1000), NodeLaw::default());
+    let mut ms = 0;
+    let mut observe = |guard: &mut NodeGuard, after, milli| {
+        ms += after;
+        guard.observe(Instant(ms * 1_000_000), Cpus::milli(milli));
+    };
+    for _ in 0..5 {
+        observe(&mut guard, 100, 1000);
+    }
+    observe(&mut guard, 200, 100);
+    assert_eq!(plan(&workload, look, &mut guard), CpuPlan::Nothing { reason: Reason::NodeBusy });
+    observe(&mut guard, 1000, 100);
+    assert!(matches!(plan(&workload, look, &mut guard), CpuPlan::Write { .. }));
+}

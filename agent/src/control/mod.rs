@@ -10,7 +10,7 @@
 //! heartbeat, silence, watchdog             vigil
 //! what an earlier agent left               takeover
 //! limits that somebody else wrote          foreign
-//! cpu.stat, cpu.max: a thread of its own   cpu_loop, hidden
+//! cpu.stat, cpu.max: a thread of its own   cpu_loop, hidden, quotas
 //! slow work on other threads                lanes, shrinker  results come back as commands
 //! what the rest of the agent may ask        handle
 //! ```
@@ -27,6 +27,7 @@ mod hidden;
 mod lanes;
 mod life;
 mod pass;
+mod quotas;
 mod registry;
 mod shrinker;
 mod takeover;

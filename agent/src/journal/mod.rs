@@ -1,12 +1,13 @@
 //! The journal: one record for each thing that happened, kept in a bounded ring and streamed to whoever follows.
 //!
 //! The control loop only pushes into a bounded queue: no lock, no allocation, no system call. A thread of its own drains the
-//! queue into the ring. A full queue loses records, never time, and the loss is counted.
+//! queue into the ring; in its quiet moments, the control loop wakes it. A full queue loses records, never time, and the loss is
+//! counted.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
 use bellows_policies::Cpus;
@@ -16,15 +17,13 @@ use crossbeam_queue::ArrayQueue;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-/// Records that may wait for the drain: at 50 ms between drains, 80 000 a second; 20 000 in the first moment after a silence.
+/// Records that may wait for the drain: at 50 ms between drains, 80 000 a second; 20 000 in the first moment after a silence,
+/// which lasts until the control loop's next slice, up to 200 ms.
 const QUEUE: usize = 4096;
 /// Records that the ring keeps.
 const RING: usize = 16 * 1024;
-/// Time between drains. Events reach a follower that much later; nobody else notices. It is doubled while there is nothing to
-/// drain: twenty wake-ups a second would be a good part of what an idle agent costs.
+/// Time between drains while there is something to drain. Events reach a follower that much later; nobody else notices.
 const DRAIN: Duration = Duration::from_millis(50);
-/// The longest such time.
-const DRAIN_MOST: Duration = Duration::from_millis(200);
 
 /// One thing that happened.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -203,6 +202,7 @@ pub enum What {
 pub struct Writer {
     queue: Arc<ArrayQueue<Record>>,
     lost: Arc<AtomicU64>,
+    drain: Thread,
 }
 
 impl Writer {
@@ -212,6 +212,13 @@ impl Writer {
         let record = Record { id: 0, unix_ns, workload: Arc::clone(workload), what };
         if self.queue.push(record).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Wakes the drain, if there is something for it. Not by whoever records: that would be a system call in a turn.
+    pub fn nudge(&self) {
+        if !self.queue.is_empty() {
+            self.drain.unpark();
         }
     }
 }
@@ -274,7 +281,7 @@ pub fn open() -> std::io::Result<(Writer, Journal, Drain)> {
     let stop = Arc::new(AtomicBool::new(false));
     let (source, sink, end) = (Arc::clone(&queue), journal.clone(), Arc::clone(&stop));
     let thread = thread::Builder::new().name("bellows-journal".to_owned()).spawn(move || {
-        let (mut number, mut pause) = (0, DRAIN);
+        let mut number = 0;
         loop {
             let is_last = end.load(Ordering::Acquire);
             let before = number;
@@ -282,11 +289,16 @@ pub fn open() -> std::io::Result<(Writer, Journal, Drain)> {
             if is_last {
                 break;
             }
-            pause = if number > before { DRAIN } else { (pause * 2).min(DRAIN_MOST) };
-            thread::park_timeout(pause);
+            if number > before {
+                thread::park_timeout(DRAIN);
+            } else {
+                // Twenty wake-ups a second would be a good part of what an idle agent costs.
+                thread::park();
+            }
         }
     })?;
-    Ok((Writer { queue, lost }, journal, Drain { stop, thread: Some(thread) }))
+    let writer = Writer { queue, lost, drain: thread.thread().clone() };
+    Ok((writer, journal, Drain { stop, thread: Some(thread) }))
 }
 
 fn drain(queue: &ArrayQueue<Record>, journal: &Journal, number: &mut u64) {

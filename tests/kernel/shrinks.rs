@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Instant;
@@ -145,7 +145,7 @@ fn a_grow_does_not_wait_for_a_shrink_that_is_stuck_in_reclaim() {
 }
 
 /// What bounds a round of reclaim is the distance that a limit is lowered by: in steps, a shrink that is cancelled ends with
-/// the step that it is at.
+/// the step that it is at. Each step is measured where it is taken, and counted: what passes between two threads tells nothing.
 #[test]
 fn a_shrink_in_steps_ends_with_its_step() {
     const STEP: u64 = 32 * MIB;
@@ -153,25 +153,37 @@ fn a_shrink_in_steps_ends_with_its_step() {
     let high = open_high(&holder);
     let (tell, told) = channel();
     let cancelled = Arc::new(AtomicBool::new(false));
-    let (flag, current, stolen) =
-        (Arc::clone(&cancelled), holder.cgroup.join("memory.current"), holder.stolen());
+    let begun = Arc::new(AtomicUsize::new(0));
+    let (flag, count) = (Arc::clone(&cancelled), Arc::clone(&begun));
+    let (current, stolen) = (holder.cgroup.join("memory.current"), holder.stolen());
     let writer = thread::spawn(move || {
         tell.send(Interruptible::current().expect("interruptible")).expect("told");
-        while !flag.load(Ordering::Acquire) && number(&current) > FAR_BELOW + STEP {
-            high.write(Limit::At(Bytes(number(&current) - STEP))).expect("a step");
+        let mut taken = Vec::new();
+        while !flag.load(Ordering::SeqCst) && number(&current) > FAR_BELOW + STEP {
+            count.fetch_add(1, Ordering::SeqCst);
+            let before = number(&current);
+            high.write(Limit::At(Bytes(before - STEP))).expect("a step");
+            taken.push(before.saturating_sub(number(&current)));
         }
+        taken
     });
     let thread = told.recv().expect("the writer");
     eventually("the writer reclaims", || holder.stolen() > stolen + MIB);
-    let (before, signalled) = (holder.current(), Instant::now());
-    cancelled.store(true, Ordering::Release);
+    cancelled.store(true, Ordering::SeqCst);
+    let (begun_before, signalled) = (begun.load(Ordering::SeqCst), Instant::now());
     thread.interrupt().expect("a signal");
     eventually("the signal ends the write", || writer.is_finished());
-    let left = holder.current();
-    println!("{:?} after the signal {} of {} MiB were held", signalled.elapsed(), left / MIB, before / MIB);
-    writer.join().expect("the writer");
+    let taken = writer.join().expect("the writer");
+    println!("{:?} after the signal; taken by each step, MiB: {:?}", signalled.elapsed(), mib(&taken));
+    assert!(taken.len() < (HELD / STEP) as usize, "the shrink was over already: more memory is needed");
+    // One may have looked at the flag before it was set.
+    assert!(taken.len() <= begun_before + 1, "{} steps, of which {begun_before} before", taken.len());
     // The kernel reclaims in batches of its own on top of what it was asked for.
-    assert!(left + 3 * STEP > before, "{left} of {before} bytes were held at the end");
+    assert!(taken.iter().all(|&taken| taken < 3 * STEP), "{:?} MiB", mib(&taken));
+}
+
+fn mib(sizes: &[u64]) -> Vec<u64> {
+    sizes.iter().map(|size| size / MIB).collect()
 }
 
 fn open_high(holder: &Holder) -> LimitFile {

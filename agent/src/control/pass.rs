@@ -49,6 +49,8 @@ pub(super) struct Pass {
     pub(super) urgent: usize,
     next_slot: usize,
     next_slice: Instant,
+    /// Since when the slice that is due has waited for a turn of its own.
+    put_off: Option<Instant>,
 }
 
 /// Since when the use of a workload has been this, or about this.
@@ -88,6 +90,7 @@ impl Pass {
             urgent: 0,
             next_slot: 0,
             next_slice: Instant(0),
+            put_off: None,
         })
     }
 
@@ -118,12 +121,18 @@ impl Control {
     pub(super) fn slow_pass(&mut self, woke: Instant) {
         let total = self.registry.len();
         if self.pass.urgent == 0 {
-            // Whoever was heard comes first: a slice has a turn of its own, the next one, unless it is late already.
-            let is_late = woke >= self.pass.next_slice.plus(SLICE_EVERY);
-            if woke < self.pass.next_slice || (self.looked == woke && !is_late) {
+            if woke < self.pass.next_slice {
                 return;
             }
+            // Whoever was heard comes first: a slice has a turn of its own, the next one, unless all have somebody heard.
+            if self.looked == woke {
+                let since = *self.pass.put_off.get_or_insert(woke);
+                if woke < since.plus(SLICE_EVERY) {
+                    return;
+                }
+            }
         }
+        self.pass.put_off = None;
         let pace = self.pass.pace();
         self.pass.next_slice = woke.plus(SLICE_EVERY * pace);
         self.journal.nudge();

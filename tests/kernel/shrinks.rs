@@ -144,8 +144,9 @@ fn a_grow_does_not_wait_for_a_shrink_that_is_stuck_in_reclaim() {
     assert_eq!(number(&holder.high()), u64::MAX, "the grow came last");
 }
 
-/// What bounds a round of reclaim is the distance that a limit is lowered by: in steps, a shrink that is cancelled ends with
-/// the step that it is at. Each step is measured where it is taken, and counted: what passes between two threads tells nothing.
+/// A shrink in steps that is cancelled ends with the step that it is at. Steps are counted, and what each took is only shown: of
+/// memory that has to be swapped the kernel takes more than it was asked for, the slower the disk the more (6.12: 205 MiB for
+/// 32), since what is still being written does not count as taken.
 #[test]
 fn a_shrink_in_steps_ends_with_its_step() {
     const STEP: u64 = 32 * MIB;
@@ -175,11 +176,9 @@ fn a_shrink_in_steps_ends_with_its_step() {
     eventually("the signal ends the write", || writer.is_finished());
     let taken = writer.join().expect("the writer");
     println!("{:?} after the signal; taken by each step, MiB: {:?}", signalled.elapsed(), mib(&taken));
-    assert!(taken.len() < (HELD / STEP) as usize, "the shrink was over already: more memory is needed");
     // One may have looked at the flag before it was set.
     assert!(taken.len() <= begun_before + 1, "{} steps, of which {begun_before} before", taken.len());
-    // The kernel reclaims in batches of its own on top of what it was asked for.
-    assert!(taken.iter().all(|&taken| taken < 3 * STEP), "{:?} MiB", mib(&taken));
+    assert!(holder.current() > HELD / 3, "most of it is left: {:?} MiB were taken", mib(&taken));
 }
 
 fn mib(sizes: &[u64]) -> Vec<u64> {

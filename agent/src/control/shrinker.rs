@@ -32,7 +32,8 @@ const QUEUE: usize = 256;
 /// Threads: one may be stuck in the kernel for long, and the others' turn still comes.
 const THREADS: usize = 2;
 
-/// Use that one write of `memory.high` may take: on a slow disk for swap, some tenths of a second.
+/// Use that one write of `memory.high` is to take: on a slow disk for swap, some tenths of a second. There the kernel takes more
+/// than it is asked for, up to some six times as much; of page cache, which is what is taken here, it does not.
 const STEP: Bytes = Bytes::mib(32);
 
 /// What the slow lane does to a workload.

@@ -116,7 +116,7 @@ const FAR_BELOW: u64 = 8 * MIB;
 #[test]
 fn a_grow_does_not_wait_for_a_shrink_that_is_stuck_in_reclaim() {
     let holder = Holder::new(HELD / MIB);
-    let high = open_high(&holder);
+    let high = open_blocking(&holder);
     let (tell, told) = channel();
     let stolen = holder.stolen();
     let writer = thread::spawn(move || {
@@ -151,7 +151,7 @@ fn a_grow_does_not_wait_for_a_shrink_that_is_stuck_in_reclaim() {
 fn a_shrink_in_steps_ends_with_its_step() {
     const STEP: u64 = 32 * MIB;
     let holder = Holder::new(HELD / MIB);
-    let high = open_high(&holder);
+    let high = open_blocking(&holder);
     let (tell, told) = channel();
     let cancelled = Arc::new(AtomicBool::new(false));
     let begun = Arc::new(AtomicUsize::new(0));
@@ -183,6 +183,12 @@ fn a_shrink_in_steps_ends_with_its_step() {
 
 fn mib(sizes: &[u64]) -> Vec<u64> {
     sizes.iter().map(|size| size / MIB).collect()
+}
+
+/// As the slow lane opens it: where the other way does not reclaim, there is nothing to be stuck in.
+fn open_blocking(holder: &Holder) -> LimitFile {
+    LimitFile::open_blocking(&Cgroup::open(&holder.cgroup).expect("holder"), "memory.high")
+        .expect("memory.high")
 }
 
 fn open_high(holder: &Holder) -> LimitFile {

@@ -82,9 +82,11 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("watchdog", &["kernel", "workload"]),
     ("control", &["kernel", "workload", "journal", "metrics", "watchdog"]),
     ("config", &["kernel"]),
+    // Of workload only what a name is.
+    ("policy", &["workload"]),
     // From kernel only the taking over of received descriptors; from workload the types of the wire.
     ("api", &["control", "journal", "metrics", "workload", "kernel"]),
-    ("cli", &["api", "config", "control", "journal", "kernel", "workload", "agent", "watchdog"]),
+    ("cli", &["api", "config", "control", "journal", "kernel", "workload", "agent", "watchdog", "policy"]),
 ];
 
 #[test]

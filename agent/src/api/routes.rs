@@ -129,6 +129,7 @@ fn refused(refusal: Refused) -> Response {
         Refused::Exists(_) => StatusCode::CONFLICT,
         Refused::NotFound(_) => StatusCode::NOT_FOUND,
         Refused::NoRoomNow(_) | Refused::NoRoomEver(_) => StatusCode::INSUFFICIENT_STORAGE,
+        Refused::NotAllowed(_) => StatusCode::UNPROCESSABLE_ENTITY,
         Refused::Busy | Refused::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         Refused::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };

@@ -8,7 +8,8 @@ use bellows_policies::Bytes;
 use clap::{Args, Subcommand};
 
 use super::CHECK_FAILED;
-use crate::policy::{self, Compiled, DIRECTORY, Level, Node};
+use crate::config::POLICIES;
+use crate::policy::{self, Compiled, Level, Node};
 use crate::workload::spec::Name;
 
 #[derive(Debug, Args)]
@@ -52,7 +53,7 @@ struct Show {
 #[derive(Debug, Args)]
 struct Place {
     /// The directory of policies.
-    #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
+    #[arg(long, value_name = "DIR", default_value = POLICIES)]
     dir: PathBuf,
     /// The node's capacity, so that percentages and promises can be checked [default: that of the files].
     #[arg(long, value_name = "SIZE")]
@@ -64,15 +65,12 @@ struct Place {
 
 impl Place {
     fn compile(&self, paths: &[PathBuf]) -> Compiled {
-        let directory = [self.dir.clone()];
-        let paths = match paths {
-            // As for the agent: no directory, no policies.
-            [] if !self.dir.exists() => &[],
-            [] => &directory[..],
-            paths => paths,
-        };
+        let node = Node { given: self.capacity, ..Node::default() };
+        if paths.is_empty() {
+            return policy::load(&self.dir, node);
+        }
         let (sources, troubles) = policy::read(paths);
-        policy::compile(sources, troubles, Node { given: self.capacity, ..Node::default() })
+        policy::compile(sources, troubles, node)
     }
 }
 

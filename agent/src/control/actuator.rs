@@ -8,14 +8,14 @@
 
 use std::io;
 
-use bellows_policies::units::{Bytes, Limit};
-use bellows_policies::{Limits, Plan, Reason, Verb};
+use bellows_policies::units::{Bounds, Bytes, Limit};
+use bellows_policies::{Class, Limits, Plan, Reason, Verb};
 
 use super::lanes::Lanes;
 use super::registry::{Entry, Open};
 use super::shrinker::{Act, Shrink};
 use crate::kernel::cpu::quota_text;
-use crate::workload::spec::Spec;
+use crate::workload::spec::Identity;
 
 /// How a plan is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,21 +76,38 @@ pub(super) fn slowly(lanes: &Lanes, entry: &mut Entry, act: Act, plan: Plan) -> 
 
 /// Everything that is written to a workload's cgroup before its first process: memory limits from the launch plan, the
 /// floor's protection, and what keeps it from harming the host.
-pub(super) fn launch_limits(spec: &Spec, limits: Limits, pids: u64) -> Vec<(&'static str, String)> {
-    let identity = &spec.identity;
+pub(super) fn launch_limits(
+    identity: &Identity,
+    class: &Class,
+    limits: Limits,
+) -> Vec<(&'static str, String)> {
     let mut files = vec![
         ("memory.max", limits.max.0.to_string()),
         ("memory.high", limits.high.0.to_string()),
-        (identity.class.protection(), identity.memory.floor.0.to_string()),
         // A workload lives or dies as a whole: half of one is a riddle to its owner.
         ("memory.oom.group", "1".to_owned()),
-        ("pids.max", pids.to_string()),
-        ("cpu.weight", identity.class.cpu_weight().to_string()),
     ];
+    files.extend(class_files(identity.memory, class).into_iter().filter(|(file, value)| {
+        // As the kernel has it in a new cgroup: then nothing is asked of a kernel without the file.
+        !(*file == "memory.swap.max" && value == "max")
+    }));
     if let Some(bounds) = identity.cpu {
         // The cpu loop takes over when the command runs; init's work before that is not the workload's.
         files.push(("cpu.max", quota_text(bounds.ceiling)));
         files.push(("cpu.max.burst", bounds.floor.quota_us().to_string()));
     }
+    files
+}
+
+/// What a class alone decides: nothing moves it but a change of policy.
+pub(super) fn class_files(memory: Bounds, class: &Class) -> Vec<(&'static str, String)> {
+    let mut files = vec![
+        (class.base.protection(), memory.floor.0.to_string()),
+        ("memory.swap.max", class.memory.swap_max.to_string()),
+        ("pids.max", class.pids.to_string()),
+        ("cpu.weight", class.cpu.law.weight.to_string()),
+    ];
+    files.extend(class.io.weight.map(|weight| ("io.weight", weight.to_string())));
+    files.extend(class.io.max.iter().map(|line| ("io.max", line.clone())));
     files
 }

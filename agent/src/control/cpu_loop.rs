@@ -20,7 +20,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bellows_policies::cpu::units::PERIOD_US;
-use bellows_policies::cpu::{self, CpuLaw, CpuPlan, CpuWorkload, Cpus, NodeGuard, NodeLaw};
+use bellows_policies::cpu::{self, CpuPlan, CpuWorkload, Cpus, NodeGuard, NodeLaw};
 use bellows_policies::units::Instant;
 
 use super::hidden::{HiddenUse, Seen};
@@ -30,7 +30,6 @@ use crate::kernel::clock;
 use crate::kernel::cpu::{self as cpu_max, CpuFiles, NodeTime, NodeUse, SubtreeUse};
 use crate::kernel::watch::Key;
 use crate::metrics::{Metrics, Outcome, Published, Resource};
-use crate::workload::spec::Class;
 
 /// Time between two ticks: one period of the quotas.
 const TICK: Duration = Duration::from_micros(PERIOD_US);
@@ -79,7 +78,7 @@ pub(super) fn govern(lane: &CpuLane, entry: &mut Entry, before: Option<Cpus>) ->
     else {
         return Ok(());
     };
-    let law = law_of(identity.class);
+    let law = entry.class.cpu.law;
     let law = match before {
         None => CpuWorkload::new(bounds, law),
         Some(_) => CpuWorkload::adopt(bounds, law, before, files.sample(clock::now())?),
@@ -98,14 +97,6 @@ pub(super) fn govern(lane: &CpuLane, entry: &mut Entry, before: Option<Cpus>) ->
         is_gone: false,
     })));
     if taken { Ok(()) } else { Err(io::Error::other("the cpu loop has too much to do")) }
-}
-
-fn law_of(class: Class) -> CpuLaw {
-    match class {
-        Class::Latency => CpuLaw::latency(),
-        Class::Standard => CpuLaw::standard(),
-        Class::Batch => CpuLaw::batch(),
-    }
 }
 
 #[derive(Debug)]

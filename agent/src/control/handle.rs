@@ -20,7 +20,7 @@ use crate::kernel::watch::{Key, Waker};
 use crate::metrics::{Metrics, Table};
 use crate::watchdog::Opened;
 pub use crate::workload::records::Ended;
-use crate::workload::spec::{Name, Spec};
+use crate::workload::spec::{Asked, Name, Spec};
 use crate::workload::supervisor::{LaunchError, Remains, Running};
 
 /// Commands that may wait for the control loop.
@@ -32,7 +32,7 @@ pub enum Command {
     /// Start a workload.
     Launch {
         /// What.
-        spec: Arc<Spec>,
+        spec: Box<Spec<Asked>>,
         /// Its standard input, output and error.
         stdio: [OwnedFd; 3],
         /// Where the answer goes, when the command has been executed.
@@ -124,6 +124,9 @@ pub enum Refused {
     /// The floor never fits the budget.
     #[error("{0}; choose a lower floor or a larger node.capacity")]
     NoRoomEver(String),
+    /// The policies do not allow it.
+    #[error("{0}")]
+    NotAllowed(String),
     /// A queue is full.
     #[error("the agent has too much to do: try again in a moment")]
     Busy,
@@ -175,8 +178,8 @@ impl Handle {
     }
 
     /// Starts a workload and returns when its command has been executed.
-    pub async fn launch(&self, spec: Spec, stdio: [OwnedFd; 3]) -> Result<Launched, Refused> {
-        self.ask(|reply| Command::Launch { spec: Arc::new(spec), stdio, reply }).await?
+    pub async fn launch(&self, spec: Spec<Asked>, stdio: [OwnedFd; 3]) -> Result<Launched, Refused> {
+        self.ask(|reply| Command::Launch { spec: Box::new(spec), stdio, reply }).await?
     }
 
     /// Waits until the workload with this id has ended.

@@ -36,5 +36,4 @@ mod vigil;
 
 pub use control_loop::{Control, Parts, default_reserve};
 pub use handle::{Command, Ended, Handle, Launched, Refused};
-pub use life::Limits as LaunchLimits;
 pub use takeover::Takeover;

@@ -144,7 +144,7 @@ mod tests {
         let facts = Facts {
             tenant: "acme".to_owned(),
             workload: "web".to_owned(),
-            class: "latency",
+            class: "latency".to_owned(),
             memory: Bounds { floor: Bytes::mib(64), ceiling: Bytes::mib(128) },
             cpu: Some("0.1..2".parse().unwrap()),
             started_unix_ns: 0,

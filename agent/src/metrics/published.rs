@@ -18,7 +18,7 @@ pub struct Facts {
     /// Its name.
     pub workload: String,
     /// Its class.
-    pub class: &'static str,
+    pub class: String,
     /// Between what its memory limit moves.
     pub memory: Bounds,
     /// Between what its cpu quota moves, if it has one.

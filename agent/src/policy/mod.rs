@@ -32,5 +32,12 @@ pub use schema::{reference, schema};
 pub use show::{class_json, show_all, show_class};
 pub use source::{Source, read};
 
-/// Where policies are looked for; it need not exist.
-pub const DIRECTORY: &str = "/etc/bellows/policies.d";
+use std::path::Path;
+
+/// Reads and compiles a directory. One that does not exist holds no policies.
+#[must_use]
+pub fn load(directory: &Path, node: Node) -> Compiled {
+    let (sources, troubles) =
+        if directory.exists() { read(&[directory.to_owned()]) } else { Default::default() };
+    compile(sources, troubles, node)
+}

@@ -143,7 +143,9 @@ impl Base {
         }
     }
 
-    const fn cpu_law(self) -> CpuLaw {
+    /// The cpu law that its class begins with, the weight among its constants.
+    #[must_use]
+    pub const fn cpu_law(self) -> CpuLaw {
         match self {
             Self::Latency => CpuLaw::latency(),
             Self::Standard => CpuLaw::standard(),
@@ -157,6 +159,13 @@ impl Base {
             Self::Standard => 200,
             Self::Batch => 100,
         }
+    }
+}
+
+/// The built-in class standard.
+impl Default for Class {
+    fn default() -> Self {
+        Self::built_in(Base::Standard, Defaults::default())
     }
 }
 
@@ -209,6 +218,18 @@ impl Class {
             CpuBounds::new(floor, ceiling).map_err(|e| format!("the class {}: {e}", self.name))
         };
         bounds.map(new).transpose()
+    }
+
+    /// The bounds of a workload that has its class's: `memory` and `cpu` are those that it had, which stay where the class
+    /// gives none any more.
+    #[must_use]
+    pub fn bounds_again(
+        &self,
+        memory: Bounds,
+        cpu: Option<CpuBounds>,
+        capacity: Bytes,
+    ) -> (Bounds, Option<CpuBounds>) {
+        (self.memory_bounds(None, capacity).unwrap_or(memory), self.cpu_bounds(None).unwrap_or(cpu))
     }
 
     fn narrow<T: Ord + Copy + std::fmt::Display>(

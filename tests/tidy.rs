@@ -84,6 +84,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("config", &["kernel"]),
     // Of workload only what a name is.
     ("policy", &["workload"]),
+    ("reload", &["control", "kernel", "policy"]),
     // From kernel only the taking over of received descriptors; from workload the types of the wire.
     ("api", &["control", "journal", "metrics", "workload", "kernel"]),
     ("cli", &["api", "config", "control", "journal", "kernel", "workload", "agent", "watchdog", "policy"]),

@@ -16,6 +16,7 @@ use crate::journal;
 use crate::kernel::{clock, discover, feature::can_reclaim, spawn::Program, support};
 use crate::metrics::Metrics;
 use crate::policy;
+use crate::reload;
 use crate::watchdog::Heartbeat;
 use crate::workload::records::Records;
 use crate::workload::supervisor::Ground;
@@ -38,7 +39,9 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let machine = tree::capacity(&tree.root).context("cannot find out how much memory there is")?;
     let given = config.node.capacity.map(|size| size.0);
     let defaults = Defaults { memory: config.memory, pids: config.workload.pids };
-    let rules = policies(&config.policies, &policy::Node { defaults, given, machine: Some(machine) })?;
+    let node = policy::Node { defaults, given, machine: Some(machine) };
+    let rules = policies(&config.policies, &node)?;
+    let version = rules.version.clone();
     let capacity = given.or(rules.node.capacity).unwrap_or(machine);
     let reserve = config.node.reserve.map(|size| size.0);
     let reserve = reserve.or(rules.node.reserve.map(|amount| amount.of(capacity)));
@@ -73,6 +76,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     })?;
     let taken = control.take_over(findings, ends);
     let took = clock::now().since(started);
+    metrics.policies.begun(clock::unix_nanoseconds());
     metrics.takeover.set(took.as_secs_f64());
     let (ended, loop_ended) = tokio::sync::oneshot::channel();
     let loop_thread = thread::Builder::new().name("bellows-control".to_owned()).spawn(move || {
@@ -86,6 +90,9 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let server = api::serve(&handle, &config.runtime_dir, config.http.listen).await?;
+        // The capacity stays what it was at the start, whatever the files say of it later.
+        let node = policy::Node { given: Some(capacity), ..node };
+        tokio::spawn(reload::follow(handle.clone(), config.policies.clone(), node, version));
         crate::kernel::tell(&format!("governing {}", root.display()));
         if taken != Takeover::default() {
             let Takeover { running, ended, foreign } = taken;

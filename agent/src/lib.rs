@@ -12,5 +12,6 @@ pub mod journal;
 pub mod kernel;
 pub mod metrics;
 pub mod policy;
+pub mod reload;
 pub mod watchdog;
 pub mod workload;

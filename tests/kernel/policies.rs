@@ -1,11 +1,11 @@
-//! Policies from files: a class governs a workload, and what it does not allow is refused.
+//! Policies from files: a class governs a workload, what it does not allow is refused, and a change reaches who runs.
 
 use std::fs;
 use std::path::PathBuf;
 
 use bellows::journal::What;
 
-use crate::rig::{Agent, MIB, is_grow, is_launched, number, read};
+use crate::rig::{Agent, MIB, eventually, is_grow, is_launched, number, read};
 
 /// A directory of policies of this test's own.
 struct Policies(PathBuf);
@@ -48,18 +48,20 @@ const CLASS: &str = r#"
     class = "steps"
 "#;
 
+fn start(agent: &Agent, arguments: &[&str]) -> std::process::Child {
+    let load = crate::rig::program("bellows-load");
+    let mut command = agent.command("run");
+    command.args(["--name", "by-rule", "--"]).arg(load).args(arguments);
+    command.stderr(std::process::Stdio::piped()).spawn().expect("bellows run")
+}
+
 /// Bounds, weight, protection and the law's own step are the class's.
 #[test]
 fn a_class_of_a_file_governs() {
     let policies = Policies::new("governs", CLASS);
     let agent = policies.agent();
     let mut journal = agent.follow();
-    let load = crate::rig::program("bellows-load").display().to_string();
-    let child = agent
-        .command("run")
-        .args(["--name", "by-rule", "--", &load, "grow", "60", "--hold-ms", "60000"])
-        .spawn();
-    let mut child = child.expect("bellows run");
+    let mut child = start(&agent, &["grow", "60", "--hold-ms", "60000"]);
     journal.wait("default/by-rule", is_launched);
     let cgroup = agent.tree.workload("by-rule");
     assert_eq!(read(&cgroup.join("cpu.weight")).trim(), "321");
@@ -89,4 +91,31 @@ fn what_a_class_does_not_allow_is_refused() {
         assert!(text.contains(said), "{flags:?} {text}");
     }
     assert_eq!(run(&["--class", "steps", "--memory", "32M..64M"]).status.code(), Some(0));
+}
+
+/// A change reaches a workload that grows meanwhile: it ends at the new ceiling. A broken file changes nothing.
+#[test]
+fn a_change_reaches_who_runs_and_a_mistake_does_not() {
+    let policies = Policies::new("reload", CLASS);
+    let agent = Agent::start_on(
+        crate::rig::Tree::without_swap(),
+        &["--policies", policies.0.to_str().expect("utf-8")],
+    );
+    let mut journal = agent.follow();
+    let child = start(&agent, &["grow", "400", "--pause-ms", "60"]);
+    journal.wait("default/by-rule", is_grow);
+    policies.write("[class.steps]\nweight = \"heavy\"\n");
+    let refused = journal.wait("", |w| matches!(w, What::PoliciesRefused { .. }));
+    let What::PoliciesRefused { error, problems } = refused.what else { unreachable!() };
+    assert!(error.contains("10-test.toml:2:10: weight: expected") && problems == 1, "{error}");
+    let cgroup = agent.tree.workload("by-rule");
+    assert_eq!(read(&cgroup.join("cpu.weight")).trim(), "321");
+    assert!(agent.http("/readyz").contains("ready, by old policies"));
+    policies.write(&CLASS.replace("512MiB", "160MiB").replace("321", "123"));
+    journal.wait("", |w| matches!(w, What::PoliciesLoaded { changed: 1, .. }));
+    eventually("the weight is the new one", || read(&cgroup.join("cpu.weight")).trim() == "123");
+    assert!(agent.http("/metrics").contains("bellows_policy_last_reload_successful 1"));
+    let output = child.wait_with_output().expect("its end");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("out of memory at its ceiling of 160 MiB"), "{text}\n{}", journal.told());
 }

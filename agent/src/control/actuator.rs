@@ -111,3 +111,53 @@ pub(super) fn class_files(memory: Bounds, class: &Class) -> Vec<(&'static str, S
     files.extend(class.io.max.iter().map(|line| ("io.max", line.clone())));
     files
 }
+
+/// What is to be written when what a class decides has changed. What it says no longer goes back to the kernel's default.
+pub(super) fn changed_files(
+    before: &[(&'static str, String)],
+    after: &[(&'static str, String)],
+) -> Vec<(&'static str, String)> {
+    let gone = before.iter().filter(|old| !after.contains(old)).filter_map(|(file, value)| {
+        let device = value.split(' ').next().unwrap_or_default();
+        let is_said = after.iter().any(|(other, _)| other == file);
+        match *file {
+            // A line only adds to what is there.
+            "io.max" => Some((*file, format!("{device} rbps=max wbps=max riops=max wiops=max"))),
+            "io.weight" if !is_said => Some((*file, "100".to_owned())),
+            "memory.min" | "memory.low" if !is_said => Some((*file, "0".to_owned())),
+            _ => None,
+        }
+    });
+    gone.chain(after.iter().filter(|new| !before.contains(new)).cloned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_changed_is_written() {
+        let files = |text: &str| -> Vec<(&'static str, String)> {
+            let all = ["memory.min", "memory.low", "pids.max", "io.weight", "io.max"];
+            let line = |line: &str| {
+                let (file, value) = line.split_once('=').unwrap();
+                (*all.iter().find(|f| **f == file).unwrap(), value.to_owned())
+            };
+            text.split(", ").map(line).collect()
+        };
+        for (before, after, written) in [
+            ("pids.max=1, memory.low=5", "pids.max=2, memory.low=5", "pids.max=2"),
+            ("memory.low=5", "memory.min=5", "memory.low=0, memory.min=5"),
+            ("pids.max=1, io.weight=7", "pids.max=1, io.weight=9", "io.weight=9"),
+            ("pids.max=1, io.weight=7", "pids.max=1", "io.weight=100"),
+            (
+                "io.max=8:0 rbps=5, pids.max=1",
+                "io.max=8:0 wbps=6, pids.max=1",
+                "io.max=8:0 rbps=max wbps=max riops=max wiops=max, io.max=8:0 wbps=6",
+            ),
+        ] {
+            assert_eq!(changed_files(&files(before), &files(after)), files(written), "{before} -> {after}");
+        }
+        assert!(changed_files(&files("pids.max=1"), &files("pids.max=1")).is_empty());
+    }
+}

@@ -233,6 +233,9 @@ impl Control {
                 Command::Release { uid, reply } => {
                     let _ = reply.send(self.release_all(Some(uid)));
                 }
+                Command::Policies { rules } => self.take_policies(rules),
+                Command::PoliciesRefused { error, problems } => self.policies_refused(error, problems),
+                Command::Rewritten { troubles } => self.rewritten(troubles),
                 Command::Shutdown { end_workloads } => self.begin_stopping(end_workloads),
             }
         }

@@ -12,7 +12,9 @@
 //!   -> record, metrics, published values
 //! ```
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -20,7 +22,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bellows_policies::cpu::units::PERIOD_US;
-use bellows_policies::cpu::{self, CpuPlan, CpuWorkload, Cpus, NodeGuard, NodeLaw};
+use bellows_policies::cpu::{self, CpuBounds, CpuLaw, CpuPlan, CpuWorkload, Cpus, NodeGuard, NodeLaw};
 use bellows_policies::units::Instant;
 
 use super::hidden::{HiddenUse, Seen};
@@ -99,9 +101,23 @@ pub(super) fn govern(lane: &CpuLane, entry: &mut Entry, before: Option<Cpus>) ->
     if taken { Ok(()) } else { Err(io::Error::other("the cpu loop has too much to do")) }
 }
 
+/// A policy was changed: the quota has other bounds, or another law. `burst` is where the floor is written to.
+pub(super) fn reform(lane: &CpuLane, key: Key, bounds: CpuBounds, law: CpuLaw, burst: Option<File>) {
+    lane.send(Order::Reform(Box::new(Reform { key, bounds, law, burst })));
+}
+
+#[derive(Debug)]
+struct Reform {
+    key: Key,
+    bounds: CpuBounds,
+    law: CpuLaw,
+    burst: Option<File>,
+}
+
 #[derive(Debug)]
 enum Order {
     Govern(Box<Governed>),
+    Reform(Box<Reform>),
     Forget(Key),
 }
 
@@ -195,6 +211,7 @@ impl CpuLoop {
             let wait = if self.governed.is_empty() { NOBODY } else { next.since(clock::now()) };
             match orders.recv_timeout(wait) {
                 Ok(Order::Govern(governed)) => self.begin(*governed),
+                Ok(Order::Reform(reform)) => self.reform(&reform),
                 Ok(Order::Forget(key)) => self.governed.retain(|g| g.key != key),
                 Err(RecvTimeoutError::Timeout) => {
                     let now = clock::now();
@@ -225,6 +242,29 @@ impl CpuLoop {
             }
         }
         self.governed.push(governed);
+    }
+
+    /// Takes in a change of policy. The kernel takes no quota below the burst, so a lower burst is written first, and a
+    /// higher one last. A write that fails is made up for by the next comparison.
+    fn reform(&mut self, to: &Reform) {
+        let Some(governed) = self.governed.iter_mut().find(|governed| governed.key == to.key) else { return };
+        let (quota, floor) = (governed.law.quota(), governed.law.bounds().floor);
+        governed.law.govern(to.bounds, to.law);
+        let burst = || {
+            let text = governed.law.burst().quota_us().to_string();
+            to.burst.as_ref().map(|file| file.write_at(text.as_bytes(), 0))
+        };
+        if to.bounds.floor < floor {
+            let _ = burst();
+        }
+        let now = governed.law.quota();
+        if now != quota && governed.files.set_quota(now).is_ok() {
+            governed.published.quota(Some(now));
+        }
+        if to.bounds.floor > floor {
+            let _ = burst();
+        }
+        governed.due = Instant(0);
     }
 
     fn tick(&mut self, now: Instant) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bellows_policies::Ruleset;
 use bellows_policies::sample::Detail;
 use bellows_policies::units::Instant;
 use crossbeam_queue::ArrayQueue;
@@ -69,6 +70,23 @@ pub enum Command {
     Shutdown {
         /// Whether workloads are ended too.
         end_workloads: bool,
+    },
+    /// Govern by other policies.
+    Policies {
+        /// All of them.
+        rules: Arc<Ruleset>,
+    },
+    /// Other policies were wrong: only tell.
+    PoliciesRefused {
+        /// The first error.
+        error: String,
+        /// How many there are.
+        problems: usize,
+    },
+    /// Files that a change of policy touched have been written.
+    Rewritten {
+        /// What failed, and of which workload.
+        troubles: Vec<(Arc<str>, String)>,
     },
     /// A launch has been carried out.
     LaunchDone {

@@ -113,6 +113,9 @@ impl Control {
                 self.metrics.launch.observe(took.as_secs_f64());
                 answer(entry.launched.take(), Ok(Launched { id, pid }));
                 self.attend(key, open, None);
+                // Its class may have changed while it was started.
+                let changed = self.reform(key);
+                self.rewrite(changed.into_iter().collect());
                 if self.released {
                     self.release_one(key);
                 }

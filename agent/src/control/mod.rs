@@ -10,6 +10,7 @@
 //! heartbeat, silence, watchdog             vigil
 //! what an earlier agent left               takeover
 //! limits that somebody else wrote          foreign
+//! a change of policies                      policies
 //! cpu.stat, cpu.max: a thread of its own   cpu_loop, hidden
 //! slow work on other threads                lanes, shrinker  results come back as commands
 //! what the rest of the agent may ask        handle
@@ -27,6 +28,7 @@ mod hidden;
 mod lanes;
 mod life;
 mod pass;
+mod policies;
 mod registry;
 mod shrinker;
 mod takeover;

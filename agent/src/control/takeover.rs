@@ -72,7 +72,7 @@ impl Control {
 
     /// The class of a workload by its name, and the bounds that follow it. A class that is gone, or that gives no bounds any
     /// more, leaves them as they were.
-    fn class_again(&self, identity: &mut Identity) -> Arc<Class> {
+    pub(super) fn class_again(&self, identity: &mut Identity) -> Arc<Class> {
         let trouble = |text: String| {
             let name: Arc<str> = identity.to_string().into();
             self.journal.record(clock::unix_nanoseconds(), &name, What::Trouble { text });

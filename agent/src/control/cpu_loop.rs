@@ -12,9 +12,9 @@
 //!   -> record, metrics, published values
 //! ```
 
-use std::fs::File;
+mod reform;
+
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -22,9 +22,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bellows_policies::cpu::units::PERIOD_US;
-use bellows_policies::cpu::{self, CpuBounds, CpuLaw, CpuPlan, CpuWorkload, Cpus, NodeGuard, NodeLaw};
+use bellows_policies::cpu::{self, CpuPlan, CpuWorkload, Cpus, NodeGuard, NodeLaw};
 use bellows_policies::units::Instant;
 
+use self::reform::Reform;
+pub(super) use self::reform::reform;
 use super::hidden::{HiddenUse, Seen};
 use super::registry::Entry;
 use crate::journal::{What, Writer};
@@ -99,19 +101,6 @@ pub(super) fn govern(lane: &CpuLane, entry: &mut Entry, before: Option<Cpus>) ->
         is_gone: false,
     })));
     if taken { Ok(()) } else { Err(io::Error::other("the cpu loop has too much to do")) }
-}
-
-/// A policy was changed: the quota has other bounds, or another law. `burst` is where the floor is written to.
-pub(super) fn reform(lane: &CpuLane, key: Key, bounds: CpuBounds, law: CpuLaw, burst: Option<File>) {
-    lane.send(Order::Reform(Box::new(Reform { key, bounds, law, burst })));
-}
-
-#[derive(Debug)]
-struct Reform {
-    key: Key,
-    bounds: CpuBounds,
-    law: CpuLaw,
-    burst: Option<File>,
 }
 
 #[derive(Debug)]
@@ -242,29 +231,6 @@ impl CpuLoop {
             }
         }
         self.governed.push(governed);
-    }
-
-    /// Takes in a change of policy. The kernel takes no quota below the burst, so a lower burst is written first, and a
-    /// higher one last. A write that fails is made up for by the next comparison.
-    fn reform(&mut self, to: &Reform) {
-        let Some(governed) = self.governed.iter_mut().find(|governed| governed.key == to.key) else { return };
-        let (quota, floor) = (governed.law.quota(), governed.law.bounds().floor);
-        governed.law.govern(to.bounds, to.law);
-        let burst = || {
-            let text = governed.law.burst().quota_us().to_string();
-            to.burst.as_ref().map(|file| file.write_at(text.as_bytes(), 0))
-        };
-        if to.bounds.floor < floor {
-            let _ = burst();
-        }
-        let now = governed.law.quota();
-        if now != quota && governed.files.set_quota(now).is_ok() {
-            governed.published.quota(Some(now));
-        }
-        if to.bounds.floor > floor {
-            let _ = burst();
-        }
-        governed.due = Instant(0);
     }
 
     fn tick(&mut self, now: Instant) {

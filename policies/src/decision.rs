@@ -106,6 +106,8 @@ reasons! {
     LimitsReleased, "limits_released", "the limits had been released";
     /// The tripwire was put back after a release or a failure.
     Rearmed, "rearmed", "the tripwire was put back";
+    /// A policy was changed, and the limit stood outside its bounds.
+    PolicyChanged, "policy_changed", "a policy was changed, and the limit stood below its floor";
     /// The cpu quota ran out after a time in which it had not.
     QuotaExhausted, "quota_exhausted", "the cpu quota ran out";
     /// The cpu quota ran out in more periods than is borne.

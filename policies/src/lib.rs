@@ -37,8 +37,10 @@
 pub mod budget;
 pub mod cpu;
 pub mod decision;
+pub mod field;
 pub mod guard;
 pub mod memory;
+pub mod ruleset;
 pub mod sample;
 pub mod signals;
 pub mod units;
@@ -49,6 +51,7 @@ pub use cpu::{CpuBounds, CpuLaw, CpuPlan, CpuSample, CpuWorkload, Cpus, NodeGuar
 pub use decision::{Decision, Limits, Reason, Step, Verb};
 pub use guard::{Plan, launch, plan, settle, undo};
 pub use memory::{Law, Room, Verdict, Workload};
+pub use ruleset::{Assignment, Class, Ruleset};
 pub use sample::{Detail, MemoryEvents, MemoryStat, Pressure, Sample};
 pub use signals::Signals;
 pub use units::{Bounds, Bytes, Instant, Limit, UnitError};

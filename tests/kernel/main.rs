@@ -10,6 +10,7 @@ mod ends;
 mod growth;
 mod held;
 mod overflow;
+mod policies;
 mod quota;
 mod refusals;
 mod rig;

@@ -103,7 +103,8 @@ async fn healthy() -> &'static str {
 async fn ready(State(shared): State<Shared>) -> Response {
     // Idle, it turns ten times a second.
     if shared.control.idle() < std::time::Duration::from_secs(1) {
-        "ready\n".into_response()
+        let stale = "ready, by old policies: the last reload was refused (`bellows policy check`)\n";
+        if shared.control.metrics.policies.are_current() { "ready\n" } else { stale }.into_response()
     } else {
         problem(StatusCode::SERVICE_UNAVAILABLE, "the control loop does not turn")
     }
@@ -129,6 +130,7 @@ fn refused(refusal: Refused) -> Response {
         Refused::Exists(_) => StatusCode::CONFLICT,
         Refused::NotFound(_) => StatusCode::NOT_FOUND,
         Refused::NoRoomNow(_) | Refused::NoRoomEver(_) => StatusCode::INSUFFICIENT_STORAGE,
+        Refused::NotAllowed(_) => StatusCode::UNPROCESSABLE_ENTITY,
         Refused::Busy | Refused::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         Refused::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };

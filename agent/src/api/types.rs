@@ -9,14 +9,14 @@ use tokio::net::UnixListener;
 
 use crate::metrics::Published;
 use crate::workload::lifecycle::State;
-use crate::workload::spec::Spec;
+use crate::workload::spec::{Asked, Spec};
 
 /// `POST /api/v1/workloads`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LaunchRequest {
     /// What to start.
-    pub spec: Spec,
+    pub spec: Spec<Asked>,
     /// The token that `stdio.sock` gave for its standard input, output and error.
     pub stdio: String,
 }
@@ -85,18 +85,18 @@ impl From<&Published> for WorkloadView {
         Self {
             tenant: facts.tenant.clone(),
             name: facts.workload.clone(),
-            class: facts.class.to_owned(),
+            class: facts.class.clone(),
             state: State::ALL.get(usize::from(view.state)).map_or("unknown", |s| s.as_str()).to_owned(),
             pid: view.pid,
             memory_current: view.current,
             memory_high: limit(view.limits.high),
             memory_max: limit(view.limits.max),
             memory_need: view.need,
-            memory: facts.memory,
+            memory: published.memory(),
             limit_moves: view.moves,
             oom_kills: view.oom_kills,
             cpu_quota: view.quota,
-            cpu: facts.cpu,
+            cpu: published.cpu_bounds(),
             cpu_usage_us: view.cpu_usage_us,
             quota_moves: view.quota_moves,
             started_unix_ns: facts.started_unix_ns,

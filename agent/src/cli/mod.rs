@@ -5,6 +5,7 @@ mod client;
 mod doctor;
 mod events;
 mod kill;
+mod policy;
 mod ps;
 mod release;
 mod run;
@@ -50,6 +51,8 @@ enum Verb {
     Release(release::Arguments),
     /// Check whether this machine is ready, and say what to do where it is not.
     Doctor(doctor::Arguments),
+    /// Check and show policies; works without an agent.
+    Policy(policy::Arguments),
     /// Started by the agent: opens limits when the agent dies or hangs.
     #[command(hide = true)]
     Watchdog(agent::WatchdogArguments),
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
         Verb::Agent(arguments) => agent::run(arguments),
         Verb::Watchdog(arguments) => agent::watchdog(&arguments),
         Verb::Doctor(arguments) => doctor::run(&arguments),
+        Verb::Policy(arguments) => policy::run(&arguments),
         Verb::Run(arguments) => on_runtime(run::run(arguments)),
         Verb::Ps(arguments) => on_runtime(ps::run(arguments)),
         Verb::Events(arguments) => on_runtime(events::run(arguments)),

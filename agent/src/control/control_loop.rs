@@ -11,13 +11,12 @@ use std::time::Duration;
 
 use bellows_policies::cpu::NodeLaw;
 use bellows_policies::units::{Bytes, Instant};
-use bellows_policies::{Budget, Law};
+use bellows_policies::{Budget, Ruleset};
 use crossbeam_queue::ArrayQueue;
 
 use super::cpu_loop::{CpuLane, CpuParts};
 use super::handle::{Command, Handle, QUEUE};
 use super::lanes::Lanes;
-use super::life::Limits;
 use super::pass::Pass;
 use super::registry::Registry;
 use super::timers::Timers;
@@ -43,12 +42,12 @@ pub struct Parts {
     pub ground: Arc<Ground>,
     /// Capacity and reserve.
     pub budget: Budget,
-    /// The constants of the memory law.
-    pub law: Law,
+    /// The policies.
+    pub rules: Arc<Ruleset>,
+    /// Whether this kernel has `memory.reclaim`.
+    pub can_reclaim: bool,
     /// The constants of the node's cpu guard.
     pub node_law: NodeLaw,
-    /// Launch limits that no law moves.
-    pub launch_limits: Limits,
     /// How events are heard.
     pub hearing: Hearing,
     /// The journal's end for the loop.
@@ -63,12 +62,16 @@ pub struct Parts {
 
 /// The control loop's state: all of it, owned by one thread.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what has been ordered, one by one, and what the kernel can"
+)]
 pub struct Control {
     pub(super) watcher: Watcher,
     pub(super) registry: Registry,
     pub(super) budget: Budget,
-    pub(super) law: Law,
-    pub(super) launch_limits: Limits,
+    pub(super) rules: Arc<Ruleset>,
+    pub(super) can_reclaim: bool,
     pub(super) lanes: Lanes,
     pub(super) cpu: CpuLane,
     pub(super) timers: Timers,
@@ -124,8 +127,8 @@ impl Control {
             watcher,
             registry: Registry::default(),
             budget: parts.budget,
-            law: parts.law,
-            launch_limits: parts.launch_limits,
+            rules: parts.rules,
+            can_reclaim: parts.can_reclaim,
             lanes,
             cpu,
             timers: Timers::default(),
@@ -218,7 +221,7 @@ impl Control {
     fn obey(&mut self) {
         while let Some(command) = self.commands.pop() {
             match command {
-                Command::Launch { spec, stdio, reply } => self.launch(spec, stdio, reply),
+                Command::Launch { spec, stdio, reply } => self.launch(*spec, stdio, reply),
                 Command::LaunchDone { key, result } => self.launch_done(key, result),
                 Command::ClearDone { key, result } => self.clear_done(key, result),
                 Command::DetailRead { key, detail } => self.detail_read(key, detail),
@@ -230,6 +233,9 @@ impl Control {
                 Command::Release { uid, reply } => {
                     let _ = reply.send(self.release_all(Some(uid)));
                 }
+                Command::Policies { rules } => self.take_policies(rules),
+                Command::PoliciesRefused { error, problems } => self.policies_refused(error, problems),
+                Command::Rewritten { troubles } => self.rewritten(troubles),
                 Command::Shutdown { end_workloads } => self.begin_stopping(end_workloads),
             }
         }

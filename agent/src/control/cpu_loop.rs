@@ -12,6 +12,9 @@
 //!   -> record, metrics, published values
 //! ```
 
+mod quotas;
+mod reform;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,9 +23,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bellows_policies::cpu::units::PERIOD_US;
-use bellows_policies::cpu::{self, CpuLaw, CpuPlan, CpuWorkload, Cpus, NodeGuard, NodeLaw};
+use bellows_policies::cpu::{self, CpuPlan, CpuWorkload, Cpus, NodeGuard, NodeLaw};
 use bellows_policies::units::Instant;
 
+use self::reform::Reform;
+pub(super) use self::reform::reform;
 use super::hidden::{HiddenUse, Seen};
 use super::registry::Entry;
 use crate::journal::{What, Writer};
@@ -30,7 +35,6 @@ use crate::kernel::clock;
 use crate::kernel::cpu::{CpuFiles, NodeTime, NodeUse, SubtreeUse};
 use crate::kernel::watch::Key;
 use crate::metrics::{Metrics, Outcome, Published, Resource};
-use crate::workload::spec::Class;
 
 /// Time between two ticks: one period of the quotas.
 const TICK: Duration = Duration::from_micros(PERIOD_US);
@@ -59,12 +63,12 @@ const QUEUE: usize = 1024;
 
 /// A workload whose quota is governed.
 #[derive(Debug)]
-pub(super) struct Governed {
+struct Governed {
     key: Key,
-    pub(super) name: Arc<str>,
-    pub(super) law: CpuWorkload,
-    pub(super) files: CpuFiles,
-    pub(super) published: Arc<Published>,
+    name: Arc<str>,
+    law: CpuWorkload,
+    files: CpuFiles,
+    published: Arc<Published>,
     /// When it is to be looked at.
     due: Instant,
     /// As of the last look.
@@ -85,7 +89,7 @@ pub(super) fn govern(lane: &CpuLane, entry: &mut Entry, before: Option<Cpus>) ->
     else {
         return Ok(());
     };
-    let law = law_of(identity.class);
+    let law = entry.class.cpu.law;
     let law = match before {
         None => CpuWorkload::new(bounds, law),
         Some(_) => CpuWorkload::adopt(bounds, law, before, files.sample(clock::now())?),
@@ -106,17 +110,10 @@ pub(super) fn govern(lane: &CpuLane, entry: &mut Entry, before: Option<Cpus>) ->
     if taken { Ok(()) } else { Err(io::Error::other("the cpu loop has too much to do")) }
 }
 
-fn law_of(class: Class) -> CpuLaw {
-    match class {
-        Class::Latency => CpuLaw::latency(),
-        Class::Standard => CpuLaw::standard(),
-        Class::Batch => CpuLaw::batch(),
-    }
-}
-
 #[derive(Debug)]
 enum Order {
     Govern(Box<Governed>),
+    Reform(Box<Reform>),
     Forget(Key),
 }
 
@@ -172,17 +169,17 @@ impl Drop for CpuLane {
     }
 }
 
-pub(super) struct CpuLoop {
-    pub(super) parts: CpuParts,
-    pub(super) released: Arc<AtomicBool>,
+struct CpuLoop {
+    parts: CpuParts,
+    released: Arc<AtomicBool>,
     guard: NodeGuard,
-    pub(super) governed: Vec<Governed>,
+    governed: Vec<Governed>,
     ticks: u64,
     last_tick: Instant,
     node: NodeTime,
     hidden: HiddenUse,
     next_scan: usize,
-    pub(super) next_verify: usize,
+    next_verify: usize,
     /// When anybody was thought about last.
     thought: Instant,
     /// Nobody runs, and nobody is to be thought about until somebody does.
@@ -216,6 +213,7 @@ impl CpuLoop {
             let wait = if self.governed.is_empty() { NOBODY } else { next.since(clock::now()) };
             match orders.recv_timeout(wait) {
                 Ok(Order::Govern(governed)) => self.begin(*governed),
+                Ok(Order::Reform(reform)) => self.reform(&reform),
                 Ok(Order::Forget(key)) => self.governed.retain(|g| g.key != key),
                 Err(RecvTimeoutError::Timeout) => {
                     let now = clock::now();

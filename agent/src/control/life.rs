@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bellows_policies::sample::Detail;
 use bellows_policies::units::Bytes;
-use bellows_policies::{Cpus, Plan, Refusal, Workload, settle, undo};
+use bellows_policies::{Class, Cpus, Law, Plan, Refusal, Workload, settle, undo};
 use tokio::sync::oneshot;
 
 use super::control_loop::{CLEAR_AGAIN, Control};
@@ -21,31 +21,32 @@ use crate::metrics::{Facts, Published};
 use crate::watchdog::Opened;
 use crate::workload::lease;
 use crate::workload::lifecycle::Event;
-use crate::workload::spec::{Identity, Name, Spec};
+use crate::workload::spec::{Asked, Identity, Name, Spec};
 use crate::workload::supervisor::{LaunchError, LaunchOrder, Remains, Running};
-
-/// Limits of a launch that no law moves.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// `pids.max`: what a fork bomb stops at.
-    pub pids: u64,
-}
 
 type LaunchReply = oneshot::Sender<Result<Launched, Refused>>;
 
 impl Control {
-    pub(super) fn launch(&mut self, spec: Arc<Spec>, stdio: [std::os::fd::OwnedFd; 3], reply: LaunchReply) {
-        let identity = &spec.identity;
-        let name: Arc<str> = identity.to_string().into();
+    pub(super) fn launch(&mut self, spec: Spec<Asked>, stdio: [std::os::fd::OwnedFd; 3], reply: LaunchReply) {
+        let name: Arc<str> = format!("{}/{}", spec.identity.tenant, spec.identity.name).into();
         if self.stopping {
             let _ = reply.send(Err(Refused::Stopping));
             return;
         }
-        if self.registry.find(&identity.tenant, &identity.name).is_some() {
+        if self.registry.find(&spec.identity.tenant, &spec.identity.name).is_some() {
             let _ = reply.send(Err(Refused::Exists(name.to_string())));
             return;
         }
-        let law = Workload::new(identity.memory, self.law);
+        let (spec, class) = match self.admit(spec) {
+            Ok(admitted) => admitted,
+            Err(text) => {
+                self.launch_failed(&name, text.clone());
+                let _ = reply.send(Err(Refused::NotAllowed(text)));
+                return;
+            }
+        };
+        let identity = &spec.identity;
+        let law = Workload::new(identity.memory, self.memory_law(&class));
         let plan = match bellows_policies::launch(&law, &mut self.budget) {
             Ok(plan) => plan,
             Err(refusal) => {
@@ -59,14 +60,14 @@ impl Control {
         };
         let Plan::Write { to, .. } = plan else { return };
         let order = LaunchOrder {
-            limits: actuator::launch_limits(&spec, to, self.launch_limits.pids),
+            limits: actuator::launch_limits(identity, &class, to),
             failsafe: law.released_max(),
             spec: Arc::clone(&spec),
             stdio,
         };
         let published = Arc::new(Published::new(facts(identity, clock::unix_nanoseconds())));
         published.limits(to);
-        let entry = self.registry.insert(|key| Entry::new(key, spec, &law, published));
+        let entry = self.registry.insert(|key| Entry::new(key, spec, class, &law, published));
         entry.launched = Some(reply);
         let key = entry.key;
         if self.lanes.submit(Job::Launch(key, order)).is_err() {
@@ -77,6 +78,26 @@ impl Control {
             return;
         }
         settle(&plan, &mut self.budget);
+    }
+
+    /// The class of a workload, and the bounds that it has by that and by what it asks for.
+    fn admit(&self, spec: Spec<Asked>) -> Result<(Arc<Spec>, Arc<Class>), String> {
+        let Spec { identity: asked, argv, env, cwd } = spec;
+        let class = asked.class.as_ref().map(Name::as_str);
+        let assignment = self
+            .rules
+            .assign(asked.tenant.as_str(), asked.name.as_str(), class)
+            .map_err(|e| e.to_string())?;
+        let identity = asked.become_of(&assignment.class, self.budget.capacity).map_err(|text| {
+            assignment.rule.map_or(text.clone(), |rule| format!("{text} (by the rule {rule})"))
+        })?;
+        Ok((Arc::new(Spec { identity, argv, env, cwd }), assignment.class))
+    }
+
+    /// The memory law of a class, on this kernel.
+    pub(super) fn memory_law(&self, class: &Class) -> Law {
+        let law = class.memory.law;
+        Law { reclaim_factor: if self.can_reclaim { law.reclaim_factor } else { 0.0 }, ..law }
     }
 
     pub(super) fn launch_done(&mut self, key: Key, result: Result<Box<Open>, LaunchError>) {
@@ -92,6 +113,9 @@ impl Control {
                 self.metrics.launch.observe(took.as_secs_f64());
                 answer(entry.launched.take(), Ok(Launched { id, pid }));
                 self.attend(key, open, None);
+                // Its class may have changed while it was started.
+                let changed = self.reform(key);
+                self.rewrite(changed.into_iter().collect());
                 if self.released {
                     self.release_one(key);
                 }
@@ -312,7 +336,7 @@ pub(super) fn facts(identity: &Identity, started_unix_ns: u64) -> Facts {
     Facts {
         tenant: identity.tenant.to_string(),
         workload: identity.name.to_string(),
-        class: identity.class.as_str(),
+        class: identity.class.to_string(),
         memory: identity.memory,
         cpu: identity.cpu,
         started_unix_ns,

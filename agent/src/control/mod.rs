@@ -10,7 +10,8 @@
 //! heartbeat, silence, watchdog             vigil
 //! what an earlier agent left               takeover
 //! limits that somebody else wrote          foreign
-//! cpu.stat, cpu.max: a thread of its own   cpu_loop, hidden, quotas
+//! a change of policies                      policies
+//! cpu.stat, cpu.max: a thread of its own   cpu_loop, hidden
 //! slow work on other threads                lanes, shrinker  results come back as commands
 //! what the rest of the agent may ask        handle
 //! ```
@@ -27,7 +28,7 @@ mod hidden;
 mod lanes;
 mod life;
 mod pass;
-mod quotas;
+mod policies;
 mod registry;
 mod shrinker;
 mod takeover;
@@ -37,5 +38,4 @@ mod vigil;
 
 pub use control_loop::{Control, Parts, default_reserve};
 pub use handle::{Command, Ended, Handle, Launched, Refused};
-pub use life::Limits as LaunchLimits;
 pub use takeover::Takeover;

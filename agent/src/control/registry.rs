@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bellows_policies::sample::Sample;
 use bellows_policies::units::{Bytes, Instant};
-use bellows_policies::{Reason, Workload};
+use bellows_policies::{Class, Reason, Workload};
 use tokio::sync::oneshot;
 
 use super::handle::{Ended, Launched, Refused};
@@ -33,6 +33,8 @@ pub(super) struct Entry {
     /// `tenant/name`, shared with the journal.
     pub(super) name: Arc<str>,
     pub(super) spec: Arc<Spec>,
+    /// The class that it is governed by: that of its identity, or standard where there is none of that name any more.
+    pub(super) class: Arc<Class>,
     pub(super) state: State,
     pub(super) law: Workload,
     pub(super) published: Arc<Published>,
@@ -63,11 +65,18 @@ pub(super) struct Entry {
 
 impl Entry {
     /// An entry about which nothing is known yet but what it is.
-    pub(super) fn new(key: Key, spec: Arc<Spec>, law: &Workload, published: Arc<Published>) -> Self {
+    pub(super) fn new(
+        key: Key,
+        spec: Arc<Spec>,
+        class: Arc<Class>,
+        law: &Workload,
+        published: Arc<Published>,
+    ) -> Self {
         Self {
             key,
             name: spec.identity.to_string().into(),
             spec,
+            class,
             state: State::Starting,
             law: *law,
             published,

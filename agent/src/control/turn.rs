@@ -126,6 +126,17 @@ impl Control {
         Outcome::Applied
     }
 
+    /// Raises a limit that stands below the floor that a policy has raised, as far as there is room.
+    pub(super) fn raise_to_floor(&mut self, key: Key, now: Instant) {
+        let Some(entry) = self.registry.get(key) else { return };
+        let (Some(open), Some(decision)) = (&entry.open, entry.law.to_floor()) else { return };
+        // Gone or unreadable: the next look says so.
+        let Ok(sample) = open.sample(now.max(entry.sampled)) else { return };
+        let plan = bellows_policies::plan(&entry.law, decision, &mut self.budget);
+        let outcome = self.act(key, now, &sample, &plan, decision);
+        self.metrics.decided(Resource::Memory, decision.verb, plan_reason(&plan), outcome);
+    }
+
     /// Hands a plan to the slow lane. One at a time; the law asks again.
     fn slowly(&mut self, key: Key, act: Act, plan: &Plan) -> Outcome {
         let Some(entry) = self.registry.get(key) else { return Outcome::Nothing };

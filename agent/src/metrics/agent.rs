@@ -4,6 +4,7 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::Reloads;
 use bellows_policies::budget::Budget;
 use bellows_policies::decision::{Reason, Verb};
 use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, Opts, Registry};
@@ -78,6 +79,8 @@ pub struct Metrics {
     /// From this agent's start to the last workload taken over, seconds.
     pub takeover: Gauge,
     budget: [Gauge; 4],
+    /// Reloads of the policies.
+    pub policies: Reloads,
 }
 
 impl Metrics {
@@ -175,6 +178,7 @@ impl Metrics {
                 "From the agent's start to the last workload that it took over.",
             )?,
             budget: [state("capacity")?, state("reserve")?, state("granted")?, state("free")?],
+            policies: Reloads::register(&registry)?,
             registry,
         })
     }

@@ -57,7 +57,7 @@ pub fn encode(metrics: &Metrics, workloads: &[Arc<Published>], records_lost: u64
     ] {
         header(&mut text, &format!("bellows_workload_{name}"), "gauge", help);
         for w in workloads {
-            let bounds = w.facts.memory;
+            let bounds = w.memory();
             let bytes = if name == "memory_floor_bytes" { bounds.floor } else { bounds.ceiling };
             let _ = writeln!(text, "bellows_workload_{name}{{{}}} {}", w.labels, bytes.0);
         }
@@ -93,7 +93,7 @@ fn cpu(text: &mut String, workloads: &[Arc<Published>]) {
         [("cpu_floor_cpus", "The floor of its quota."), ("cpu_ceiling_cpus", "The ceiling of its quota.")]
     {
         header(text, &format!("bellows_workload_{name}"), "gauge", help);
-        for (w, bounds) in workloads.iter().filter_map(|w| Some((w, w.facts.cpu?))) {
+        for (w, bounds) in workloads.iter().filter_map(|w| Some((w, w.cpu_bounds()?))) {
             let cpus = if name == "cpu_floor_cpus" { bounds.floor } else { bounds.ceiling };
             let _ = writeln!(text, "bellows_workload_{name}{{{}}} {}", w.labels, cpus.as_f64());
         }
@@ -144,7 +144,7 @@ mod tests {
         let facts = Facts {
             tenant: "acme".to_owned(),
             workload: "web".to_owned(),
-            class: "latency",
+            class: "latency".to_owned(),
             memory: Bounds { floor: Bytes::mib(64), ceiling: Bytes::mib(128) },
             cpu: Some("0.1..2".parse().unwrap()),
             started_unix_ns: 0,

@@ -8,7 +8,9 @@
 mod agent;
 mod encode;
 mod published;
+mod reloads;
 
 pub use agent::{Metrics, Outcome, Resource};
 pub use encode::encode;
 pub use published::{Facts, Published, Table};
+pub use reloads::Reloads;

@@ -18,10 +18,10 @@ pub struct Facts {
     /// Its name.
     pub workload: String,
     /// Its class.
-    pub class: &'static str,
-    /// Between what its memory limit moves.
+    pub class: String,
+    /// Between what its memory limit moves, at first.
     pub memory: Bounds,
-    /// Between what its cpu quota moves, if it has one.
+    /// Between what its cpu quota moves, if it has one, at first.
     pub cpu: Option<CpuBounds>,
     /// When it was started, in nanoseconds since the Unix epoch.
     pub started_unix_ns: u64,
@@ -49,6 +49,8 @@ pub struct Published {
     /// `usage_usec`, `nr_periods`, `nr_throttled`, `throttled_usec` of `cpu.stat`.
     pub(super) cpu: [AtomicU64; 4],
     pub(super) quota_moves: AtomicU64,
+    /// Floor and ceiling of memory, and of the quota if there is one: policies may change.
+    bounds: [AtomicU64; 4],
 }
 
 impl Published {
@@ -60,7 +62,10 @@ impl Published {
     pub fn new(facts: Facts) -> Self {
         // Names are restricted to characters that need no escape in a label.
         let labels = format!("tenant=\"{}\",workload=\"{}\"", facts.tenant, facts.workload);
+        let cpu = facts.cpu.map_or((0, 0), |bounds| (bounds.floor.0, bounds.ceiling.0));
+        let bounds = [facts.memory.floor.0, facts.memory.ceiling.0, cpu.0, cpu.1].map(AtomicU64::new);
         Self {
+            bounds,
             facts,
             labels,
             state: AtomicU8::new(0),
@@ -76,6 +81,28 @@ impl Published {
             cpu: [const { AtomicU64::new(0) }; 4],
             quota_moves: AtomicU64::new(0),
         }
+    }
+
+    /// Publishes bounds.
+    pub fn bounds(&self, memory: Bounds, cpu: Option<CpuBounds>) {
+        let cpu = cpu.map_or((0, 0), |bounds| (bounds.floor.0, bounds.ceiling.0));
+        for (cell, value) in self.bounds.iter().zip([memory.floor.0, memory.ceiling.0, cpu.0, cpu.1]) {
+            cell.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Between what its memory limit moves.
+    #[must_use]
+    pub fn memory(&self) -> Bounds {
+        let [floor, ceiling] = [0, 1].map(|at: usize| Bytes(self.bounds[at].load(Ordering::Relaxed)));
+        Bounds { floor, ceiling }
+    }
+
+    /// Between what its quota moves, if it has one.
+    #[must_use]
+    pub fn cpu_bounds(&self) -> Option<CpuBounds> {
+        let [floor, ceiling] = [2, 3].map(|at: usize| Cpus(self.bounds[at].load(Ordering::Relaxed)));
+        self.facts.cpu.map(|_| CpuBounds { floor, ceiling })
     }
 
     /// Publishes a sample.

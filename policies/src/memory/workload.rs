@@ -4,7 +4,7 @@
 //! what is to be gone back to after a release or a failure. Who writes tells us with [`Workload::commit`]; a grow that
 //! was decided and never committed was refused or failed, and is asked for again at a slow pace.
 
-use crate::decision::{Limits, Reason};
+use crate::decision::{Decision, Limits, Reason, Verb};
 use crate::memory::law::Law;
 use crate::memory::reclaim::Reclaim;
 use crate::memory::shrink::Shrink;
@@ -312,6 +312,23 @@ impl Workload {
     pub fn released_max(&self) -> Bytes {
         let ceiling = self.bounds.ceiling;
         ceiling.saturating_add(self.law.band(ceiling, self.threads, 0)).page_floor()
+    }
+
+    /// Takes in other bounds and constants: a policy was changed. Limits move with the next decisions, each within the new
+    /// bounds; what a raised floor lacks is asked for by [`Self::to_floor`].
+    pub const fn govern(&mut self, bounds: Bounds, law: Law) {
+        self.bounds = bounds;
+        self.law = law;
+    }
+
+    /// A grow to the floor, if the governed limit stands below it.
+    #[must_use]
+    pub fn to_floor(&self) -> Option<Decision> {
+        let high = self.bounds.floor.page_floor();
+        let want = Limits { high, max: high.saturating_add(self.band_above(high)).max(self.limits.max) };
+        let decision =
+            Decision { verb: Verb::Grow, want, reclaim: Bytes::ZERO, reason: Reason::PolicyChanged };
+        (self.mode == Mode::Armed && self.limits.high < high).then_some(decision)
     }
 
     /// Asks for the tripwire to be put back: the next [`crate::step`] decides where.

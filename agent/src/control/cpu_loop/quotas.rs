@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::cpu_loop::CpuLoop;
+use super::CpuLoop;
 use crate::journal::What;
 use crate::kernel::clock;
 use crate::kernel::cpu::quota_text;

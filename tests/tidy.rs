@@ -81,7 +81,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("watchdog", &["kernel", "workload"]),
     ("control", &["kernel", "workload", "journal", "metrics", "watchdog"]),
-    ("config", &["kernel"]),
+    ("config", &["kernel", "workload"]),
     // From kernel only the taking over of received descriptors; from workload the types of the wire.
     ("api", &["control", "journal", "metrics", "workload", "kernel"]),
     ("cli", &["api", "config", "control", "journal", "kernel", "workload", "agent", "watchdog"]),
@@ -201,7 +201,7 @@ fn metrics_are_documented_and_documents_name_real_ones() {
         started_unix_ns: 0,
     };
     let published = std::sync::Arc::new(bellows::metrics::Published::new(facts));
-    let text = bellows::metrics::encode(&metrics, &[published], 0);
+    let text = bellows::metrics::encode(&metrics, &[published], &[], 0);
     let real: BTreeSet<String> = text
         .lines()
         .filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned))

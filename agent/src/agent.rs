@@ -36,7 +36,8 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let machine = tree::capacity(&tree.root).context("cannot find out how much memory there is")?;
     let capacity = config.node.capacity.map_or(machine, |size| size.0);
     let reserve = config.node.reserve.map_or_else(|| control::default_reserve(capacity), |size| size.0);
-    let budget = Budget::new(capacity, reserve);
+    let budget = Budget::new(capacity, reserve).with_overcommit(config.node.overcommit);
+    let pool = budget.pool();
     // Before anything is taken over: should this agent die meanwhile, somebody must open what it governs by then.
     let mut heartbeat = Heartbeat::start(tree.root.path()).context("cannot start the watchdog")?;
 
@@ -57,6 +58,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let (mut control, handle) = Control::new(control::Parts {
         ground,
         budget,
+        tenants: config.tenants(),
         law,
         node_law: config.cpu,
         launch_limits: LaunchLimits { pids: config.workload.pids },
@@ -89,7 +91,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
                 took.as_millis()
             ));
         }
-        crate::kernel::tell(&format!("granting {} (capacity {capacity}, reserve {reserve})", budget.pool()));
+        crate::kernel::tell(&format!("granting {pool} (capacity {capacity}, reserve {reserve})"));
         crate::kernel::tell(&format!("metrics at http://{}/metrics", server.address));
         tokio::select! {
             _ = terminate.recv() => {}

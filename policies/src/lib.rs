@@ -44,7 +44,7 @@ pub mod signals;
 pub mod units;
 pub mod window;
 
-pub use budget::{Budget, Grant, Refusal};
+pub use budget::{Budget, Class, Grant, Level, Overcommit, Refusal, Seat, TenantBounds, TenantId};
 pub use cpu::{CpuBounds, CpuLaw, CpuPlan, CpuSample, CpuWorkload, Cpus, NodeGuard, NodeLaw};
 pub use decision::{Decision, Limits, Reason, Step, Verb};
 pub use guard::{Plan, launch, plan, settle, undo};

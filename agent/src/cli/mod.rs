@@ -8,6 +8,7 @@ mod kill;
 mod ps;
 mod release;
 mod run;
+mod tenants;
 mod text;
 
 use std::path::PathBuf;
@@ -42,6 +43,8 @@ enum Verb {
     Run(run::Arguments),
     /// List workloads.
     Ps(ps::Arguments),
+    /// List tenants: what each is promised, allowed and granted.
+    Tenants(tenants::Arguments),
     /// Show what happened: limits moved, workloads started and ended.
     Events(events::Arguments),
     /// Signal a workload.
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Run(arguments) => on_runtime(run::run(arguments)),
         Verb::Ps(arguments) => on_runtime(ps::run(arguments)),
+        Verb::Tenants(arguments) => on_runtime(tenants::run(arguments)),
         Verb::Events(arguments) => on_runtime(events::run(arguments)),
         Verb::Kill(arguments) => on_runtime(kill::run(arguments)),
         Verb::Release(arguments) => on_runtime(release::run(arguments)),

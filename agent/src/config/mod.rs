@@ -2,17 +2,20 @@
 //!
 //! Unknown keys are errors, so that a misspelt one is not silently ignored.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use bellows_policies::Law;
+use bellows_policies::budget::{Class, Overcommit, TenantBounds};
 use bellows_policies::cpu::NodeLaw;
 use bellows_policies::units::Bytes;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::watch::Hearing;
+use crate::workload::spec::Name;
 
 /// Where the system-wide file is looked for; it need not exist.
 pub const SYSTEM_FILE: &str = "/etc/bellows/config.toml";
@@ -39,6 +42,20 @@ pub struct Config {
     pub memory: Law,
     /// The constants of the node's cpu guard.
     pub cpu: NodeLaw,
+    /// What tenants are promised and allowed, by name.
+    pub tenant: BTreeMap<Name, Tenant>,
+}
+
+/// What one tenant is promised and allowed.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tenant {
+    /// Memory that is kept for it; none when absent.
+    pub guarantee: Size,
+    /// What its workloads are never granted more than in sum; no cap when absent.
+    pub cap: Option<Size>,
+    /// Its share of memory that others want too, and of the cpu (`cpu.weight`): 1 to 10 000.
+    pub weight: u32,
 }
 
 /// HTTP on TCP: metrics and reading, nothing that changes anything.
@@ -57,6 +74,8 @@ pub struct Node {
     pub capacity: Option<Size>,
     /// What is never granted; a tenth of the capacity when absent.
     pub reserve: Option<Size>,
+    /// How often the budget may be granted to each class.
+    pub overcommit: Overcommit,
 }
 
 /// The agent itself.
@@ -112,7 +131,15 @@ impl Default for Config {
             workload: WorkloadDefaults::default(),
             memory: Law::default(),
             cpu: NodeLaw::default(),
+            tenant: BTreeMap::new(),
         }
+    }
+}
+
+impl Default for Tenant {
+    fn default() -> Self {
+        let TenantBounds { guarantee, cap, weight } = TenantBounds::default();
+        Self { guarantee: Size(guarantee), cap: cap.map(Size), weight }
     }
 }
 
@@ -147,6 +174,17 @@ pub fn load(overrides: &Overrides) -> Result<Config, config::ConfigError> {
 }
 
 impl Config {
+    /// What tenants are promised and allowed, as the budget takes it: whatever else tells of tenants has to give the same.
+    #[must_use]
+    pub fn tenants(&self) -> BTreeMap<Name, TenantBounds> {
+        let bounds = |t: &Tenant| TenantBounds {
+            guarantee: t.guarantee.0,
+            cap: t.cap.map(|cap| cap.0),
+            weight: t.weight,
+        };
+        self.tenant.iter().map(|(name, tenant)| (name.clone(), bounds(tenant))).collect()
+    }
+
     fn check(&self) -> Result<(), config::ConfigError> {
         if !self.http.listen.ip().is_loopback() {
             return Err(config::ConfigError::Message(format!(
@@ -161,6 +199,20 @@ impl Config {
                 "node.reserve = {}: it must be less than node.capacity = {}",
                 reserve.0, capacity.0
             )));
+        }
+        for class in Class::ALL {
+            let ratio = self.node.overcommit.ratio(class);
+            // Above a hundred it bounds nothing any more.
+            if !(0.01..=100.0).contains(&ratio) {
+                let text = format!("node.overcommit: a ratio of {ratio} is not between 0.01 and 100");
+                return Err(config::ConfigError::Message(text));
+            }
+        }
+        for (name, tenant) in &self.tenant {
+            if !(1..=10_000).contains(&tenant.weight) {
+                let text = format!("tenant.{name}.weight = {}: it must be 1 to 10000", tenant.weight);
+                return Err(config::ConfigError::Message(text));
+            }
         }
         match self.memory.problem() {
             Some(problem) => Err(config::ConfigError::Message(format!("memory.{problem}"))),
@@ -228,12 +280,24 @@ mod tests {
             hearing = "pollpri"
             [memory]
             hot_poll_ms = 5
+            [node.overcommit]
+            batch = 3.0
+            [tenant.acme]
+            guarantee = "1G"
+            cap = "6G"
+            [tenant."b.c"]
+            weight = 300
         "#;
         let config = read(text).unwrap();
         assert_eq!(config.node.capacity, Some(Size(Bytes::mib(2048))));
         assert_eq!(config.node.reserve, Some(Size(Bytes::mib(100))));
         assert_eq!(config.agent.hearing, Hearing::Pollpri);
         assert_eq!(config.memory.hot_poll_ms, 5);
+        assert_eq!(config.node.overcommit, Overcommit { batch: 3.0, ..Overcommit::default() });
+        let tenants = config.tenants();
+        let acme = TenantBounds { guarantee: Bytes::GIB, cap: Some(Bytes::mib(6144)), weight: 100 };
+        assert_eq!(tenants[&"acme".parse().unwrap()], acme);
+        assert_eq!(tenants[&"b.c".parse().unwrap()], TenantBounds { weight: 300, ..TenantBounds::default() });
     }
 
     #[test]
@@ -242,6 +306,10 @@ mod tests {
             ("[agent]\non_exitt = \"stop\"", "on_exitt"),
             ("[node]\ncapacity = \"2Q\"", "2Q"),
             ("[http]\nlisten = \"0.0.0.0:9464\"", "loopback"),
+            ("[tenant.acme]\nweight = 0", "tenant.acme.weight"),
+            ("[tenant.acme]\ncaps = 0", "caps"),
+            ("[tenant.\"../x\"]", "not a name"),
+            ("[node]\novercommit = { batch = 0 }", "ratio"),
             ("[node]\ncapacity = \"1G\"\nreserve = \"1G\"", "less than"),
         ] {
             let error = read(text).unwrap_err().to_string();

@@ -77,9 +77,10 @@ pub enum Class {
 }
 
 impl Class {
-    /// `cpu.weight`, 1 to 10 000, the kernel's default being 100: five to one, and one to five.
+    /// Its share of cpu (`cpu.weight`, 1 to 10 000, the kernel's default being 100) and of memory that others want too: five to
+    /// one, and one to five.
     #[must_use]
-    pub fn cpu_weight(self) -> u32 {
+    pub fn weight(self) -> u32 {
         match self {
             Self::Latency => 500,
             Self::Standard => 100,
@@ -93,6 +94,16 @@ impl Class {
         match self {
             Self::Latency => "memory.min",
             Self::Standard | Self::Batch => "memory.low",
+        }
+    }
+
+    /// The pool of the budget that it is granted from.
+    #[must_use]
+    pub fn pool(self) -> bellows_policies::Class {
+        match self {
+            Self::Latency => bellows_policies::Class::Latency,
+            Self::Standard => bellows_policies::Class::Standard,
+            Self::Batch => bellows_policies::Class::Batch,
         }
     }
 

@@ -114,6 +114,7 @@ impl Control {
                 let name = Arc::clone(&entry.name);
                 if let Some(mut entry) = self.registry.remove(key) {
                     self.unseat(&entry.identity().tenant, entry.law.seat());
+                    self.protect(&entry.identity().tenant);
                     entry.state = entry.state.after(Event::StartFailed);
                     answer(entry.launched, Err(Refused::Failed(text.clone())));
                 }

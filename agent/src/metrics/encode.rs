@@ -164,10 +164,9 @@ fn header(text: &mut String, name: &str, kind: &str, help: &str) {
 mod tests {
     use super::*;
     use crate::metrics::Facts;
-    use bellows_policies::Cpus;
-    use bellows_policies::budget::{Tenant, TenantBounds};
     use bellows_policies::decision::Limits;
     use bellows_policies::units::{Bounds, Bytes};
+    use bellows_policies::{Budget, Class, Cpus, TenantBounds};
 
     #[test]
     fn unlimited_is_infinite_and_zeros_are_there() {
@@ -182,9 +181,14 @@ mod tests {
         let published = Arc::new(Published::new(facts));
         published.quota(Some(Cpus::milli(250)));
         published.limits(Limits { high: Bytes(u64::MAX), max: Bytes::mib(132) });
-        let tenant = Arc::new(crate::metrics::PublishedTenant::new("acme".to_owned()));
+        let mut budget = Budget::new(Bytes::mib(100), Bytes::ZERO);
+        let id = budget.open();
         let bounds = TenantBounds { guarantee: Bytes::mib(1), ..TenantBounds::default() };
-        tenant.publish(&Tenant { bounds, granted: Bytes::mib(2), ..Tenant::default() });
+        budget.set_bounds(id, bounds).unwrap();
+        let seat = budget.join(id, Class::Standard, 100);
+        budget.admit(Some(seat), Bytes::mib(2)).unwrap();
+        let tenant = Arc::new(PublishedTenant::new("acme".to_owned()));
+        tenant.publish(budget.tenant(id));
         let text = encode(&Metrics::new().unwrap(), &[published], &[tenant], 0);
         for line in [
             "bellows_workload_memory_high_bytes{tenant=\"acme\",workload=\"web\"} +Inf",

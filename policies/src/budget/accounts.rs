@@ -139,7 +139,7 @@ impl Budget {
     }
 
     pub(super) fn protect(&mut self, seat: Option<Seat>, floor: Bytes) {
-        let Some(index) = seat.map(|seat| seat.index()) else { return };
+        let Some(index) = seat.map(Seat::index) else { return };
         let member = &mut self.members[index];
         member.floor = floor;
         let floors = &mut self.tenants[member.tenant as usize].floors[member.class as usize];

@@ -161,13 +161,13 @@ impl Budget {
     /// Takes back what was charged: a workload shrank, or its write failed. Without a seat, also that it ended.
     pub fn give_back(&mut self, seat: Option<Seat>, bytes: Bytes) {
         let held = seat.map_or(self.granted, |seat| self.members[seat.index()].granted);
-        self.change(seat, |sum, bytes| sum.saturating_sub(bytes), bytes.min(held));
+        self.change(seat, Bytes::saturating_sub, bytes.min(held));
         self.has_room |= bytes > Bytes::ZERO;
     }
 
     /// The workload waits for nothing any more.
     pub fn withdraw(&mut self, seat: Option<Seat>) {
-        let Some(index) = seat.map(|seat| seat.index()) else { return };
+        let Some(index) = seat.map(Seat::index) else { return };
         let member = &mut self.members[index];
         let (tenant, class) = (member.tenant as usize, member.class);
         let want = std::mem::take(&mut member.want);
@@ -182,7 +182,7 @@ impl Budget {
 
     /// Stands in line for `more`; where it stands already, it keeps its place.
     fn wait(&mut self, seat: Option<Seat>, more: Bytes) {
-        let Some(index) = seat.map(|seat| seat.index()) else { return };
+        let Some(index) = seat.map(Seat::index) else { return };
         if more == Bytes::ZERO {
             return self.withdraw(seat);
         }
@@ -256,9 +256,9 @@ impl Budget {
 
     /// Its turn has come, and it asks, or it does not: what was charged for it is free again.
     pub(super) fn take_allowance(&mut self, seat: Option<Seat>) -> Bytes {
-        let Some(index) = seat.map(|seat| seat.index()) else { return Bytes::ZERO };
+        let Some(index) = seat.map(Seat::index) else { return Bytes::ZERO };
         let allowance = std::mem::take(&mut self.members[index].allowance);
-        self.change(seat, |sum, bytes| sum.saturating_sub(bytes), allowance);
+        self.change(seat, Bytes::saturating_sub, allowance);
         allowance
     }
 
@@ -269,7 +269,7 @@ impl Budget {
     /// Changes the sums of all levels by `bytes`, and what is owed with them.
     fn change(&mut self, seat: Option<Seat>, by: impl Fn(Bytes, Bytes) -> Bytes, bytes: Bytes) {
         self.granted = by(self.granted, bytes);
-        let Some(index) = seat.map(|seat| seat.index()) else { return };
+        let Some(index) = seat.map(Seat::index) else { return };
         let member = &mut self.members[index];
         member.granted = by(member.granted, bytes);
         let index = member.tenant as usize;

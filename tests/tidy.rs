@@ -204,7 +204,7 @@ fn metrics_are_documented_and_documents_name_real_ones() {
         started_unix_ns: 0,
     };
     let published = std::sync::Arc::new(bellows::metrics::Published::new(facts));
-    let text = bellows::metrics::encode(&metrics, &[published], 0);
+    let text = bellows::metrics::encode(&metrics, &[published], &[], 0);
     let real: BTreeSet<String> = text
         .lines()
         .filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned))

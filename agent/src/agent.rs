@@ -46,7 +46,8 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let reserve = config.node.reserve.map(|size| size.0);
     let reserve = reserve.or(rules.node.reserve.map(|amount| amount.of(capacity)));
     let reserve = reserve.unwrap_or_else(|| control::default_reserve(capacity));
-    let budget = Budget::new(capacity, reserve);
+    let budget = Budget::new(capacity, reserve).with_overcommit(rules.node.overcommit);
+    let pool = budget.pool();
     // Before anything is taken over: should this agent die meanwhile, somebody must open what it governs by then.
     let mut heartbeat = Heartbeat::start(tree.root.path()).context("cannot start the watchdog")?;
 
@@ -101,7 +102,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
                 took.as_millis()
             ));
         }
-        crate::kernel::tell(&format!("granting {} (capacity {capacity}, reserve {reserve})", budget.pool()));
+        crate::kernel::tell(&format!("granting {pool} (capacity {capacity}, reserve {reserve})"));
         crate::kernel::tell(&format!("metrics at http://{}/metrics", server.address));
         tokio::select! {
             _ = terminate.recv() => {}

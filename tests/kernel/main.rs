@@ -19,5 +19,6 @@ mod surface;
 mod takeover;
 mod takeover_ends;
 mod takeover_moments;
+mod tenants;
 mod turn;
 mod walls;

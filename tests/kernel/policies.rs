@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use bellows::journal::What;
 
-use crate::rig::{Agent, MIB, eventually, is_grow, is_launched, number, read};
+use crate::rig::{Agent, MIB, Tree, eventually, is_grow, is_launched, number, read};
 
-/// A directory of policies of this test's own.
-struct Policies(PathBuf);
+/// A directory of policies of a test's own.
+pub(crate) struct Policies(PathBuf);
 
 impl Policies {
-    fn new(name: &str, text: &str) -> Self {
+    pub(crate) fn new(name: &str, text: &str) -> Self {
         let directory = std::env::temp_dir().join(format!("bellows-policies-{}-{name}", std::process::id()));
         fs::create_dir_all(&directory).expect("directory");
         let policies = Self(directory);
@@ -26,8 +26,13 @@ impl Policies {
         fs::rename(new, self.0.join("10-test.toml")).expect("rename");
     }
 
+    /// An agent that governs `tree` by them.
+    pub(crate) fn agent_on(&self, tree: Tree) -> Agent {
+        Agent::start_on(tree, &["--policies", self.0.to_str().expect("utf-8")])
+    }
+
     fn agent(&self) -> Agent {
-        Agent::start(&["--policies", self.0.to_str().expect("utf-8")])
+        self.agent_on(Tree::new())
     }
 }
 

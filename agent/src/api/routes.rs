@@ -9,7 +9,7 @@ use axum::routing::{get, post};
 
 use super::Shared;
 use super::stream::events;
-use super::types::{LaunchRequest, Peer, Problem, Released, SignalRequest, WorkloadView};
+use super::types::{LaunchRequest, Peer, Problem, Released, SignalRequest, TenantRow, WorkloadView};
 use crate::control::{Ended, Launched, Refused};
 use crate::metrics;
 use crate::workload::spec::Name;
@@ -36,6 +36,7 @@ pub(super) fn reading(shared: Shared) -> Router {
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/api/v1/workloads", get(list))
+        .route("/api/v1/tenants", get(tenants))
         .route("/api/v1/events", get(events))
         .fallback(async || {
             problem(StatusCode::NOT_FOUND, "there is nothing here: see /metrics or /api/v1/workloads")
@@ -89,9 +90,18 @@ async fn list(State(shared): State<Shared>) -> Json<Vec<WorkloadView>> {
     Json(shared.control.table.list().iter().map(|p| WorkloadView::from(&**p)).collect())
 }
 
+async fn tenants(State(shared): State<Shared>) -> Json<Vec<TenantRow>> {
+    Json(shared.control.tenants.list().iter().map(|p| TenantRow::from(&**p)).collect())
+}
+
 async fn exposition(State(shared): State<Shared>) -> Response {
     let control = &shared.control;
-    let text = metrics::encode(&control.metrics, &control.table.list(), control.journal.lost());
+    let text = metrics::encode(
+        &control.metrics,
+        &control.table.list(),
+        &control.tenants.list(),
+        control.journal.lost(),
+    );
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 

@@ -7,7 +7,7 @@ use bellows_policies::{CpuBounds, Cpus};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
-use crate::metrics::Published;
+use crate::metrics::{Published, PublishedTenant};
 use crate::workload::lifecycle::State;
 use crate::workload::spec::{Asked, Spec};
 
@@ -100,6 +100,40 @@ impl From<&Published> for WorkloadView {
             cpu_usage_us: view.cpu_usage_us,
             quota_moves: view.quota_moves,
             started_unix_ns: facts.started_unix_ns,
+        }
+    }
+}
+
+/// One tenant, as `tenants` shows it. Sizes in bytes.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TenantRow {
+    /// Its name.
+    pub tenant: String,
+    /// How many workloads it has.
+    pub workloads: u64,
+    /// The sum of their floors.
+    pub floors: Bytes,
+    /// The sum of their grants.
+    pub granted: Bytes,
+    /// What is kept for it, granted or not.
+    pub guarantee: Bytes,
+    /// What its grants never exceed; `null` when it has no cap.
+    pub cap: Option<Bytes>,
+    /// How many of its workloads wait for a grant.
+    pub waiting: u64,
+}
+
+impl From<&PublishedTenant> for TenantRow {
+    fn from(published: &PublishedTenant) -> Self {
+        let view = published.view();
+        Self {
+            tenant: published.tenant.clone(),
+            workloads: view.workloads,
+            floors: view.floors,
+            granted: view.granted,
+            guarantee: view.guarantee,
+            cap: view.cap,
+            waiting: view.waiting,
         }
     }
 }

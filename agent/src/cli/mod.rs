@@ -9,6 +9,7 @@ mod policy;
 mod ps;
 mod release;
 mod run;
+mod tenants;
 mod text;
 
 use std::path::PathBuf;
@@ -43,6 +44,8 @@ enum Verb {
     Run(run::Arguments),
     /// List workloads.
     Ps(ps::Arguments),
+    /// List tenants: what each is promised, allowed and granted.
+    Tenants(tenants::Arguments),
     /// Show what happened: limits moved, workloads started and ended.
     Events(events::Arguments),
     /// Signal a workload.
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Verb::Policy(arguments) => policy::run(&arguments),
         Verb::Run(arguments) => on_runtime(run::run(arguments)),
         Verb::Ps(arguments) => on_runtime(ps::run(arguments)),
+        Verb::Tenants(arguments) => on_runtime(tenants::run(arguments)),
         Verb::Events(arguments) => on_runtime(events::run(arguments)),
         Verb::Kill(arguments) => on_runtime(kill::run(arguments)),
         Verb::Release(arguments) => on_runtime(release::run(arguments)),

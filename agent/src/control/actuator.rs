@@ -14,7 +14,9 @@ use bellows_policies::{Class, Limits, Plan, Reason, Verb};
 use super::lanes::Lanes;
 use super::registry::{Entry, Open};
 use super::shrinker::{Act, Shrink};
+use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::cpu::quota_text;
+use crate::kernel::parse;
 use crate::workload::spec::Identity;
 
 /// How a plan is carried out.
@@ -129,6 +131,50 @@ pub(super) fn changed_files(
         }
     });
     gone.chain(after.iter().filter(|new| !before.contains(new)).cloned()).collect()
+}
+
+/// Cgroups that a tenant may have below its own, workloads included, and how deep they may be nested: what makes them costs
+/// the kernel memory that no limit counts.
+const DESCENDANTS: u32 = 4096;
+const DEPTH: u32 = 8;
+
+/// Everything that is written to a tenant's cgroup at each launch in it, since that may be older than its bounds. No
+/// `memory.max`: ARCHITECTURE.md says why.
+pub(super) fn tenant_limits(weight: u32) -> Vec<(&'static str, String)> {
+    vec![
+        ("cpu.weight", share_of_cpu(weight)),
+        ("cgroup.max.descendants", DESCENDANTS.to_string()),
+        ("cgroup.max.depth", DEPTH.to_string()),
+    ]
+}
+
+/// A tenant's share of the cpu, on its cgroup.
+pub(super) fn weigh(cgroup: &Cgroup, weight: u32) -> Result<(), CgroupError> {
+    cgroup.write("cpu.weight", &share_of_cpu(weight))
+}
+
+fn share_of_cpu(weight: u32) -> String {
+    weight.clamp(1, 10_000).to_string()
+}
+
+/// Protects the sums of floors in an ancestor of workloads, by class: as much `memory.min` and `memory.low` as they have.
+pub(super) fn protect(cgroup: &Cgroup, floors: [Bytes; 3]) -> Result<(), CgroupError> {
+    protections(floors).into_iter().try_for_each(|(file, floor)| cgroup.write(file, &floor.0.to_string()))
+}
+
+/// The same where somebody else may have set more, which stays.
+pub(super) fn protect_at_least(cgroup: &Cgroup, floors: [Bytes; 3]) -> Result<(), CgroupError> {
+    for (file, floor) in protections(floors) {
+        let present = parse::limit(cgroup.read(file)?.as_bytes());
+        if present.is_none_or(|present| present < Limit::At(floor)) {
+            cgroup.write(file, &floor.0.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+fn protections([latency, standard, batch]: [Bytes; 3]) -> [(&'static str, Bytes); 2] {
+    [("memory.min", latency), ("memory.low", standard.saturating_add(batch))]
 }
 
 #[cfg(test)]

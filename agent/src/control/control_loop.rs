@@ -3,7 +3,6 @@
 //! A loop that finds itself held up for long (a debugger, SIGSTOP, a starved machine) knows that
 //! its watchdog has opened the limits meanwhile, and takes them back.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +18,7 @@ use super::handle::{Command, Handle, QUEUE};
 use super::lanes::Lanes;
 use super::pass::Pass;
 use super::registry::Registry;
+use super::tenants::{ROOT, Tenants};
 use super::timers::Timers;
 use crate::journal::{Journal, What, Writer};
 use crate::kernel::cpu::{NodeUse, SubtreeUse};
@@ -40,7 +40,7 @@ const END_DEADLINE: Duration = Duration::from_secs(30);
 pub struct Parts {
     /// The governed tree.
     pub ground: Arc<Ground>,
-    /// Capacity and reserve.
+    /// Capacity, reserve and overcommit.
     pub budget: Budget,
     /// The policies.
     pub rules: Arc<Ruleset>,
@@ -87,8 +87,7 @@ pub struct Control {
     commands: Arc<ArrayQueue<Command>>,
     pub(super) heartbeat: Option<Heartbeat>,
     signals: Vec<Signal>,
-    tenants: HashMap<Name, Key>,
-    tenant_names: Vec<Name>,
+    pub(super) tenants: Tenants,
     pub(super) pass: Pass,
     /// The wake-up of the last look.
     pub(super) looked: Instant,
@@ -102,16 +101,19 @@ impl Control {
     /// Builds the loop, its lanes, and the way in.
     pub fn new(parts: Parts) -> io::Result<(Self, Handle)> {
         let mut watcher = Watcher::new(parts.hearing)?;
-        watcher.add_directory(tenant_key(0), &parts.ground.workloads)?;
+        watcher.add_directory(ROOT, &parts.ground.workloads)?;
         let commands = Arc::new(ArrayQueue::new(QUEUE));
         let table = Table::default();
         let turned = Arc::new(AtomicU64::new(clock::now().0));
+        let mut budget = parts.budget;
+        let tenants = Tenants::new(&parts.rules, &mut budget, &parts.ground).map_err(io::Error::other)?;
         let handle = Handle {
             turned: Arc::clone(&turned),
             queue: Arc::clone(&commands),
             waker: watcher.waker(),
             metrics: Arc::clone(&parts.metrics),
             table: table.clone(),
+            tenants: tenants.table(),
             journal: parts.readers,
         };
         let pass = Pass::new(&parts.ground.workloads).map_err(io::Error::other)?;
@@ -126,7 +128,7 @@ impl Control {
         let control = Self {
             watcher,
             registry: Registry::default(),
-            budget: parts.budget,
+            budget,
             rules: parts.rules,
             can_reclaim: parts.can_reclaim,
             lanes,
@@ -142,8 +144,7 @@ impl Control {
             commands,
             heartbeat: parts.heartbeat,
             signals: Vec::with_capacity(4096),
-            tenants: HashMap::new(),
-            tenant_names: Vec::new(),
+            tenants,
             pass,
             looked: Instant(0),
             stop_by: None,
@@ -184,6 +185,7 @@ impl Control {
             self.signals = signals;
             self.run_timers(woke);
             self.slow_pass(woke);
+            self.serve_waiting();
             self.metrics.budget(&self.budget);
             self.metrics.turn.observe(clock::now().since(woke).as_secs_f64());
         }
@@ -258,7 +260,7 @@ impl Control {
     }
 
     fn time_to_wait(&self) -> Duration {
-        if !self.commands.is_empty() {
+        if !self.commands.is_empty() || self.budget.is_sharing() {
             return Duration::ZERO;
         }
         let now = clock::now();
@@ -295,49 +297,6 @@ impl Control {
         };
         left == 0 || clock::now() >= deadline
     }
-
-    /// Listens to a tenant's directory from its first workload on.
-    pub(super) fn watch_tenant(&mut self, tenant: &Name) {
-        if self.tenants.contains_key(tenant) {
-            return;
-        }
-        let Ok(cgroup) = self.ground.workloads.child(tenant.as_str()) else { return };
-        self.tenant_names.push(tenant.clone());
-        let key = tenant_key(self.tenant_names.len());
-        self.tenants.insert(tenant.clone(), key);
-        if let Err(error) = self.watcher.add_directory(key, &cgroup) {
-            let text = format!("cannot listen to tenant {tenant}: {error}");
-            self.journal.record(clock::unix_nanoseconds(), &self.node, What::Trouble { text });
-        }
-    }
-
-    fn created(&mut self, directory: Key, name: &str) {
-        let Some(tenant) = self.tenant_of(directory) else { return };
-        let ours = name.parse::<Name>().is_ok_and(|name| self.registry.find(&tenant, &name).is_some());
-        if !ours {
-            let what = What::ForeignCgroup { name: format!("{tenant}/{name}") };
-            self.journal.record(clock::unix_nanoseconds(), &self.node, what);
-        }
-    }
-
-    fn deleted(&mut self, directory: Key, name: &str, woke: Instant) {
-        let Some(tenant) = self.tenant_of(directory) else { return };
-        let Ok(name) = name.parse::<Name>() else { return };
-        if let Some(key) = self.registry.find(&tenant, &name).map(|e| e.key) {
-            // Its files will say ENODEV if it was this very cgroup.
-            self.look(key, woke);
-        }
-    }
-
-    fn tenant_of(&self, directory: Key) -> Option<Name> {
-        let index = (directory.slot as usize).checked_sub(1)?;
-        self.tenant_names.get(index).cloned()
-    }
-}
-
-/// Directories have keys of their own: the generation of none of the workloads.
-fn tenant_key(index: usize) -> Key {
-    Key { slot: u32::try_from(index).unwrap_or(u32::MAX), generation: u32::MAX }
 }
 
 /// Bytes of the whole machine that are not granted by default: bands and emergencies live there.

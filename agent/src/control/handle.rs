@@ -18,7 +18,7 @@ use crate::journal::Journal;
 use crate::kernel::cgroup::CgroupError;
 use crate::kernel::clock;
 use crate::kernel::watch::{Key, Waker};
-use crate::metrics::{Metrics, Table};
+use crate::metrics::{Metrics, Table, TenantTable};
 use crate::watchdog::Opened;
 pub use crate::workload::records::Ended;
 use crate::workload::spec::{Asked, Name, Spec};
@@ -167,6 +167,8 @@ pub struct Handle {
     pub metrics: Arc<Metrics>,
     /// The published state of all workloads.
     pub table: Table,
+    /// The published state of all tenants.
+    pub tenants: TenantTable,
     /// What has happened.
     pub journal: Journal,
 }

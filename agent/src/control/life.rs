@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use bellows_policies::sample::Detail;
 use bellows_policies::units::Bytes;
-use bellows_policies::{Class, Cpus, Law, Plan, Refusal, Workload, settle, undo};
+use bellows_policies::{Class, Cpus, Law, Plan, Refusal, Workload, settle};
 use tokio::sync::oneshot;
 
 use super::control_loop::{CLEAR_AGAIN, Control};
 use super::handle::{Ended, Launched, Refused};
 use super::lanes::{Full, Job};
 use super::registry::{Entry, Open};
+use super::tenants::told;
 use super::{actuator, cpu_loop};
 use crate::journal::What;
 use crate::kernel::cgroup::CgroupError;
@@ -46,14 +47,21 @@ impl Control {
             }
         };
         let identity = &spec.identity;
-        let law = Workload::new(identity.memory, self.memory_law(&class));
+        if let Some(text) = self.tenants.problem(&identity.tenant) {
+            self.launch_failed(&name, text.clone());
+            let _ = reply.send(Err(Refused::NoRoomNow(text)));
+            return;
+        }
+        let law = Workload::new(identity.memory, self.memory_law(&class)).seated(self.seat(identity, &class));
         let plan = match bellows_policies::launch(&law, &mut self.budget) {
             Ok(plan) => plan,
             Err(refusal) => {
-                self.launch_failed(&name, refusal.to_string());
+                self.unseat(&identity.tenant, law.seat());
+                let text = told(&identity.tenant, refusal);
+                self.launch_failed(&name, text.clone());
                 let _ = reply.send(Err(match refusal {
-                    Refusal::Deferred { .. } => Refused::NoRoomNow(refusal.to_string()),
-                    Refusal::Infeasible { .. } => Refused::NoRoomEver(refusal.to_string()),
+                    Refusal::Deferred { .. } => Refused::NoRoomNow(text),
+                    Refusal::Infeasible { .. } => Refused::NoRoomEver(text),
                 }));
                 return;
             }
@@ -62,6 +70,7 @@ impl Control {
         let order = LaunchOrder {
             limits: actuator::launch_limits(identity, &class, to),
             failsafe: law.released_max(),
+            tenant_limits: actuator::tenant_limits(self.tenant_bounds(&identity.tenant).weight),
             spec: Arc::clone(&spec),
             stdio,
         };
@@ -71,8 +80,8 @@ impl Control {
         entry.launched = Some(reply);
         let key = entry.key;
         if self.lanes.submit(Job::Launch(key, order)).is_err() {
-            undo(&plan, &mut self.budget);
             if let Some(entry) = self.registry.remove(key) {
+                self.unseat(&entry.identity().tenant, entry.law.seat());
                 answer(entry.launched, Err(Refused::Busy));
             }
             return;
@@ -127,8 +136,9 @@ impl Control {
             }
             Err(text) => {
                 let name = Arc::clone(&entry.name);
-                self.budget.give_back(entry.law.granted());
                 if let Some(mut entry) = self.registry.remove(key) {
+                    self.unseat(&entry.identity().tenant, entry.law.seat());
+                    self.protect(&entry.identity().tenant);
                     entry.state = entry.state.after(Event::StartFailed);
                     answer(entry.launched, Err(Refused::Failed(text.clone())));
                 }
@@ -160,6 +170,7 @@ impl Control {
         self.table.insert(Arc::clone(&entry.published));
         let tenant = entry.identity().tenant.clone();
         self.watch_tenant(&tenant);
+        self.protect(&tenant);
     }
 
     fn launch_failed(&mut self, name: &Arc<str>, error: String) {
@@ -220,11 +231,9 @@ impl Control {
         self.watcher.remove(key);
         let Some(mut entry) = self.registry.remove(key) else { return };
         entry.state = entry.state.after(Event::Cleared);
-        self.budget.give_back(entry.law.granted());
-        if let Some(shrink) = &entry.shrink {
-            // Its answer finds nobody: a put-back above the old grant was charged beforehand.
-            undo(&shrink.plan, &mut self.budget);
-        }
+        // With all that was charged: of a shrink under way the answer finds nobody.
+        self.unseat(&entry.identity().tenant, entry.law.seat());
+        self.protect(&entry.identity().tenant);
         self.table.remove(&entry.published);
         self.metrics.ended.inc();
         self.metrics.oom_kills.inc_by(remains.events.oom_kill);

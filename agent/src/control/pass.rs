@@ -136,6 +136,7 @@ impl Control {
         let pace = self.pass.pace();
         self.pass.next_slice = woke.plus(SLICE_EVERY * pace);
         self.journal.nudge();
+        self.publish_tenants();
         if self.pass.urgent == 0 && self.pass.stirred == 0 && self.pass.has_stirred() {
             // From the next slice on: by then whoever is at work has been heard, if he was.
             self.pass.stirred = total;

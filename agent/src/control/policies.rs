@@ -22,6 +22,7 @@ impl Control {
     pub(super) fn take_policies(&mut self, rules: Arc<Ruleset>) {
         let (version, classes, count) = (rules.version.clone(), rules.classes.len(), rules.rules.len());
         self.rules = rules;
+        self.reform_tenants();
         let keys: Vec<Key> = self.registry.iter_mut().map(|entry| entry.key).collect();
         let rewrites: Vec<_> = keys.into_iter().filter_map(|key| self.reform(key)).collect();
         let what = What::PoliciesLoaded { version, classes, rules: count, changed: rewrites.len() };
@@ -63,8 +64,13 @@ impl Control {
             failsafe_cpu: identity.cpu.map(|bounds| bounds.ceiling),
         };
         let name = Arc::clone(&entry.name);
+        if let Some(seat) = entry.law.seat() {
+            self.budget.regrade(seat, class.base, class.cpu.law.weight, identity.memory.floor);
+        }
+        let tenant = identity.tenant.clone();
         entry.class = class;
         entry.spec = Arc::new(Spec { identity, ..Spec::clone(&entry.spec) });
+        self.protect(&tenant);
         self.raise_to_floor(key, clock::now());
         Some((name, rewrite))
     }

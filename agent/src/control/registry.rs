@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bellows_policies::sample::Sample;
 use bellows_policies::units::{Bytes, Instant};
-use bellows_policies::{Class, Reason, Workload};
+use bellows_policies::{Class, Reason, Seat, Workload};
 use tokio::sync::oneshot;
 
 use super::handle::{Ended, Launched, Refused};
@@ -166,6 +166,8 @@ pub(super) struct Registry {
     generations: Vec<u32>,
     free: Vec<u32>,
     names: HashMap<Arc<str>, Key>,
+    /// Who has which seat in the budget.
+    seats: Vec<Option<Key>>,
     ended: VecDeque<(u64, Ended)>,
 }
 
@@ -181,11 +183,20 @@ impl Registry {
         self.generations[index] = (self.generations[index] + 1) & 0x00FF_FFFF;
         let entry = entry(Key { slot, generation: self.generations[index] });
         self.names.insert(Arc::clone(&entry.name), entry.key);
+        if let Some(seat) = entry.law.seat().map(Seat::index) {
+            self.seats.resize(self.seats.len().max(seat + 1), None);
+            self.seats[seat] = Some(entry.key);
+        }
         self.slots[index].insert(entry)
     }
 
     pub(super) fn get(&mut self, key: Key) -> Option<&mut Entry> {
         self.slots.get_mut(key.slot as usize)?.as_mut().filter(|e| e.key == key)
+    }
+
+    /// Who has this seat in the budget.
+    pub(super) fn seated(&self, seat: Seat) -> Option<Key> {
+        *self.seats.get(seat.index())?
     }
 
     pub(super) fn find(&mut self, tenant: &Name, name: &Name) -> Option<&mut Entry> {
@@ -201,6 +212,9 @@ impl Registry {
         self.get(key)?;
         let entry = self.slots[key.slot as usize].take()?;
         self.names.remove(&entry.name);
+        if let Some(seat) = entry.law.seat() {
+            self.seats[seat.index()] = None;
+        }
         self.free.push(key.slot);
         Some(entry)
     }

@@ -48,7 +48,7 @@ impl Control {
         }
         let mut taken = Takeover { foreign: findings.foreign.len(), ..Takeover::default() };
         for foreign in findings.foreign {
-            self.budget.adopt(foreign.held);
+            self.budget.adopt(None, Bytes::ZERO, foreign.held);
             let what = What::ForeignCgroup { name: foreign.name };
             self.journal.record(clock::unix_nanoseconds(), &self.node, what);
         }
@@ -107,7 +107,8 @@ impl Control {
         if law.limits() != in_force {
             put_back(&open, &mut law, max, sample.current)?;
         }
-        self.budget.adopt(law.granted());
+        let law = law.seated(self.seat(&identity, &class));
+        self.budget.adopt(law.seat(), identity.memory.floor, law.granted());
 
         let published = Arc::new(Published::new(facts(&identity, started_unix_ns)));
         published.limits(in_force);

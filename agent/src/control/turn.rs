@@ -20,6 +20,15 @@ use crate::kernel::watch::Key;
 use crate::metrics::{Outcome, Resource};
 use crate::workload::lifecycle::State;
 
+/// Reasons to leave a limit as it is that somebody may want to know of.
+const TELLING: [Reason; 5] = [
+    Reason::TenantDeferred,
+    Reason::BudgetInfeasible,
+    Reason::TenantInfeasible,
+    Reason::CeilingReached,
+    Reason::CacheHeld,
+];
+
 impl Control {
     /// Looks at a workload and acts. `woke` is when the loop woke up: reaction time is counted from there.
     pub(super) fn look(&mut self, key: Key, woke: Instant) {
@@ -71,7 +80,7 @@ impl Control {
     fn act(&mut self, key: Key, woke: Instant, sample: &Sample, plan: &Plan, decision: Decision) -> Outcome {
         let Some(entry) = self.registry.get(key) else { return Outcome::Nothing };
         let (verb, from, to, reason) = match *plan {
-            Plan::Write { verb, from, to, reason, clamped: _ } => (verb, from, to, reason),
+            Plan::Write { verb, from, to, reason, clamped: _, seat: _ } => (verb, from, to, reason),
             Plan::Reclaim { bytes, .. } => return self.slowly(key, Act::Reclaim(bytes), plan),
             Plan::Nothing { .. } => {
                 Self::hold(&self.journal, &self.metrics, entry, sample, plan, decision);
@@ -220,15 +229,15 @@ impl Control {
         decision: Decision,
     ) {
         let reason = plan_reason(plan);
-        match (decision.verb, reason) {
-            (Verb::Grow, Reason::BudgetDeferred) => metrics.deferred.inc(),
-            (Verb::Grow, Reason::BudgetInfeasible) => metrics.infeasible.inc(),
-            (Verb::Grow | Verb::Shrink | Verb::Reclaim | Verb::Hold | Verb::Fail, _) => {}
+        let is_refused = decision.verb == Verb::Grow;
+        if is_refused && matches!(reason, Reason::BudgetDeferred | Reason::TenantDeferred) {
+            metrics.deferred.inc();
+        } else if is_refused && matches!(reason, Reason::BudgetInfeasible | Reason::TenantInfeasible) {
+            metrics.infeasible.inc();
         }
-        let worth_telling = matches!(
-            reason,
-            Reason::BudgetDeferred | Reason::BudgetInfeasible | Reason::CeilingReached | Reason::CacheHeld
-        );
+        // Between two requests the law does not know at which level the first one was refused: that has been told.
+        let worth_telling =
+            if reason == Reason::BudgetDeferred { is_refused } else { TELLING.contains(&reason) };
         if worth_telling && entry.held != Some(reason) {
             entry.held = Some(reason);
             let what = What::Held { reason, limits: entry.law.limits(), current: sample.current };

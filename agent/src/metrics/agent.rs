@@ -237,7 +237,7 @@ mod tests {
         let last = *Reason::ALL.last().unwrap();
         metrics.decided(Resource::Cpu, Verb::Fail, last, Outcome::Failed);
         metrics.decided(Resource::Memory, Verb::Grow, Reason::TripwireHit, Outcome::Applied);
-        let text = crate::metrics::encode(&metrics, &[], 0);
+        let text = crate::metrics::encode(&metrics, &[], &[], 0);
         let line = |resource: &str, verb: &str, reason: &str, outcome: &str| {
             format!(
                 "bellows_decisions_total{{resource=\"{resource}\",verb=\"{verb}\",reason=\"{reason}\",outcome=\"{outcome}\"}} 1\n"

@@ -3,7 +3,6 @@
 //! The fields of one workload are not read as one consistent picture; each is right for itself.
 
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
 use bellows_policies::cpu::{CpuBounds, CpuSample, Cpus};
 use bellows_policies::decision::Limits;
@@ -202,36 +201,4 @@ pub struct View {
     pub cpu_usage_us: u64,
     /// How often the quota was moved.
     pub quota_moves: u64,
-}
-
-/// All published workloads. Cloning shares it.
-///
-/// The lock is held only to swap or to copy one pointer; changing the list copies it, which only launches and ends do.
-#[derive(Debug, Clone, Default)]
-pub struct Table(Arc<RwLock<Arc<Vec<Arc<Published>>>>>);
-
-impl Table {
-    /// The present list.
-    #[must_use]
-    pub fn list(&self) -> Arc<Vec<Arc<Published>>> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Adds a workload.
-    pub fn insert(&self, published: Arc<Published>) {
-        let mut list = Vec::clone(&self.list());
-        list.push(published);
-        self.replace(list);
-    }
-
-    /// Removes a workload.
-    pub fn remove(&self, published: &Arc<Published>) {
-        let mut list = Vec::clone(&self.list());
-        list.retain(|p| !Arc::ptr_eq(p, published));
-        self.replace(list);
-    }
-
-    fn replace(&self, list: Vec<Arc<Published>>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(list);
-    }
 }

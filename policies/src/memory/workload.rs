@@ -4,6 +4,7 @@
 //! what is to be gone back to after a release or a failure. Who writes tells us with [`Workload::commit`]; a grow that
 //! was decided and never committed was refused or failed, and is asked for again at a slow pace.
 
+use crate::budget::Seat;
 use crate::decision::{Decision, Limits, Reason, Verb};
 use crate::memory::law::Law;
 use crate::memory::reclaim::Reclaim;
@@ -19,6 +20,8 @@ use crate::window::Window;
 pub struct Workload {
     pub(crate) bounds: Bounds,
     pub(crate) law: Law,
+    /// Its place in the budget; without one it is charged to the node alone.
+    pub(crate) seat: Option<Seat>,
     pub(crate) limits: Limits,
     pub(crate) window: Window,
     pub(crate) threads: u64,
@@ -114,6 +117,7 @@ impl Workload {
         Self {
             bounds,
             law,
+            seat: None,
             limits: at_launch(bounds, &law),
             window: Window::default(),
             threads: law.launch_threads,
@@ -153,6 +157,18 @@ impl Workload {
         workload.window = Window::starting_at(sample);
         workload.shrink = Shrink::found(sample.at, sample.current);
         workload
+    }
+
+    /// The same workload with a place in the budget.
+    #[must_use]
+    pub fn seated(self, seat: Seat) -> Self {
+        Self { seat: Some(seat), ..self }
+    }
+
+    /// Its place in the budget, if it has one.
+    #[must_use]
+    pub const fn seat(&self) -> Option<Seat> {
+        self.seat
     }
 
     /// The limits to launch with: `memory.high` at the floor, `memory.max` a band above it.
@@ -210,6 +226,13 @@ impl Workload {
     #[must_use]
     pub const fn is_deferred(&self) -> bool {
         self.wanted.is_some()
+    }
+
+    /// Room has come for it: what it wants is asked for by the next look, not at the slow pace of who was refused.
+    pub fn ask_again(&mut self) {
+        if let Some(wanted) = &mut self.wanted {
+            wanted.asked = Instant(0);
+        }
     }
 
     /// Whether growth is known to be cache, and the limit held.

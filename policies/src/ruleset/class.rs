@@ -133,6 +133,12 @@ words! {
     }
 }
 
+impl Default for Base {
+    fn default() -> Self {
+        Self::Standard
+    }
+}
+
 impl Base {
     /// The file that protects the floor.
     #[must_use]

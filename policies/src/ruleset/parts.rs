@@ -1,5 +1,6 @@
 //! What a rule set holds beside classes: tenants, the node, and the rules that assign.
 
+use crate::budget::{Overcommit, TenantBounds};
 use crate::field::{Amount, Field, Kind, fields};
 use crate::units::Bytes;
 
@@ -15,18 +16,14 @@ pub struct Tenant {
 }
 
 /// The node.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Node {
     /// What there is to grant from, where the agent is not told otherwise.
     pub capacity: Option<Bytes>,
     /// What of it is never granted.
     pub reserve: Option<Amount>,
-    /// How many times what there is may be promised to the class latency and its heirs.
-    pub overcommit_latency: f64,
-    /// The same for standard.
-    pub overcommit_standard: f64,
-    /// The same for batch.
-    pub overcommit_batch: f64,
+    /// How often the pool may be granted to each class.
+    pub overcommit: Overcommit,
 }
 
 /// What assigns a class.
@@ -42,18 +39,6 @@ pub struct Rule {
     pub force: bool,
     /// Where it stands: file and line.
     pub origin: String,
-}
-
-impl Default for Node {
-    fn default() -> Self {
-        Self {
-            capacity: None,
-            reserve: None,
-            overcommit_latency: 1.0,
-            overcommit_standard: 1.0,
-            overcommit_batch: 1.0,
-        }
-    }
 }
 
 impl Default for Rule {
@@ -75,16 +60,27 @@ impl Tenant {
         Self { weight: 100, ..Self::default() }
     }
 
+    /// What the budget takes, on a node of `capacity`.
+    #[must_use]
+    pub fn bounds(&self, capacity: Bytes) -> TenantBounds {
+        let bytes = |amount: Amount| amount.of(capacity).page_floor();
+        TenantBounds {
+            guarantee: self.guarantee.map_or(Bytes::ZERO, bytes),
+            cap: self.cap.map(bytes),
+            weight: self.weight,
+        }
+    }
+
     /// The section `[tenant.NAME]`.
     #[must_use]
     pub fn fields() -> Vec<Field<Self>> {
         fields! { Tenant {
-            /// Its share beside the other tenants'.
-            "weight" weight: Kind::Count(1, 10_000), inert;
+            /// Its share of memory that others want too, and of the cpu.
+            "weight" weight: Kind::Count(1, 10_000);
             /// Memory that is kept for its workloads.
-            "memory.guarantee" guarantee: Kind::Amount(0), inert;
+            "memory.guarantee" guarantee: Kind::Amount(0);
             /// The most memory that its workloads are granted in sum.
-            "memory.cap" cap: Kind::Amount(1 << 20), inert;
+            "memory.cap" cap: Kind::Amount(1 << 20);
         } }
     }
 }
@@ -99,12 +95,12 @@ impl Node {
             /// What of the capacity is never granted, where neither flag nor configuration says so: bands and emergencies
             /// live there.
             "reserve" reserve: Kind::Amount(0);
-            /// How many times what there is may be promised to workloads of the base latency.
-            "overcommit.latency" overcommit_latency: Kind::Ratio(100.0), inert;
-            /// How many times what there is may be promised to workloads of the base standard.
-            "overcommit.standard" overcommit_standard: Kind::Ratio(100.0), inert;
-            /// How many times what there is may be promised to workloads of the base batch.
-            "overcommit.batch" overcommit_batch: Kind::Ratio(100.0), inert;
+            /// How many times what there is may be granted to workloads of the base latency: 1.0 promises nothing twice.
+            "overcommit.latency" overcommit.latency: Kind::Ratio(100.0);
+            /// How many times what there is may be granted to workloads of the base standard: 1.0 promises nothing twice.
+            "overcommit.standard" overcommit.standard: Kind::Ratio(100.0);
+            /// How many times what there is may be granted to workloads of the base batch: 1.0 promises nothing twice.
+            "overcommit.batch" overcommit.batch: Kind::Ratio(100.0);
         } }
     }
 }

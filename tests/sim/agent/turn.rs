@@ -97,11 +97,12 @@ impl Agent {
     fn act(&mut self, node: &mut Node, id: u64, sample: &Sample, plan: &Plan, decision: Decision) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let (verb, from, to, reason) = match *plan {
-            Plan::Write { verb, from, to, reason, clamped: _ } => (verb, from, to, reason),
+            Plan::Write { verb, from, to, reason, clamped: _, seat: _ } => (verb, from, to, reason),
             Plan::Reclaim { bytes, .. } => return self.slowly(node, id, Act::Reclaim(bytes), plan),
             Plan::Nothing { reason } => {
                 if decision.verb == Verb::Grow {
                     check::refused(node, id);
+                    crate::sums::guarantee(self, node, id);
                     node.trace.record(node.now, id, What::Refused(reason));
                 }
                 return;

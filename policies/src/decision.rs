@@ -80,6 +80,10 @@ reasons! {
     CacheTakenBack, "cache_taken_back", "the last step went to page cache and was taken back";
     /// Use had left room below `memory.high` for a whole hold.
     SlackTaken, "slack_taken", "room that use had left below memory.high was taken back";
+    /// Room below `memory.high` was given at once, since another workload waited for a grant.
+    SlackSqueezed, "slack_squeezed", "room below memory.high was given to another workload";
+    /// Cold page cache was given, since another workload waited for a grant.
+    CacheSqueezed, "cache_squeezed", "cold page cache was given up for another workload";
     /// `memory.max` stood higher than a band above `memory.high`.
     BandTaken, "band_taken", "memory.max was brought down to a band above memory.high";
     /// Nobody had waited for memory or I/O, and cold memory was asked for.

@@ -145,7 +145,8 @@ fn lower(workload: &Workload, want: Limits, reason: Reason) -> Limits {
     let (law, from, current) = (workload.law(), workload.limits(), workload.current());
     let need = workload.detail().map_or(Bytes::ZERO, |detail| detail.stat.need());
     // Above high stands only what reclaims cheaply. A tripwire that is put back goes to where it was.
-    let least = if reason == Reason::CacheTakenBack { need } else { need.max(current) };
+    let is_cache = matches!(reason, Reason::CacheTakenBack | Reason::CacheSqueezed);
+    let least = if is_cache { need } else { need.max(current) };
     let high = workload.bounds().clamp(want.high.max(least)).page_floor().min(from.high);
     // memory.high comes first and settles before memory.max.
     let max = if high < from.high { from.max } else { want.max };

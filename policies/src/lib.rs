@@ -43,6 +43,7 @@ pub mod memory;
 pub mod ruleset;
 pub mod sample;
 pub mod signals;
+pub mod squeeze;
 pub mod units;
 pub mod window;
 

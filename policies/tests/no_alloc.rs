@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::hint::black_box;
 
 use bellows_policies::{
-    Budget, Bytes, Class, CpuLaw, CpuPlan, CpuSample, CpuWorkload, Cpus, Detail, Grant, Instant, Law,
+    Base, Budget, Bytes, CpuLaw, CpuPlan, CpuSample, CpuWorkload, Cpus, Detail, Grant, Instant, Law,
     MemoryEvents, MemoryStat, NodeGuard, NodeLaw, Plan, Pressure, Sample, TenantBounds, Verb, Workload, cpu,
     launch, plan, settle, step, undo,
 };
@@ -128,7 +128,7 @@ fn sharing_does_not_allocate() {
     let tenants: Vec<_> = (0..10).map(|_| budget.open()).collect();
     tenants.iter().for_each(|tenant| budget.set_bounds(*tenant, bounds).unwrap());
     let seats: Vec<_> =
-        (0..1000).map(|n| budget.join(tenants[n % 10], Class::ALL[n % 3], 1 + n as u32 % 7)).collect();
+        (0..1000).map(|n| budget.join(tenants[n % 10], Base::ALL[n % 3], 1 + n as u32 % 7)).collect();
     let mut held = vec![Bytes::ZERO; seats.len()];
     let mut served = 0_u64;
 

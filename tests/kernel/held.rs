@@ -12,7 +12,7 @@ use crate::rig::{
 };
 
 /// A file of 400 MiB on the scratch disk, not in anybody's cache.
-fn big_file() -> PathBuf {
+pub(crate) fn big_file() -> PathBuf {
     let directory = std::env::var_os("BELLOWS_SCRATCH").expect("BELLOWS_SCRATCH is set with BELLOWS_CGROUP");
     let path = PathBuf::from(directory).join("big");
     if path.metadata().map_or(0, |m| m.len()) < 400 * MIB {

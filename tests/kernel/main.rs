@@ -15,6 +15,7 @@ mod quota;
 mod refusals;
 mod rig;
 mod shrinks;
+mod squeeze;
 mod surface;
 mod takeover;
 mod takeover_ends;

@@ -27,7 +27,6 @@ use crate::kernel::{clock, thread};
 use crate::metrics::{Metrics, Table};
 use crate::watchdog::Heartbeat;
 use crate::workload::lifecycle::State;
-use crate::workload::spec::Name;
 use crate::workload::supervisor::Ground;
 
 /// Pause before a teardown that failed is tried again.
@@ -91,6 +90,8 @@ pub struct Control {
     pub(super) pass: Pass,
     /// The wake-up of the last look.
     pub(super) looked: Instant,
+    /// The last round of a squeeze.
+    pub(super) squeezed: Instant,
     stop_by: Option<Instant>,
     /// When limits are to be compared with the kernel's once more.
     pub(super) recheck: Option<Instant>,
@@ -147,6 +148,7 @@ impl Control {
             tenants,
             pass,
             looked: Instant(0),
+            squeezed: Instant(0),
             stop_by: None,
             recheck: None,
             ends_workloads: false,

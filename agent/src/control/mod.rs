@@ -8,6 +8,7 @@
 //! lost events, and what moves without any  pass         some workloads, ten times a second
 //! launches, ends, signals, release          life
 //! tenants: seats in the budget, their cgroups' files, who is served when room comes   tenants
+//! what others give for who waits            squeeze
 //! heartbeat, silence, watchdog             vigil
 //! what an earlier agent left               takeover
 //! limits that somebody else wrote          foreign
@@ -32,6 +33,7 @@ mod pass;
 mod policies;
 mod registry;
 mod shrinker;
+mod squeeze;
 mod takeover;
 mod tenants;
 mod timers;

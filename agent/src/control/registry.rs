@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bellows_policies::sample::Sample;
+use bellows_policies::squeeze::Rung;
 use bellows_policies::units::{Bytes, Instant};
 use bellows_policies::{Class, Reason, Seat, Workload};
 use tokio::sync::oneshot;
@@ -98,6 +99,21 @@ impl Entry {
 
     pub(super) fn identity(&self) -> &Identity {
         &self.spec.identity
+    }
+
+    /// From whom is taken first: the lowest.
+    pub(super) fn priority(&self) -> u32 {
+        self.class.priority
+    }
+
+    /// The more, the less is taken.
+    pub(super) fn weight(&self) -> u32 {
+        self.class.cpu.law.weight
+    }
+
+    /// Whether its policy lets it be squeezed so far.
+    pub(super) fn may_give(&self, rung: Rung) -> bool {
+        self.class.rungs.iter().any(|allowed| allowed == rung.as_str())
     }
 
     pub(super) fn move_to(&mut self, state: State) {

@@ -20,6 +20,9 @@ use crate::kernel::watch::Key;
 use crate::metrics::{Outcome, Resource};
 use crate::workload::lifecycle::State;
 
+/// Reasons for which a grow was not granted, and others may be asked to give.
+const REFUSED: [Reason; 4] =
+    [Reason::BudgetDeferred, Reason::TenantDeferred, Reason::BudgetInfeasible, Reason::TenantInfeasible];
 /// Reasons to leave a limit as it is that somebody may want to know of.
 const TELLING: [Reason; 5] = [
     Reason::TenantDeferred,
@@ -63,7 +66,8 @@ impl Control {
         let outcome = self.act(key, woke, &sample, &plan, step.decision);
 
         let Some(entry) = self.registry.get(key) else { return };
-        self.metrics.decided(Resource::Memory, step.decision.verb, plan_reason(&plan), outcome);
+        let reason = plan_reason(&plan);
+        self.metrics.decided(Resource::Memory, step.decision.verb, reason, outcome);
         entry.due = step.look_again.map(|after| sample.at.plus(after));
         if let Some(due) = entry.due {
             self.timers.push(due, key);
@@ -74,6 +78,10 @@ impl Control {
             if !entry.detail_pending {
                 self.metrics.details_dropped.inc();
             }
+        }
+        if step.decision.verb == Verb::Grow && REFUSED.contains(&reason) {
+            let missing = step.decision.want.high.saturating_sub(entry.law.limits().high);
+            self.squeeze_for(key, reason, missing, sample.at);
         }
     }
 

@@ -185,7 +185,7 @@ mod tests {
         let id = budget.open();
         let bounds = TenantBounds { guarantee: Bytes::mib(1), ..TenantBounds::default() };
         budget.set_bounds(id, bounds).unwrap();
-        let seat = budget.join(id, Class::Standard, 100);
+        let seat = budget.join(id, bellows_policies::Base::Standard, 100);
         budget.admit(Some(seat), Bytes::mib(2)).unwrap();
         let tenant = Arc::new(PublishedTenant::new("acme".to_owned()));
         tenant.publish(budget.tenant(id));

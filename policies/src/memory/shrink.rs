@@ -212,8 +212,12 @@ impl Workload {
 
     /// `memory.high` that leaves room above the peak of the hold, and above `need`.
     fn slack_high(&self, need: Bytes) -> Bytes {
+        self.high_above(self.shrink.peak, need)
+    }
+
+    /// `memory.high` that leaves room above a use of `peak`, and above `need`.
+    pub(crate) fn high_above(&self, peak: Bytes, need: Bytes) -> Bytes {
         let law = &self.law;
-        let peak = self.shrink.peak;
         let growth = law.reach(self.fastest_growth(), law.rate_horizon_ms);
         let room = law.headroom_min.max(peak.scale(law.headroom_share)).max(growth);
         self.bounds.clamp(peak.saturating_add(room).max(self.least_high(need)).page_ceil())
@@ -229,6 +233,11 @@ impl Shrink {
     /// The state of a workload found running at `now`, with this use.
     pub(crate) fn found(now: Instant, current: Bytes) -> Self {
         Self { born: Some(now), since: now, peak: current, ..Self::default() }
+    }
+
+    /// The last time that a limit was moved.
+    pub(crate) fn last_move(&self) -> Instant {
+        self.raised.max(self.lowered.unwrap_or_default())
     }
 
     /// Begins a hold.

@@ -7,10 +7,11 @@ use crate::cpu::{CpuBounds, CpuLaw, Cpus};
 use crate::field::{Amount, Field, Kind, Pairs, Settable, Value, fields};
 use crate::memory::Law;
 use crate::ruleset::Defaults;
+use crate::squeeze::Rung;
 use crate::units::{Bounds, Bytes, Limit};
 
 /// The rungs of a squeeze, the mildest first.
-pub const RUNGS: &[&str] = &["slack", "reclaim", "cpu", "freeze", "kill"];
+pub const RUNGS: &[&str] = &[Rung::Slack.as_str(), Rung::Reclaim.as_str()];
 
 /// A class.
 #[derive(Clone, Debug, PartialEq)]
@@ -192,7 +193,7 @@ impl Class {
             cpu: CpuPart { floor: None, ceiling: None, control: CpuControl::Quota, law: base.cpu_law() },
             pids: defaults.pids,
             io: Io::default(),
-            rungs: Vec::new(),
+            rungs: RUNGS.iter().map(|&rung| rung.to_owned()).collect(),
         }
     }
 
@@ -270,7 +271,7 @@ impl Class {
             /// `cpu.weight`: its share beside others when the cpus are busy, and the less it is, the more of its quota is shed.
             "weight" cpu.law.weight: Kind::Count(1, 10_000);
             /// Whom to take from first when there is not enough, the lowest first.
-            "priority" priority: Kind::Count(0, 1000), inert;
+            "priority" priority: Kind::Count(0, 1000);
             /// Whether limits are moved, or only said to be.
             "mode" mode: Kind::Choice(Mode::WORDS);
             /// `pids.max` of each workload: what a fork bomb stops at.
@@ -291,8 +292,8 @@ impl Class {
             "io.weight" io.weight: Kind::Count(1, 10_000);
             /// Lines of `io.max`, one for each device.
             "io.max" io.max: Kind::IoMax;
-            /// How far it may be squeezed for others.
-            "squeeze.rungs" rungs: Kind::Choices(RUNGS), inert;
+            /// What may be taken from it at once for others who wait: room that it does not use, and cold page cache.
+            "squeeze.rungs" rungs: Kind::Choices(RUNGS);
         } };
         let memory = Law::fields().into_iter();
         all.extend(

@@ -82,9 +82,12 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("watchdog", &["kernel", "workload"]),
     ("control", &["kernel", "workload", "journal", "metrics", "watchdog"]),
     ("config", &["journal", "kernel"]),
+    // Of workload only what a name is.
+    ("policy", &["workload"]),
+    ("reload", &["control", "kernel", "policy"]),
     // From kernel only the taking over of received descriptors; from workload the types of the wire.
     ("api", &["control", "journal", "metrics", "workload", "kernel"]),
-    ("cli", &["api", "config", "control", "journal", "kernel", "workload", "agent", "watchdog"]),
+    ("cli", &["api", "config", "control", "journal", "kernel", "workload", "agent", "watchdog", "policy"]),
 ];
 
 #[test]
@@ -195,13 +198,13 @@ fn metrics_are_documented_and_documents_name_real_ones() {
     let facts = bellows::metrics::Facts {
         tenant: "t".to_owned(),
         workload: "w".to_owned(),
-        class: "standard",
+        class: "standard".to_owned(),
         memory: "1M..2M".parse().expect("bounds"),
         cpu: Some("0.1..1".parse().expect("bounds")),
         started_unix_ns: 0,
     };
     let published = std::sync::Arc::new(bellows::metrics::Published::new(facts));
-    let text = bellows::metrics::encode(&metrics, &[published], 0, 0);
+    let text = bellows::metrics::encode(&metrics, &[published], &[], 0, 0);
     let real: BTreeSet<String> = text
         .lines()
         .filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned))

@@ -5,15 +5,18 @@ use std::sync::Arc;
 use std::thread;
 
 use anyhow::{Context, bail};
-use bellows_policies::{Budget, Law};
+use bellows_policies::Budget;
+use bellows_policies::ruleset::{Defaults, Ruleset};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api;
 use crate::config::{Config, OnExit};
-use crate::control::{self, Command, Control, LaunchLimits, Takeover};
+use crate::control::{self, Command, Control, Takeover};
 use crate::journal;
 use crate::kernel::{clock, discover, feature::can_reclaim, spawn::Program, support};
 use crate::metrics::Metrics;
+use crate::policy;
+use crate::reload;
 use crate::watchdog::Heartbeat;
 use crate::workload::records::Records;
 use crate::workload::supervisor::Ground;
@@ -34,9 +37,17 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let open_files = crate::kernel::thread::protect_process();
 
     let machine = tree::capacity(&tree.root).context("cannot find out how much memory there is")?;
-    let capacity = config.node.capacity.map_or(machine, |size| size.0);
-    let reserve = config.node.reserve.map_or_else(|| control::default_reserve(capacity), |size| size.0);
-    let budget = Budget::new(capacity, reserve);
+    let given = config.node.capacity.map(|size| size.0);
+    let defaults = Defaults { memory: config.memory, pids: config.workload.pids };
+    let node = policy::Node { defaults, given, machine: Some(machine) };
+    let rules = policies(&config.policies, &node)?;
+    let version = rules.version.clone();
+    let capacity = given.or(rules.node.capacity).unwrap_or(machine);
+    let reserve = config.node.reserve.map(|size| size.0);
+    let reserve = reserve.or(rules.node.reserve.map(|amount| amount.of(capacity)));
+    let reserve = reserve.unwrap_or_else(|| control::default_reserve(capacity));
+    let budget = Budget::new(capacity, reserve).with_overcommit(rules.node.overcommit);
+    let pool = budget.pool();
     // Before anything is taken over: should this agent die meanwhile, somebody must open what it governs by then.
     let mut heartbeat = Heartbeat::start(tree.root.path()).context("cannot start the watchdog")?;
 
@@ -51,15 +62,13 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     })?;
     let ends = ground.records.recover(&findings.ids())?;
     let metrics = Arc::new(Metrics::new()?);
-    let reclaim_factor = if can_reclaim(&tree.workloads) { config.memory.reclaim_factor } else { 0.0 };
-    let law = Law { reclaim_factor, ..config.memory };
     let (writer, readers, drain) = journal::open(Some(config.journal.settings(&config.runtime_dir)))?;
     let (mut control, handle) = Control::new(control::Parts {
         ground,
         budget,
-        law,
+        rules: Arc::new(rules),
+        can_reclaim: can_reclaim(&tree.workloads),
         node_law: config.cpu,
-        launch_limits: LaunchLimits { pids: config.workload.pids },
         hearing: config.agent.hearing,
         journal: writer,
         readers,
@@ -68,6 +77,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     })?;
     let taken = control.take_over(findings, ends);
     let took = clock::now().since(started);
+    metrics.policies.begun(clock::unix_nanoseconds());
     metrics.takeover.set(took.as_secs_f64());
     let (ended, loop_ended) = tokio::sync::oneshot::channel();
     let loop_thread = thread::Builder::new().name("bellows-control".to_owned()).spawn(move || {
@@ -81,6 +91,9 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let server = api::serve(&handle, &config.runtime_dir, config.http.listen).await?;
+        // The capacity stays what it was at the start, whatever the files say of it later.
+        let node = policy::Node { given: Some(capacity), ..node };
+        tokio::spawn(reload::follow(handle.clone(), config.policies.clone(), node, version));
         crate::kernel::tell(&format!("governing {}", root.display()));
         if taken != Takeover::default() {
             let Takeover { running, ended, foreign } = taken;
@@ -89,7 +102,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
                 took.as_millis()
             ));
         }
-        crate::kernel::tell(&format!("granting {} (capacity {capacity}, reserve {reserve})", budget.pool()));
+        crate::kernel::tell(&format!("granting {pool} (capacity {capacity}, reserve {reserve})"));
         crate::kernel::tell(&format!("metrics at http://{}/metrics", server.address));
         tokio::select! {
             _ = terminate.recv() => {}
@@ -108,6 +121,21 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     drop(drain);
     served?;
     ran.context("the control loop failed")
+}
+
+/// The policies to begin with. Wrong ones are refused whole: there are no older ones to fall back to, and to govern by half of
+/// them, or by none, is not what the operator asked for.
+fn policies(directory: &Path, node: &policy::Node) -> anyhow::Result<Ruleset> {
+    let compiled = policy::load(directory, *node);
+    if let Some((_, problems)) = compiled.refusal() {
+        let told: Vec<String> = compiled.diagnostics.iter().map(|d| d.render(&compiled.sources)).collect();
+        let directory = directory.display();
+        bail!(
+            "{problems} problems with the policies in {directory} (`bellows policy check`):\n{}",
+            told.join("\n")
+        );
+    }
+    Ok(compiled.rules)
 }
 
 /// `bellows-init` beside this executable, or where `BELLOWS_INIT` says.

@@ -81,6 +81,10 @@ reasons! {
     CacheTakenBack, "cache_taken_back", "the last step went to page cache and was taken back";
     /// Use had left room below `memory.high` for a whole hold.
     SlackTaken, "slack_taken", "room that use had left below memory.high was taken back";
+    /// Room below `memory.high` was given at once, since another workload waited for a grant.
+    SlackSqueezed, "slack_squeezed", "room below memory.high was given to another workload";
+    /// Cold page cache was given, since another workload waited for a grant.
+    CacheSqueezed, "cache_squeezed", "cold page cache was given up for another workload";
     /// `memory.max` stood higher than a band above `memory.high`.
     BandTaken, "band_taken", "memory.max was brought down to a band above memory.high";
     /// Nobody had waited for memory or I/O, and cold memory was asked for.
@@ -89,10 +93,14 @@ reasons! {
     ReclaimProbed, "reclaim_probed", "reclaim had been wasteful, and was tried once more";
     /// The limit stood at the ceiling already.
     CeilingReached, "ceiling_reached", "the ceiling was reached";
-    /// The budget had nothing to give; it may have later.
-    BudgetDeferred, "budget_deferred", "the budget had nothing left to give";
+    /// The node's budget had nothing to give; it may have later.
+    BudgetDeferred, "budget_deferred", "the node's budget had nothing left to give";
     /// The request is larger than the whole budget.
-    BudgetInfeasible, "budget_infeasible", "the budget can never give that much";
+    BudgetInfeasible, "budget_infeasible", "the node's budget can never give that much";
+    /// The tenant's cap left nothing to give; it may later.
+    TenantDeferred, "tenant_deferred", "the tenant's cap left nothing to give";
+    /// The request is larger than the tenant's cap.
+    TenantInfeasible, "tenant_infeasible", "the tenant's cap can never give that much";
     /// The workload made no progress at a limit that could not be raised.
     StalledAtLimit, "stalled_at_limit", "the workload stalled at a limit that could not be raised";
     /// Room is left below the limit while growth is watched.
@@ -107,6 +115,8 @@ reasons! {
     LimitsReleased, "limits_released", "the limits had been released";
     /// The tripwire was put back after a release or a failure.
     Rearmed, "rearmed", "the tripwire was put back";
+    /// A policy was changed, and the limit stood outside its bounds.
+    PolicyChanged, "policy_changed", "a policy was changed, and the limit stood below its floor";
     /// The cpu quota ran out after a time in which it had not.
     QuotaExhausted, "quota_exhausted", "the cpu quota ran out";
     /// The cpu quota ran out in more periods than is borne.

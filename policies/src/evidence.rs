@@ -34,6 +34,15 @@ pub enum MemoryLaw {
     /// `memory.max` to a band above `memory.high`.
     #[serde(rename = "memory.band")]
     Band,
+    /// `memory.high` down by room that somebody else waits for.
+    #[serde(rename = "memory.squeeze_slack")]
+    SqueezeSlack,
+    /// `memory.high` down by cold cache that somebody else waits for.
+    #[serde(rename = "memory.squeeze_cache")]
+    SqueezeCache,
+    /// Up to a floor that a policy raised.
+    #[serde(rename = "memory.floor")]
+    Floor,
     /// Cold memory, a share of use.
     #[serde(rename = "memory.reclaim")]
     Reclaim,
@@ -73,6 +82,9 @@ pub struct Evidence {
     /// Clean page cache, as of the same look.
     #[serde(skip_serializing_if = "is_default")]
     pub cache: Bytes,
+    /// The part of the cache that the kernel holds to be cold; for a squeeze.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cold: Bytes,
     /// How old that look was, ms; absent before the first.
     #[serde(skip_serializing_if = "is_default")]
     pub detail_age_ms: Option<u64>,
@@ -117,10 +129,16 @@ pub struct Evidence {
     /// The share of time in which some task waited for memory or I/O, over 10 s or 60 s, the larger; for reclaim.
     #[serde(skip_serializing_if = "is_default")]
     pub waits: f64,
+    /// What could be spared for somebody who waits; for a squeeze.
+    #[serde(skip_serializing_if = "is_default")]
+    pub spare: Bytes,
+    /// What was asked for on their behalf.
+    #[serde(skip_serializing_if = "is_default")]
+    pub asked: Bytes,
     /// The `memory.high` that the law wanted.
     #[serde(skip_serializing_if = "is_default")]
     pub want: Bytes,
-    /// What was free in the budget when it was asked; only where it was.
+    /// What was free for it when the budget was asked, below its tenant's cap too; only where it was asked.
     #[serde(skip_serializing_if = "is_default")]
     pub free: Option<Bytes>,
     /// The `memory.high` that the budget left of a grow; absent when it gave everything, or was not asked.
@@ -176,6 +194,9 @@ impl MemoryLaw {
             Self::TakeBack => "memory.take_back",
             Self::Slack => "memory.slack",
             Self::Band => "memory.band",
+            Self::SqueezeSlack => "memory.squeeze_slack",
+            Self::SqueezeCache => "memory.squeeze_cache",
+            Self::Floor => "memory.floor",
             Self::Reclaim => "memory.reclaim",
             Self::Probe => "memory.probe",
             Self::Rearm => "memory.rearm",

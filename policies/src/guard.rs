@@ -11,7 +11,7 @@
 //! A reclaim stays above the floor. A decision outside is clamped, and says so: that is a defect of its law, worth a
 //! metric.
 
-use crate::budget::{Budget, Grant, Refusal};
+use crate::budget::{Budget, Grant, Level, Refusal, Seat};
 use crate::decision::{Decision, Limits, Reason, Verb};
 use crate::evidence::{Evidence, MemoryLaw};
 use crate::memory::target;
@@ -34,6 +34,8 @@ pub enum Plan {
         reason: Reason,
         /// The decision was outside an invariant, and was brought within.
         clamped: bool,
+        /// On whose account.
+        seat: Option<Seat>,
         /// From what, with the answer of the budget: [`replay`] gives `to`.
         evidence: Evidence,
     },
@@ -88,9 +90,14 @@ fn outcome(law: &Law, decision: &Decision, granted: Option<Bytes>) -> Outcome {
 }
 
 /// Turns a decision into a plan. A grow is charged to the budget here; it may be cut short, or refused: then nothing is
-/// written, or only a wider band (`memory.max`), with the reason of the refusal.
+/// written, or only a wider band (`memory.max`), with the reason of the refusal. Whoever is refused stands in the budget's
+/// line until it is granted, or wants nothing any more.
 pub fn plan(workload: &Workload, decision: Decision, budget: &mut Budget) -> Plan {
-    let (law, from, want) = (workload.law(), workload.limits(), decision.want);
+    let (law, from, seat) = (workload.law(), workload.limits(), workload.seat());
+    let asks_again = decision.verb == Verb::Hold && workload.is_deferred();
+    if decision.verb != Verb::Grow && !asks_again {
+        budget.withdraw(seat);
+    }
     let nothing = Plan::Nothing { reason: decision.reason };
     let to = match outcome(law, &decision, None) {
         Outcome::Reclaim(Bytes::ZERO) => return nothing,
@@ -102,21 +109,22 @@ pub fn plan(workload: &Workload, decision: Decision, budget: &mut Budget) -> Pla
     if decision.verb == Verb::Hold {
         return nothing;
     }
-    let clamped = !same(to, want);
-    let free = (decision.verb == Verb::Grow).then(|| budget.free());
+    let clamped = !same(to, decision.want);
+    let free = (decision.verb == Verb::Grow).then(|| budget.free_for(seat));
     let evidence = Evidence { free, ..decision.evidence };
-    let write = |to, reason| Plan::Write { verb: decision.verb, from, to, reason, clamped, evidence };
+    let write = |to, reason| Plan::Write { verb: decision.verb, from, to, reason, clamped, seat, evidence };
     let part = |high, reason| {
         let granted = Some(high);
         match outcome(law, &decision, granted) {
             Outcome::Limits(to) => {
                 let evidence = Evidence { granted, ..evidence };
-                Plan::Write { verb: decision.verb, from, to, reason, clamped, evidence }
+                Plan::Write { verb: decision.verb, from, to, reason, clamped, seat, evidence }
             }
             Outcome::Reclaim(_) => nothing,
         }
     };
     if to == from && decision.reason != Reason::Rearmed {
+        budget.withdraw(seat);
         return nothing;
     }
     if decision.verb != Verb::Grow {
@@ -128,19 +136,23 @@ pub fn plan(workload: &Workload, decision: Decision, budget: &mut Budget) -> Pla
         let is_worth = widened.max >= from.max.saturating_add(law.band_min);
         if is_worth { part(from.high, reason) } else { Plan::Nothing { reason } }
     };
-    let grant = budget.request(from.high, to.high);
+    let grant = budget.request(seat, from.high, to.high);
     if decision.reason == Reason::Rearmed && grant != Grant::Full {
-        // The kernel's tripwire is open: part of a grant would put it below use. It stays open until there is room.
+        // The kernel's tripwire is open: part of a grant would put it below use. It stays open until there is room, and is
+        // asked for again without a place in line, where it would be offered parts.
         if let Grant::Partial(high) = grant {
-            budget.give_back(high.saturating_sub(from.high));
+            budget.give_back(seat, high.saturating_sub(from.high));
         }
+        budget.withdraw(seat);
         return Plan::Nothing { reason: Reason::BudgetDeferred };
     }
     match grant {
         Grant::Full => write(to, decision.reason),
         Grant::Partial(high) => part(high, decision.reason),
-        Grant::Deferred => refused(Reason::BudgetDeferred),
-        Grant::Infeasible => refused(Reason::BudgetInfeasible),
+        Grant::Deferred(Level::Node) => refused(Reason::BudgetDeferred),
+        Grant::Deferred(Level::Tenant) => refused(Reason::TenantDeferred),
+        Grant::Infeasible(Level::Node) => refused(Reason::BudgetInfeasible),
+        Grant::Infeasible(Level::Tenant) => refused(Reason::TenantInfeasible),
     }
 }
 
@@ -148,22 +160,23 @@ pub fn plan(workload: &Workload, decision: Decision, budget: &mut Budget) -> Pla
 pub fn launch(workload: &Workload, budget: &mut Budget) -> Result<Plan, Refusal> {
     let Decision { verb, want: to, reason, evidence, .. } =
         workload.decide(MemoryLaw::Launch, Reason::Launched);
-    let evidence = Evidence { free: Some(budget.free()), ..evidence };
-    budget.admit(to.high)?;
-    Ok(Plan::Write { verb, from: Limits::default(), to, reason, clamped: false, evidence })
+    let (from, seat) = (Limits::default(), workload.seat());
+    let evidence = Evidence { free: Some(budget.free_for(seat)), ..evidence };
+    budget.admit(seat, to.high)?;
+    Ok(Plan::Write { verb, from, to, reason, clamped: false, seat, evidence })
 }
 
 /// The plan was written: gives back what a shrink freed.
 pub fn settle(plan: &Plan, budget: &mut Budget) {
-    if let Plan::Write { verb: Verb::Shrink, from, to, .. } = plan {
-        budget.give_back(from.high.saturating_sub(to.high));
+    if let Plan::Write { verb: Verb::Shrink, from, to, seat, .. } = plan {
+        budget.give_back(*seat, from.high.saturating_sub(to.high));
     }
 }
 
 /// The plan was not written: gives back what a grow or a launch was charged.
 pub fn undo(plan: &Plan, budget: &mut Budget) {
-    if let Plan::Write { verb: Verb::Grow, from, to, .. } = plan {
-        budget.give_back(to.high.saturating_sub(from.high));
+    if let Plan::Write { verb: Verb::Grow, from, to, seat, .. } = plan {
+        budget.give_back(*seat, to.high.saturating_sub(from.high));
     }
 }
 
@@ -179,7 +192,8 @@ fn raise(law: &Law, evidence: &Evidence, want: Limits) -> Limits {
 fn lower(law: &Law, evidence: &Evidence, want: Limits) -> Limits {
     let (from, current, need) = (evidence.limits(), evidence.current, evidence.need);
     // Above high stands only what reclaims cheaply. A tripwire that is put back goes to where it was.
-    let least = if evidence.law == MemoryLaw::TakeBack { need } else { need.max(current) };
+    let is_cache = matches!(evidence.law, MemoryLaw::TakeBack | MemoryLaw::SqueezeCache);
+    let least = if is_cache { need } else { need.max(current) };
     let high = evidence.bounds().clamp(want.high.max(least)).page_floor().min(from.high);
     // memory.high comes first and settles before memory.max.
     let max = if high < from.high { from.max } else { want.max };

@@ -43,7 +43,7 @@ fn run(
     seconds: std::ops::Range<u64>,
 ) -> (Vec<(u64, u64, Reason)>, u64) {
     let mut budget = Budget::new(MIB(8192), Bytes::ZERO);
-    budget.adopt(workload.granted());
+    budget.adopt(None, Bytes::ZERO, workload.granted());
     let (mut reclaims, mut details) = (Vec::new(), 0);
     for second in seconds {
         let at = Instant(second * 1_000_000_000);

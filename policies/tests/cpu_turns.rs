@@ -6,7 +6,7 @@ mod cpu_plant;
 
 use std::time::Duration;
 
-use bellows_policies::cpu::{CpuDecision, CpuStep, plan, step};
+use bellows_policies::cpu::{CpuDecision, CpuRule, CpuStep, plan, step};
 use bellows_policies::{
     CpuLaw, CpuPlan, CpuSample, CpuWorkload, Cpus, Instant, NodeGuard, NodeLaw, Reason, Verb,
 };
@@ -281,4 +281,25 @@ fn an_overloaded_node_sheds_by_use_above_the_floor_over_weight() {
     // 350 to shed among 1000/100 and 500/20: 100 and 250.
     let shed = |milli| (Some(Cpus::milli(milli)), Reason::NodeOverloaded);
     assert_eq!(plans, [(None, Reason::RoomLeft), shed(1000), shed(350), (None, Reason::Calm)]);
+}
+
+#[test]
+fn what_was_observed_long_ago_refuses_nobody() {
+    let workload = workload("0.1..2");
+    let evidence = workload.evidence(CpuRule::Grow);
+    let (verb, want, reason) = (Verb::Grow, Cpus::milli(200), Reason::QuotaExhausted);
+    let look = CpuDecision { verb, want, reason, evidence };
+    let mut guard = NodeGuard::new(Cpus::milli(1000), NodeLaw::default());
+    let mut ms = 0;
+    let mut observe = |guard: &mut NodeGuard, after, milli| {
+        ms += after;
+        guard.observe(Instant(ms * 1_000_000), Cpus::milli(milli));
+    };
+    for _ in 0..5 {
+        observe(&mut guard, 100, 1000);
+    }
+    observe(&mut guard, 200, 100);
+    assert_eq!(plan(&workload, look, &mut guard), CpuPlan::Nothing { reason: Reason::NodeBusy });
+    observe(&mut guard, 1000, 100);
+    assert!(matches!(plan(&workload, look, &mut guard), CpuPlan::Write { .. }));
 }

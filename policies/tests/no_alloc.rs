@@ -7,9 +7,9 @@ use std::cell::Cell;
 use std::hint::black_box;
 
 use bellows_policies::{
-    Budget, Bytes, CpuLaw, CpuPlan, CpuSample, CpuWorkload, Cpus, Detail, Instant, Law, MemoryEvents,
-    MemoryStat, NodeGuard, NodeLaw, Plan, Pressure, Sample, Verb, Workload, cpu, launch, plan, settle, step,
-    undo,
+    Base, Budget, Bytes, CpuLaw, CpuPlan, CpuSample, CpuWorkload, Cpus, Detail, Grant, Instant, Law,
+    MemoryEvents, MemoryStat, NodeGuard, NodeLaw, Plan, Pressure, Sample, TenantBounds, Verb, Workload, cpu,
+    launch, plan, settle, step, undo,
 };
 
 struct Counting;
@@ -74,7 +74,7 @@ fn a_turn_does_not_allocate() {
         if turn % 2_500 == 0 {
             // As the slow lane would, which lowers what is no longer used.
             let low = workload.launch_limits();
-            budget.give_back(workload.granted().saturating_sub(low.high));
+            budget.give_back(None, workload.granted().saturating_sub(low.high));
             workload.commit(low, at);
         }
         // Grower, reader, stall and fall by turns, so that every path is walked.
@@ -118,6 +118,41 @@ fn a_turn_does_not_allocate() {
     assert_eq!(ALLOCATIONS.get() - before, 0);
     assert!(writes > 20 && holds > 1000, "{writes} writes, {holds} holds");
     assert!(shrinks > 4 && reclaims > 4, "{shrinks} shrinks, {reclaims} reclaims");
+}
+
+/// A thousand workloads of ten tenants, all in line, and room that comes and goes: a MiB serves one, much serves many.
+#[test]
+fn sharing_does_not_allocate() {
+    let mut budget = Budget::new(Bytes::mib(4000), Bytes::ZERO);
+    let bounds = TenantBounds { guarantee: Bytes::mib(10), cap: Some(Bytes::mib(900)), weight: 100 };
+    let tenants: Vec<_> = (0..10).map(|_| budget.open()).collect();
+    tenants.iter().for_each(|tenant| budget.set_bounds(*tenant, bounds).unwrap());
+    let seats: Vec<_> =
+        (0..1000).map(|n| budget.join(tenants[n % 10], Base::ALL[n % 3], 1 + n as u32 % 7)).collect();
+    let mut held = vec![Bytes::ZERO; seats.len()];
+    let mut served = 0_u64;
+
+    let before = ALLOCATIONS.get();
+    for turn in 0..4000_usize {
+        let index = turn * 7 % seats.len();
+        let (seat, back) = (seats[index], Bytes::mib([0, 1, 2, 200][turn % 4]).min(held[index]));
+        budget.give_back(Some(seat), back);
+        held[index] = held[index].saturating_sub(back);
+        let mut next = Some(seat);
+        while let Some(seat) = next {
+            let index = seats.iter().position(|s| *s == seat).unwrap();
+            match budget.request(Some(seat), held[index], Bytes::mib(300)) {
+                Grant::Full => held[index] = held[index].max(Bytes::mib(300)),
+                Grant::Partial(high) => held[index] = high,
+                Grant::Deferred(_) | Grant::Infeasible(_) => {}
+            }
+            budget.served(seat);
+            next = budget.serve();
+            served += u64::from(next.is_some());
+        }
+    }
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert!(served > 1000 && budget.waiting() > 500, "{served} served, {} wait", budget.waiting());
 }
 
 #[test]

@@ -4,6 +4,8 @@
 
 mod plant;
 
+use bellows_policies::memory::Spare;
+use bellows_policies::squeeze::Rung;
 use bellows_policies::{
     Budget, Bytes, Decision, Detail, Instant, Law, Limits, MemoryEvents, MemoryLaw, MemoryStat, Plan,
     Pressure, Reason, Sample, Verb, Workload, launch, plan, settle, step, undo,
@@ -31,10 +33,17 @@ enum Act {
     Look,
     Release,
     Rearm,
+    Squeeze(Rung),
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
-    let act = prop_oneof![40 => Just(Act::Look), 1 => Just(Act::Release), 2 => Just(Act::Rearm)];
+    let act = prop_oneof![
+        40 => Just(Act::Look),
+        1 => Just(Act::Release),
+        2 => Just(Act::Rearm),
+        2 => Just(Act::Squeeze(Rung::Slack)),
+        2 => Just(Act::Squeeze(Rung::Reclaim)),
+    ];
     let wait = prop_oneof![
         6 => 0..50_u64,
         6 => 1_000..5_000_u64,
@@ -77,7 +86,7 @@ fn play(happenings: &[Happening], pool_mib: u64) -> Result<Vec<Plan>, TestCaseEr
         now = now.plus(std::time::Duration::from_micros(what.wait_us));
         let (workload, events, detail) = &mut fleet[what.who];
         match what.act {
-            Act::Look => {}
+            Act::Look | Act::Squeeze(_) => {}
             Act::Release => workload.release(),
             Act::Rearm => workload.rearm(),
         }
@@ -85,7 +94,11 @@ fn play(happenings: &[Happening], pool_mib: u64) -> Result<Vec<Plan>, TestCaseEr
         events.high += what.hits;
         let sample = Sample { at: now, current, events: *events };
         let look = step(workload, &sample);
-        let planned = plan(workload, look.decision, &mut budget);
+        let given = match what.act {
+            Act::Squeeze(rung) => squeezed(workload, rung, now),
+            Act::Look | Act::Release | Act::Rearm => None,
+        };
+        let planned = plan(workload, given.unwrap_or(look.decision), &mut budget);
         check(workload, &planned, current)?;
         match planned {
             Plan::Write { verb, .. } if what.write_fails => {
@@ -121,6 +134,14 @@ fn play(happenings: &[Happening], pool_mib: u64) -> Result<Vec<Plan>, TestCaseEr
         prop_assert!(sum <= budget.pool());
     }
     Ok(plans)
+}
+
+/// All that it can spare, if there is anything.
+fn squeezed(workload: &mut Workload, rung: Rung, now: Instant) -> Option<Decision> {
+    match workload.spare(rung, now) {
+        Spare::Known(Bytes::ZERO) | Spare::AfterDetail => None,
+        Spare::Known(spare) => Some(workload.squeeze(rung, spare, now)),
+    }
 }
 
 fn check(workload: &Workload, planned: &Plan, current: Bytes) -> Result<(), TestCaseError> {
@@ -160,7 +181,8 @@ fn check_write(
             // One of the two; max leaves its room, high stays above use unless it takes back cache.
             prop_assert!(to.high == from.high || to.max == from.max);
             prop_assert!(to.max >= workload.room().above(current).min(from.max));
-            prop_assert!(reason == Reason::CacheTakenBack || to.high >= current.min(from.high));
+            let is_cache = matches!(reason, Reason::CacheTakenBack | Reason::CacheSqueezed);
+            prop_assert!(is_cache || to.high >= current.min(from.high));
         }
         Verb::Hold | Verb::Reclaim | Verb::Fail => prop_assert!(false, "{verb} to {to}"),
     }
@@ -225,37 +247,6 @@ proptest! {
         if let Plan::Write { verb, from, to, clamped, .. } = plan(&workload, decision, &mut budget) {
             prop_assert!(clamped || to.high == want.high.page_floor());
             check_write(&workload, verb, from, to, Reason::Calm, current)?;
-        }
-    }
-
-    #[test]
-    fn budget_is_never_overdrawn(asks in proptest::collection::vec((any::<bool>(), 0..200_u64, 0..200_u64), 1..100)) {
-        let mut budget = Budget::new(Bytes::mib(500), Bytes::mib(50));
-        let mut sum = Bytes::ZERO;
-        for (gives_back, from, more) in asks {
-            let (from, more) = (Bytes::mib(from), Bytes::mib(more));
-            if gives_back {
-                let back = more.min(sum);
-                budget.give_back(back);
-                sum = sum.saturating_sub(back);
-            } else {
-                let want = from.saturating_add(more);
-                let got = match budget.request(from, want) {
-                    bellows_policies::Grant::Full => more,
-                    bellows_policies::Grant::Partial(high) => {
-                        prop_assert!(from < high && high < want);
-                        high.saturating_sub(from)
-                    }
-                    bellows_policies::Grant::Deferred => Bytes::ZERO,
-                    bellows_policies::Grant::Infeasible => {
-                        prop_assert!(want > budget.pool());
-                        Bytes::ZERO
-                    }
-                };
-                sum = sum.saturating_add(got);
-            }
-            prop_assert_eq!(budget.granted(), sum);
-            prop_assert!(sum <= budget.pool());
         }
     }
 }

@@ -32,7 +32,7 @@ fn found(high: u64, max: u64, current: u64) -> (Workload, Budget) {
     let workload = Workload::adopt("64M..4G".parse().unwrap(), law, limits(high, max), sample(0, current, 0));
     assert_eq!(workload.limits(), limits(high, max));
     let mut budget = Budget::new(MIB(8192), Bytes::ZERO);
-    budget.adopt(workload.granted());
+    budget.adopt(None, Bytes::ZERO, workload.granted());
     (workload, budget)
 }
 
@@ -187,7 +187,7 @@ fn a_held_reader_keeps_high_and_gives_up_the_band() {
     let law = Law { detail_gap_ms: 10, ..Law::default() };
     let mut workload = Workload::adopt("64M..4G".parse().unwrap(), law, limits(100, 400), sample(0, 100, 0));
     let mut budget = Budget::new(MIB(8192), Bytes::ZERO);
-    budget.adopt(workload.granted());
+    budget.adopt(None, Bytes::ZERO, workload.granted());
     workload.observe(&detail(900, 10, 90));
     let mut shrinks = Vec::new();
     for ms in (1000..20_000).step_by(100) {

@@ -57,12 +57,12 @@ fn livelock_at_the_ceiling() {
 #[test]
 fn budget_exhausted_then_freed() {
     let mut rig = Rig::new("32M..512M", Budget::new(Bytes::mib(512), Bytes::mib(32)));
-    rig.budget.admit(Bytes::mib(400)).unwrap();
+    rig.budget.admit(None, Bytes::mib(400)).unwrap();
     let demand = Demand { need_rate: mib(256), need_most: mib(199), ..Demand::default() };
     rig.run(1_000, demand);
     assert_eq!(rig.workload.granted(), Bytes::mib(80));
     assert!(rig.workload.is_deferred() && rig.workload.is_cornered());
-    rig.budget.give_back(Bytes::mib(400));
+    rig.budget.give_back(None, Bytes::mib(400));
     rig.run(3_000, demand);
     insta::assert_snapshot!(rig.log);
     assert_eq!(rig.plant.usage(), mib(200));

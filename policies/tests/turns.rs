@@ -143,7 +143,7 @@ fn refusals_are_deferred_or_infeasible() {
     for (capacity, hog, reason) in [(512, 448, Reason::BudgetDeferred), (64, 0, Reason::BudgetInfeasible)] {
         let mut budget = Budget::new(MIB(capacity), Bytes::ZERO);
         let mut workload = launched("64M..512M", &mut budget);
-        budget.admit(MIB(hog)).unwrap();
+        budget.admit(None, MIB(hog)).unwrap();
         let (_, plan) = turn(&mut workload, &mut budget, &sample(1000, 64, 1));
         assert_eq!(plan, Plan::Nothing { reason });
         assert!(workload.is_deferred());
@@ -223,7 +223,7 @@ fn limits_that_were_found_are_governed_at_once() {
         assert_eq!(workload.limits(), governed, "{name}");
         assert!(governed.max >= MIB(current + 4), "{name}: no kill");
         let mut budget = Budget::new(Bytes::GIB, Bytes::ZERO);
-        budget.adopt(workload.granted());
+        budget.adopt(None, Bytes::ZERO, workload.granted());
         workload.rearm();
         workload.observe(&detail(1005, current, 0));
         let (look, plan) = turn(&mut workload, &mut budget, &sample(1010, current, 900));
@@ -241,7 +241,7 @@ fn an_open_max_that_was_found_is_taken_back() {
     let mut workload =
         Workload::adopt("64M..512M".parse().unwrap(), Law::default(), found, sample(1000, 100, 9));
     let mut budget = Budget::new(Bytes::GIB, Bytes::ZERO);
-    budget.adopt(workload.granted());
+    budget.adopt(None, Bytes::ZERO, workload.granted());
     workload.rearm();
     let (look, _) = turn(&mut workload, &mut budget, &sample(1001, 100, 9));
     assert_eq!(look.decision.reason, Reason::Rearmed);

@@ -16,7 +16,7 @@ use bellows::api::{API_SOCKET, STDIO_SOCKET};
 use bellows::control::{Ended, Launched};
 use bellows::journal::Record;
 use bellows::kernel::{Cgroup, clock};
-use bellows::workload::spec::{Class, Identity, Spec};
+use bellows::workload::spec::{Asked, Spec};
 use bellows_policies::CpuBounds;
 use bellows_policies::units::{Bounds, Bytes, Instant as Moment};
 use nix::sys::signal::{Signal, kill};
@@ -280,7 +280,7 @@ fn launch(
 ) -> anyhow::Result<u64> {
     let Range { memory, cpu } = range;
     let identity =
-        Identity { tenant: TENANT.parse()?, name: name.parse()?, class: Class::Standard, memory, cpu };
+        Asked { tenant: TENANT.parse()?, name: name.parse()?, class: None, memory: Some(memory), cpu };
     let program = place.program.display().to_string();
     let argv = std::iter::once(program).chain(arguments.iter().map(|&a| a.to_owned())).collect();
     let spec = Spec { identity, argv, env: Vec::new(), cwd: "/".to_owned() };

@@ -19,8 +19,8 @@ use crate::{takeover, tick};
 const STAGES: [usize; 3] = [1, 100, 1000];
 /// Launches are over, and what they left behind is done.
 const SETTLE: Duration = Duration::from_secs(6);
-/// Everybody is at rest, as far as the agent knows.
-const REST: Duration = Duration::from_secs(20);
+/// Everybody has been at rest for so long, as far as the agent knows, that it looks at nobody more rarely after that.
+const REST: Duration = Duration::from_secs(75);
 /// Under its own defaults, but for the budget, which has to cover a thousand floors.
 const SETUP: Setup = Setup { name: "scale", config: "", flags: MORE_THAN_THERE_IS };
 

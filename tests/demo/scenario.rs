@@ -10,7 +10,7 @@
 //!
 //! The budget holds everybody's use at nearly all times, but not everybody's peak, and never three reports at once.
 
-use bellows::workload::spec::Class;
+use bellows_policies::ruleset::Base;
 use bellows_policies::units::Bytes;
 
 /// What all tenants have together, in each way: `memory.max` of the cgroup above them.
@@ -32,7 +32,7 @@ pub(crate) struct Tenant {
     /// Its name.
     pub(crate) name: &'static str,
     /// Its class.
-    pub(crate) class: Class,
+    pub(crate) class: Base,
     /// What it is promised: protected under the kernel alone, the least under bellows.
     pub(crate) floor: Bytes,
     /// The most that bellows may grant it.
@@ -52,18 +52,18 @@ pub(crate) const REPORTS: usize = 3;
 
 /// All of them. A report says by its floor what it needs to begin at all; that is what the agent admits it by.
 pub(crate) const TENANTS: [Tenant; 6] = [
-    tenant("shop", "redis", Class::Latency, 48, 216, "1..2"),
-    tenant("shop", "web", Class::Latency, 48, 64, "0.5..2"),
-    tenant("archive", "pack", Class::Batch, 48, 192, "0.3..2"),
-    tenant("acme", "report", Class::Standard, 144, 192, "0.5..2"),
-    tenant("blue", "report", Class::Standard, 144, 192, "0.5..2"),
-    tenant("coda", "report", Class::Standard, 144, 192, "0.5..2"),
+    tenant("shop", "redis", Base::Latency, 48, 216, "1..2"),
+    tenant("shop", "web", Base::Latency, 48, 64, "0.5..2"),
+    tenant("archive", "pack", Base::Batch, 48, 192, "0.3..2"),
+    tenant("acme", "report", Base::Standard, 144, 192, "0.5..2"),
+    tenant("blue", "report", Base::Standard, 144, 192, "0.5..2"),
+    tenant("coda", "report", Base::Standard, 144, 192, "0.5..2"),
 ];
 
 const fn tenant(
     owner: &'static str,
     name: &'static str,
-    class: Class,
+    class: Base,
     floor_mib: u64,
     ceiling_mib: u64,
     cpu: &'static str,

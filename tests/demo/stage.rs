@@ -79,7 +79,7 @@ impl Way {
             }
             Self::Kernel => vec![
                 ("memory.low", tenant.floor.0.to_string()),
-                ("cpu.weight", tenant.class.cpu_weight().to_string()),
+                ("cpu.weight", tenant.class.cpu_law().weight.to_string()),
             ],
             Self::Bellows => Vec::new(),
         }

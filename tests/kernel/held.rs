@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use bellows::journal::What;
 use bellows_policies::Reason;
 
-use crate::rig::{Agent, MIB, PATIENCE, eventually, is_ended, is_grow, is_launched, number, read};
+use crate::rig::{
+    Agent, MIB, PATIENCE, eventually, eventually_or_tell, is_ended, is_grow, is_launched, number, read,
+};
 
 /// A file of 400 MiB on the scratch disk, not in anybody's cache.
 pub(crate) fn big_file() -> PathBuf {
@@ -133,9 +135,13 @@ fn a_reader_is_not_inflated_by_restarts() {
         eventually("the watchdog has opened its limits", || number(&cgroup.join("memory.high")) == u64::MAX);
         eventually("cache has filled them", || number(&cgroup.join("memory.current")) > 96 * MIB);
         agent.restart();
-        eventually("its limit is back at its floor, or a step above its need", || {
-            number(&cgroup.join("memory.high")) <= 64 * MIB
-        });
+        let what = "its limit is back at its floor, or a step above its need";
+        let high = cgroup.join("memory.high");
+        let told = || {
+            let events = agent.output("events", &[]).stdout;
+            format!("{}\n{}", String::from_utf8_lossy(&events), read(&cgroup.join("memory.stat")))
+        };
+        eventually_or_tell(what, || number(&high) <= 64 * MIB, told);
     }
     drop(reader);
 }

@@ -59,7 +59,7 @@ fn bad_launches_leave_nothing() {
     refused(&agent.run_with("x", ok, &["--tenant", ".."], &["true"]).finish(), 2, "is not a name");
     refused(&agent.run("x", "64M..16M", &["true"]).finish(), 2, "64");
     refused(&agent.run("x", "64Q..1G", &["true"]).finish(), 2, "64Q");
-    refused(&agent.run_with("x", ok, &["--class", "gold"], &["true"]).finish(), 2, "gold");
+    refused(&agent.run_with("x", ok, &["--class", "gold"], &["true"]).finish(), 5, "gold");
     refused(&agent.run("x", "2G..4G", &["true"]).finish(), 5, "can never fit");
     refused(
         &agent.run("missing", ok, &["/does/not/exist"]).finish(),

@@ -375,9 +375,14 @@ pub(crate) fn field(path: &Path, key: &str) -> u64 {
 
 /// Waits until something holds.
 pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
+    eventually_or_tell(what, holds, String::new);
+}
+
+/// The same; should it never hold, `told` says what may be the cause.
+pub(crate) fn eventually_or_tell(what: &str, holds: impl Fn() -> bool, told: impl Fn() -> String) {
     let end = Instant::now() + PATIENCE;
     while !holds() {
-        assert!(Instant::now() < end, "not in {PATIENCE:?}: {what}");
+        assert!(Instant::now() < end, "not in {PATIENCE:?}: {what}\n{}", told());
         thread::sleep(Duration::from_millis(5));
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Instant;
@@ -116,7 +116,7 @@ const FAR_BELOW: u64 = 8 * MIB;
 #[test]
 fn a_grow_does_not_wait_for_a_shrink_that_is_stuck_in_reclaim() {
     let holder = Holder::new(HELD / MIB);
-    let high = open_high(&holder);
+    let high = open_blocking(&holder);
     let (tell, told) = channel();
     let stolen = holder.stolen();
     let writer = thread::spawn(move || {
@@ -144,34 +144,51 @@ fn a_grow_does_not_wait_for_a_shrink_that_is_stuck_in_reclaim() {
     assert_eq!(number(&holder.high()), u64::MAX, "the grow came last");
 }
 
-/// What bounds a round of reclaim is the distance that a limit is lowered by: in steps, a shrink that is cancelled ends with
-/// the step that it is at.
+/// A shrink in steps that is cancelled ends with the step that it is at. Steps are counted, and what each took is only shown: of
+/// memory that has to be swapped the kernel takes more than it was asked for, the slower the disk the more (6.12: 205 MiB for
+/// 32), since what is still being written does not count as taken.
 #[test]
 fn a_shrink_in_steps_ends_with_its_step() {
     const STEP: u64 = 32 * MIB;
     let holder = Holder::new(HELD / MIB);
-    let high = open_high(&holder);
+    let high = open_blocking(&holder);
     let (tell, told) = channel();
     let cancelled = Arc::new(AtomicBool::new(false));
-    let (flag, current, stolen) =
-        (Arc::clone(&cancelled), holder.cgroup.join("memory.current"), holder.stolen());
+    let begun = Arc::new(AtomicUsize::new(0));
+    let (flag, count) = (Arc::clone(&cancelled), Arc::clone(&begun));
+    let (current, stolen) = (holder.cgroup.join("memory.current"), holder.stolen());
     let writer = thread::spawn(move || {
         tell.send(Interruptible::current().expect("interruptible")).expect("told");
-        while !flag.load(Ordering::Acquire) && number(&current) > FAR_BELOW + STEP {
-            high.write(Limit::At(Bytes(number(&current) - STEP))).expect("a step");
+        let mut taken = Vec::new();
+        while !flag.load(Ordering::SeqCst) && number(&current) > FAR_BELOW + STEP {
+            count.fetch_add(1, Ordering::SeqCst);
+            let before = number(&current);
+            high.write(Limit::At(Bytes(before - STEP))).expect("a step");
+            taken.push(before.saturating_sub(number(&current)));
         }
+        taken
     });
     let thread = told.recv().expect("the writer");
     eventually("the writer reclaims", || holder.stolen() > stolen + MIB);
-    let (before, signalled) = (holder.current(), Instant::now());
-    cancelled.store(true, Ordering::Release);
+    cancelled.store(true, Ordering::SeqCst);
+    let (begun_before, signalled) = (begun.load(Ordering::SeqCst), Instant::now());
     thread.interrupt().expect("a signal");
     eventually("the signal ends the write", || writer.is_finished());
-    let left = holder.current();
-    println!("{:?} after the signal {} of {} MiB were held", signalled.elapsed(), left / MIB, before / MIB);
-    writer.join().expect("the writer");
-    // The kernel reclaims in batches of its own on top of what it was asked for.
-    assert!(left + 3 * STEP > before, "{left} of {before} bytes were held at the end");
+    let taken = writer.join().expect("the writer");
+    println!("{:?} after the signal; taken by each step, MiB: {:?}", signalled.elapsed(), mib(&taken));
+    // One may have looked at the flag before it was set.
+    assert!(taken.len() <= begun_before + 1, "{} steps, of which {begun_before} before", taken.len());
+    assert!(holder.current() > HELD / 3, "most of it is left: {:?} MiB were taken", mib(&taken));
+}
+
+fn mib(sizes: &[u64]) -> Vec<u64> {
+    sizes.iter().map(|size| size / MIB).collect()
+}
+
+/// As the slow lane opens it: where the other way does not reclaim, there is nothing to be stuck in.
+fn open_blocking(holder: &Holder) -> LimitFile {
+    LimitFile::open_blocking(&Cgroup::open(&holder.cgroup).expect("holder"), "memory.high")
+        .expect("memory.high")
 }
 
 fn open_high(holder: &Holder) -> LimitFile {

@@ -10,8 +10,8 @@ use crate::faults::MS;
 use crate::load::SECOND;
 use crate::node::{Cgroup, Node, OPEN};
 use crate::plant::TICK_NS;
-use crate::replay;
 use crate::trace::{NODE, Trace, What};
+use crate::{replay, sums};
 
 /// `memory.max` stands so far above `memory.high`, at least.
 const BAND: Bytes = Bytes::mib(4);
@@ -248,17 +248,7 @@ pub(crate) fn fail(node: &mut Node, id: u64, entry: &Entry, verb: Verb) {
 /// Everything that the agent holds, after each event that it handled.
 pub(crate) fn agent(agent: &mut Agent, node: &mut Node, id: u64) {
     let now = node.now;
-    let held =
-        agent.entries.values().fold(agent.lanes.charged(), |sum, e| sum.saturating_add(e.law.granted()));
-    let (granted, pool) = (agent.budget.granted(), agent.budget.pool());
-    if held != granted {
-        node.trace.breaks(now, id, format!("the budget says {granted} and the workloads hold {held}"));
-    }
-    if granted > pool.max(agent.excess) {
-        let excess = agent.excess;
-        node.trace.breaks(now, id, format!("{granted} are granted of {pool}, and were {excess}"));
-    }
-    agent.excess = granted;
+    sums::add_up(agent, node, id);
     for (&id, entry) in &agent.entries {
         if let Some(rule) = broken_entry(node, id, entry) {
             node.trace.breaks(now, id, rule);

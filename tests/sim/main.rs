@@ -12,7 +12,7 @@
 //! | `node` | the clock, the cgroups, the kernel's files |
 //! | `faults` | what goes wrong, and how often |
 //! | `agent` | the loops of the agent, after its files |
-//! | `check` | the rules |
+//! | `check`, `sums` | the rules |
 //! | `trace` | the records, and their hash |
 //! | `run` | a run of a seed |
 //! | `tests` | many seeds; constant and periodic loads; the simulator itself |
@@ -31,6 +31,7 @@ mod node;
 mod plant;
 mod replay;
 mod run;
+mod sums;
 #[cfg(test)]
 mod tests;
 mod trace;

@@ -25,6 +25,9 @@ const CPU_TICKS: u64 = TICK_US * 1000 / TICK_NS;
 /// What a workload is told apart by, as in its identity on disk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spec {
+    /// Its owner, by number.
+    pub(crate) tenant: usize,
+    pub(crate) class: bellows_policies::Base,
     pub(crate) memory: Bounds,
     pub(crate) cpu: CpuBounds,
     pub(crate) law: bellows_policies::CpuLaw,

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use bellows_policies::{Bounds, Budget, Bytes, CpuBounds, CpuLaw, Cpus};
+use bellows_policies::{
+    Base, Bounds, Budget, Bytes, CpuBounds, CpuLaw, Cpus, Overcommit, TenantBounds, TenantId,
+};
 
 use crate::agent::{Agent, watchdog};
 use crate::chance::Chance;
@@ -23,7 +25,9 @@ pub(crate) struct Run {
     pub(crate) node: Node,
     /// None while it is dead.
     pub(crate) agent: Option<Agent>,
+    /// As every new agent finds it configured.
     budget: Budget,
+    tenants: Vec<TenantId>,
     /// Steps of agents that were killed.
     past: u64,
     chance: Chance,
@@ -59,26 +63,35 @@ impl Run {
         let pool = chance.between(mib(512), mib(6144));
         let cpus = chance.of(&[2, 4, 16]);
         let most = chance.between(1, 12);
-        Self::with(chance, faults, pool, cpus, usize::try_from(most).unwrap_or(1))
+        let (budget, tenants) = budget(&mut chance, pool);
+        Self::with(chance, faults, (budget, tenants), cpus, usize::try_from(most).unwrap_or(1))
     }
 
     /// A node on which nothing goes wrong, with room for all, and without births.
     #[cfg(test)]
     pub(crate) fn quiet(seed: u64) -> Self {
+        let mut budget = Budget::new(Bytes::mib(64 << 10), Bytes::ZERO);
+        let tenants = vec![budget.open()];
         Self {
             next_birth: u64::MAX,
-            ..Self::with(Chance::new(seed), Faults::default(), mib(64 << 10), 64, 12)
+            ..Self::with(Chance::new(seed), Faults::default(), (budget, tenants), 64, 12)
         }
     }
 
-    fn with(mut chance: Chance, faults: Faults, pool: u64, cpus: u64, most: usize) -> Self {
+    fn with(
+        mut chance: Chance,
+        faults: Faults,
+        (budget, tenants): (Budget, Vec<TenantId>),
+        cpus: u64,
+        most: usize,
+    ) -> Self {
         let node = Node::new(cpus, faults.clone(), chance.fork());
-        let budget = Budget::new(Bytes(pool), Bytes::ZERO);
-        let agent = Some(Agent::new(budget, &node));
+        let agent = Some(Agent::new(budget.clone(), tenants.clone(), &node));
         Self {
             node,
             agent,
             budget,
+            tenants,
             past: 0,
             chance,
             faults,
@@ -183,7 +196,7 @@ impl Run {
         if let Some(agent) = &mut self.agent {
             agent.run(&mut self.node);
         } else if self.node.now >= self.starts_at {
-            self.agent = Some(Agent::take_over(self.budget, &mut self.node));
+            self.agent = Some(Agent::take_over(self.budget.clone(), self.tenants.clone(), &mut self.node));
         }
     }
 
@@ -266,7 +279,8 @@ impl Run {
         }
         self.next_birth = self.node.now + self.chance.below(8 * SECOND);
         let chance = &mut self.chance;
-        let (spec, life) = (spec(chance), chance.between(SECOND / 10, 180 * SECOND));
+        let spec = Spec { tenant: chance.below(self.tenants.len() as u64) as usize, ..spec(chance) };
+        let life = chance.between(SECOND / 10, 180 * SECOND);
         let (memory, cpu) = (Memory::drawn(chance, spec.memory.ceiling.0), Cpu::drawn(chance));
         self.launch(spec, memory, cpu, life);
     }
@@ -300,16 +314,40 @@ impl fmt::Display for Report {
     }
 }
 
-/// Bounds, class and threads of a workload.
+/// A budget of `pool` bytes, sold more than once now and then, and tenants: half of them with a guarantee, half with a cap.
+fn budget(chance: &mut Chance, pool: u64) -> (Budget, Vec<TenantId>) {
+    let mut ratio = || chance.of(&[1.0, 1.0, 1.0, 1.5]);
+    let overcommit = Overcommit { latency: 1.0, standard: ratio(), batch: ratio() };
+    let mut budget = Budget::new(Bytes(pool), Bytes::ZERO).with_overcommit(overcommit);
+    let count = chance.between(1, 4);
+    let tenants = (0..count).map(|_| {
+        let guarantee = Bytes(chance.below(2) * chance.below(pool / count)).page_floor();
+        let room = Bytes(chance.between(pool / 8, pool)).page_floor();
+        let cap = (chance.below(2) > 0).then(|| guarantee.saturating_add(room));
+        let bounds =
+            TenantBounds { guarantee, cap, weight: u32::try_from(chance.between(1, 400)).unwrap_or(1) };
+        let tenant = budget.open();
+        budget.set_bounds(tenant, bounds).expect("together they are less than the pool");
+        tenant
+    });
+    let tenants = tenants.collect();
+    (budget, tenants)
+}
+
+/// Bounds, class and threads of a workload of the first tenant.
 pub(crate) fn spec(chance: &mut Chance) -> Spec {
     let floor = Bytes(chance.between(mib(2), mib(128))).page_floor();
     let ceiling = floor.saturating_add(Bytes(chance.below(mib(2048)))).page_floor();
     let least = Cpus::milli(chance.between(20, 500));
     let most = least.saturating_add(Cpus::milli(chance.below(3500)));
+    let laws = [CpuLaw::latency(), CpuLaw::standard(), CpuLaw::batch()];
+    let (class, law) = chance.of(&[0, 1, 2].map(|class: usize| (Base::ALL[class], laws[class])));
     Spec {
+        tenant: 0,
+        class,
         memory: Bounds { floor, ceiling },
         cpu: CpuBounds { floor: least, ceiling: most },
-        law: chance.of(&[CpuLaw::latency(), CpuLaw::standard(), CpuLaw::batch()]),
+        law,
         threads: chance.between(1, 40),
     }
 }

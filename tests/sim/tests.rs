@@ -1,6 +1,6 @@
 //! Many seeds, and loads whose outcome is known.
 
-use bellows_policies::{Bounds, Bytes, CpuBounds, CpuLaw, Cpus};
+use bellows_policies::{Base, Bounds, Bytes, CpuBounds, CpuLaw, Cpus};
 
 use crate::chance::Chance;
 use crate::load::{Cpu, Memory, SECOND};
@@ -16,6 +16,8 @@ const CONVERGED: u64 = 10 * MINUTE;
 /// Bounds of a workload that has room, and cpus, for what it does.
 fn roomy(chance: &mut Chance) -> Spec {
     Spec {
+        tenant: 0,
+        class: Base::Standard,
         memory: Bounds {
             floor: Bytes(chance.between(mib(8), mib(64))).page_floor(),
             ceiling: Bytes::mib(4096),

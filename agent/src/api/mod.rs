@@ -4,7 +4,7 @@
 //! ```text
 //! api.sock    0660; launch, signal, release, and everything that can be read
 //! stdio.sock  0660; three descriptors in, a token out; a launch names the token
-//! tcp         GET only: /metrics /healthz /readyz /api/v1/{workloads,events,incidents,explain}
+//! tcp         GET only: /metrics /healthz /readyz /api/v1/{workloads,tenants,events,incidents,explain}
 //! ```
 //! The agent hands descriptors on and keeps none: its death breaks no pipe of a workload.
 

@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 use super::Shared;
 use super::explain;
 use super::stream::{events, incidents};
-use super::types::{LaunchRequest, Peer, Problem, Released, SignalRequest, WorkloadView};
+use super::types::{LaunchRequest, Peer, Problem, Released, SignalRequest, TenantRow, WorkloadView};
 use crate::control::{Ended, Launched, Refused};
 use crate::metrics;
 use crate::workload::spec::Name;
@@ -37,6 +37,7 @@ pub(super) fn reading(shared: Shared) -> Router {
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/api/v1/workloads", get(list))
+        .route("/api/v1/tenants", get(tenants))
         .route("/api/v1/events", get(events))
         .route("/api/v1/incidents", get(incidents))
         .route("/api/v1/explain/{id}", get(explain::record))
@@ -93,10 +94,20 @@ async fn list(State(shared): State<Shared>) -> Json<Vec<WorkloadView>> {
     Json(shared.control.table.list().iter().map(|p| WorkloadView::from(&**p)).collect())
 }
 
+async fn tenants(State(shared): State<Shared>) -> Json<Vec<TenantRow>> {
+    Json(shared.control.tenants.list().iter().map(|p| TenantRow::from(&**p)).collect())
+}
+
 async fn exposition(State(shared): State<Shared>) -> Response {
     let control = &shared.control;
     let journal = &control.journal;
-    let text = metrics::encode(&control.metrics, &control.table.list(), journal.lost(), journal.unwritten());
+    let text = metrics::encode(
+        &control.metrics,
+        &control.table.list(),
+        &control.tenants.list(),
+        journal.lost(),
+        journal.unwritten(),
+    );
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
@@ -108,7 +119,8 @@ async fn healthy() -> &'static str {
 async fn ready(State(shared): State<Shared>) -> Response {
     // Idle, it turns ten times a second.
     if shared.control.idle() < std::time::Duration::from_secs(1) {
-        "ready\n".into_response()
+        let stale = "ready, by old policies: the last reload was refused (`bellows policy check`)\n";
+        if shared.control.metrics.policies.are_current() { "ready\n" } else { stale }.into_response()
     } else {
         problem(StatusCode::SERVICE_UNAVAILABLE, "the control loop does not turn")
     }
@@ -134,6 +146,7 @@ fn refused(refusal: Refused) -> Response {
         Refused::Exists(_) => StatusCode::CONFLICT,
         Refused::NotFound(_) => StatusCode::NOT_FOUND,
         Refused::NoRoomNow(_) | Refused::NoRoomEver(_) => StatusCode::INSUFFICIENT_STORAGE,
+        Refused::NotAllowed(_) => StatusCode::UNPROCESSABLE_ENTITY,
         Refused::Busy | Refused::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         Refused::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };

@@ -8,16 +8,16 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
 use crate::journal::{Laws, Record};
-use crate::metrics::Published;
+use crate::metrics::{Published, PublishedTenant};
 use crate::workload::lifecycle::State;
-use crate::workload::spec::Spec;
+use crate::workload::spec::{Asked, Spec};
 
 /// `POST /api/v1/workloads`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LaunchRequest {
     /// What to start.
-    pub spec: Spec,
+    pub spec: Spec<Asked>,
     /// The token that `stdio.sock` gave for its standard input, output and error.
     pub stdio: String,
 }
@@ -86,21 +86,55 @@ impl From<&Published> for WorkloadView {
         Self {
             tenant: facts.tenant.clone(),
             name: facts.workload.clone(),
-            class: facts.class.to_owned(),
+            class: facts.class.clone(),
             state: State::ALL.get(usize::from(view.state)).map_or("unknown", |s| s.as_str()).to_owned(),
             pid: view.pid,
             memory_current: view.current,
             memory_high: limit(view.limits.high),
             memory_max: limit(view.limits.max),
             memory_need: view.need,
-            memory: facts.memory,
+            memory: published.memory(),
             limit_moves: view.moves,
             oom_kills: view.oom_kills,
             cpu_quota: view.quota,
-            cpu: facts.cpu,
+            cpu: published.cpu_bounds(),
             cpu_usage_us: view.cpu_usage_us,
             quota_moves: view.quota_moves,
             started_unix_ns: facts.started_unix_ns,
+        }
+    }
+}
+
+/// One tenant, as `tenants` shows it. Sizes in bytes.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TenantRow {
+    /// Its name.
+    pub tenant: String,
+    /// How many workloads it has.
+    pub workloads: u64,
+    /// The sum of their floors.
+    pub floors: Bytes,
+    /// The sum of their grants.
+    pub granted: Bytes,
+    /// What is kept for it, granted or not.
+    pub guarantee: Bytes,
+    /// What its grants never exceed; `null` when it has no cap.
+    pub cap: Option<Bytes>,
+    /// How many of its workloads wait for a grant.
+    pub waiting: u64,
+}
+
+impl From<&PublishedTenant> for TenantRow {
+    fn from(published: &PublishedTenant) -> Self {
+        let view = published.view();
+        Self {
+            tenant: published.tenant.clone(),
+            workloads: view.workloads,
+            floors: view.floors,
+            granted: view.granted,
+            guarantee: view.guarantee,
+            cap: view.cap,
+            waiting: view.waiting,
         }
     }
 }

@@ -20,6 +20,9 @@ pub(super) struct Arguments {
     /// Sockets and exit records [default: /run/bellows].
     #[arg(long, value_name = "DIR", env = "BELLOWS_RUNTIME_DIR")]
     runtime_dir: Option<PathBuf>,
+    /// The directory of policies [default: /etc/bellows/policies.d].
+    #[arg(long, value_name = "DIR")]
+    policies: Option<PathBuf>,
     /// Loopback address for metrics and reading [default: 127.0.0.1:9464].
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
@@ -49,6 +52,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let values = [
         ("root", arguments.root.map(path)),
         ("runtime_dir", arguments.runtime_dir.map(path)),
+        ("policies", arguments.policies.map(path)),
         ("http.listen", arguments.listen.map(|l| l.to_string())),
         ("node.capacity", arguments.capacity),
         ("node.reserve", arguments.reserve),

@@ -6,9 +6,11 @@ mod doctor;
 mod events;
 mod explain;
 mod kill;
+mod policy;
 mod ps;
 mod release;
 mod run;
+mod tenants;
 mod text;
 
 use std::path::PathBuf;
@@ -43,6 +45,8 @@ enum Verb {
     Run(run::Arguments),
     /// List workloads.
     Ps(ps::Arguments),
+    /// List tenants: what each is promised, allowed and granted.
+    Tenants(tenants::Arguments),
     /// Show what happened: limits moved, workloads started and ended.
     Events(events::Arguments),
     /// Tell why: what a record was decided by, or how a workload fares.
@@ -53,6 +57,8 @@ enum Verb {
     Release(release::Arguments),
     /// Check whether this machine is ready, and say what to do where it is not.
     Doctor(doctor::Arguments),
+    /// Check and show policies; works without an agent.
+    Policy(policy::Arguments),
     /// Started by the agent: opens limits when the agent dies or hangs.
     #[command(hide = true)]
     Watchdog(agent::WatchdogArguments),
@@ -84,8 +90,10 @@ pub fn main() -> ExitCode {
         Verb::Agent(arguments) => agent::run(arguments),
         Verb::Watchdog(arguments) => agent::watchdog(&arguments),
         Verb::Doctor(arguments) => doctor::run(&arguments),
+        Verb::Policy(arguments) => policy::run(&arguments),
         Verb::Run(arguments) => on_runtime(run::run(arguments)),
         Verb::Ps(arguments) => on_runtime(ps::run(arguments)),
+        Verb::Tenants(arguments) => on_runtime(tenants::run(arguments)),
         Verb::Events(arguments) => on_runtime(events::run(arguments)),
         Verb::Explain(arguments) => on_runtime(explain::run(arguments)),
         Verb::Kill(arguments) => on_runtime(kill::run(arguments)),

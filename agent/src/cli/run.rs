@@ -14,7 +14,7 @@ use super::{Connection, Failure};
 use crate::api::types::{LaunchRequest, SignalRequest};
 use crate::control::{Ended, Launched};
 use crate::workload::records::{self, Exit};
-use crate::workload::spec::{Class, Identity, Name, Spec};
+use crate::workload::spec::{Asked, Name, Spec};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -24,15 +24,16 @@ pub(super) struct Arguments {
     /// Its name, unique within the tenant.
     #[arg(long)]
     name: Name,
-    /// Floor and ceiling of its memory limit, for example 64M..1G.
+    /// Floor and ceiling of its memory limit, for example 64M..1G; within those of its class [default: those].
     #[arg(long, value_name = "FLOOR..CEILING")]
-    memory: Bounds,
-    /// Floor and ceiling of its cpu quota, for example 0.1..2; without it, its class's weight alone decides.
+    memory: Option<Bounds>,
+    /// Floor and ceiling of its cpu quota, for example 0.1..2; within those of its class [default: those, and if it has
+    /// none, its weight alone decides].
     #[arg(long, value_name = "FLOOR..CEILING")]
     cpu: Option<CpuBounds>,
-    /// How much it matters when there is not enough for all.
-    #[arg(long, value_enum, default_value_t = Class::Standard)]
-    class: Class,
+    /// Its class: latency, standard, batch, or one of the agent's policies [default: by the policies' rules, or standard].
+    #[arg(long)]
+    class: Option<Name>,
     /// Print how it ended as JSON on standard error.
     #[arg(long)]
     json: bool,
@@ -50,7 +51,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let (stdio, connection) = client.pass_stdio()?;
     let Arguments { tenant: owner, name: own, memory, cpu, class, .. } = arguments;
-    let identity = Identity { tenant: owner, name: own, class, memory, cpu };
+    let identity = Asked { tenant: owner, name: own, class, memory, cpu };
     let spec = spec(identity, arguments.command)?;
     let launched: Launched =
         client.post("/api/v1/workloads", &LaunchRequest { spec, stdio }).await.map_err(|error| {
@@ -111,7 +112,7 @@ async fn wait_for_end(client: &Client, label: &str, id: u64) -> anyhow::Result<E
     }
 }
 
-fn spec(identity: Identity, argv: Vec<String>) -> anyhow::Result<Spec> {
+fn spec(identity: Asked, argv: Vec<String>) -> anyhow::Result<Spec<Asked>> {
     let cwd = std::env::current_dir().context("the working directory is gone")?;
     let env = std::env::vars_os()
         .filter_map(|(key, value)| Some(format!("{}={}", key.into_string().ok()?, value.into_string().ok()?)))

@@ -116,6 +116,12 @@ pub(super) fn what(what: &What) -> String {
             or_max(*found_high),
             or_max(*found_max)
         ),
+        What::PoliciesLoaded { version, classes, rules, changed } => format!(
+            "policies {version} in force: {classes} classes, {rules} rules; {changed} workloads governed differently"
+        ),
+        What::PoliciesRefused { error, problems } => {
+            format!("policies refused, the old ones stay: {problems} problems, the first: {error}")
+        }
         What::LeftoverRemoved { name } => format!("removed {name}, a launch that was cut short"),
     }
 }

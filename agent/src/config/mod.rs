@@ -20,6 +20,9 @@ pub const SYSTEM_FILE: &str = "/etc/bellows/config.toml";
 /// Where sockets and exit records live unless told otherwise.
 pub const RUNTIME_DIR: &str = "/run/bellows";
 
+/// Where policies are looked for unless told otherwise; it need not exist.
+pub const POLICIES: &str = "/etc/bellows/policies.d";
+
 /// The agent's configuration.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -28,6 +31,8 @@ pub struct Config {
     pub root: Option<PathBuf>,
     /// Sockets and exit records.
     pub runtime_dir: PathBuf,
+    /// The directory of policies.
+    pub policies: PathBuf,
     /// What is listened on.
     pub http: Http,
     /// The node's budget.
@@ -36,9 +41,9 @@ pub struct Config {
     pub journal: Journal,
     /// The agent itself.
     pub agent: Agent,
-    /// Defaults of workloads.
+    /// What the built-in classes begin with.
     pub workload: WorkloadDefaults,
-    /// The constants of the memory law; sizes in bytes.
+    /// The constants of the memory law that the built-in classes begin with; sizes in bytes.
     pub memory: Law,
     /// The constants of the node's cpu guard.
     pub cpu: NodeLaw,
@@ -121,6 +126,7 @@ impl Default for Config {
         Self {
             root: None,
             runtime_dir: RUNTIME_DIR.into(),
+            policies: POLICIES.into(),
             http: Http::default(),
             node: Node::default(),
             journal: Journal::default(),

@@ -8,14 +8,16 @@
 
 use std::io;
 
-use bellows_policies::units::{Bytes, Limit};
-use bellows_policies::{Limits, Plan, Reason, Verb};
+use bellows_policies::units::{Bounds, Bytes, Limit};
+use bellows_policies::{Class, Limits, Plan, Reason, Verb};
 
 use super::lanes::Lanes;
 use super::registry::{Entry, Open};
 use super::shrinker::{Act, Shrink};
+use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::cpu::quota_text;
-use crate::workload::spec::Spec;
+use crate::kernel::parse;
+use crate::workload::spec::Identity;
 
 /// How a plan is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +68,7 @@ pub(super) fn open_up(open: &Open, failsafe: Bytes) -> io::Result<()> {
 /// Hands work to the slow lane; false when one is on its way, or the lane is full.
 pub(super) fn slowly(lanes: &Lanes, entry: &mut Entry, act: Act, plan: &Plan) -> bool {
     let Some(open) = entry.open.as_ref().filter(|_| entry.shrink.is_none()) else { return false };
-    let shrink = Shrink::new(entry.key, &open.slow, act, plan);
+    let shrink = Shrink::new(entry.key, &open.slow, act, plan, &entry.version);
     let taken = lanes.shrink(&shrink);
     if taken {
         entry.shrink = Some(shrink);
@@ -76,21 +78,132 @@ pub(super) fn slowly(lanes: &Lanes, entry: &mut Entry, act: Act, plan: &Plan) ->
 
 /// Everything that is written to a workload's cgroup before its first process: memory limits from the launch plan, the
 /// floor's protection, and what keeps it from harming the host.
-pub(super) fn launch_limits(spec: &Spec, limits: Limits, pids: u64) -> Vec<(&'static str, String)> {
-    let identity = &spec.identity;
+pub(super) fn launch_limits(
+    identity: &Identity,
+    class: &Class,
+    limits: Limits,
+) -> Vec<(&'static str, String)> {
     let mut files = vec![
         ("memory.max", limits.max.0.to_string()),
         ("memory.high", limits.high.0.to_string()),
-        (identity.class.protection(), identity.memory.floor.0.to_string()),
         // A workload lives or dies as a whole: half of one is a riddle to its owner.
         ("memory.oom.group", "1".to_owned()),
-        ("pids.max", pids.to_string()),
-        ("cpu.weight", identity.class.cpu_weight().to_string()),
     ];
+    files.extend(class_files(identity.memory, class).into_iter().filter(|(file, value)| {
+        // As the kernel has it in a new cgroup: then nothing is asked of a kernel without the file.
+        !(*file == "memory.swap.max" && value == "max")
+    }));
     if let Some(bounds) = identity.cpu {
         // The cpu loop takes over when the command runs; init's work before that is not the workload's.
         files.push(("cpu.max", quota_text(bounds.ceiling)));
         files.push(("cpu.max.burst", bounds.floor.quota_us().to_string()));
     }
     files
+}
+
+/// What a class alone decides: nothing moves it but a change of policy.
+pub(super) fn class_files(memory: Bounds, class: &Class) -> Vec<(&'static str, String)> {
+    let mut files = vec![
+        (class.base.protection(), memory.floor.0.to_string()),
+        ("memory.swap.max", class.memory.swap_max.to_string()),
+        ("pids.max", class.pids.to_string()),
+        ("cpu.weight", class.cpu.law.weight.to_string()),
+    ];
+    files.extend(class.io.weight.map(|weight| ("io.weight", weight.to_string())));
+    files.extend(class.io.max.iter().map(|line| ("io.max", line.clone())));
+    files
+}
+
+/// What is to be written when what a class decides has changed. What it says no longer goes back to the kernel's default.
+pub(super) fn changed_files(
+    before: &[(&'static str, String)],
+    after: &[(&'static str, String)],
+) -> Vec<(&'static str, String)> {
+    let gone = before.iter().filter(|old| !after.contains(old)).filter_map(|(file, value)| {
+        let device = value.split(' ').next().unwrap_or_default();
+        let is_said = after.iter().any(|(other, _)| other == file);
+        match *file {
+            // A line only adds to what is there.
+            "io.max" => Some((*file, format!("{device} rbps=max wbps=max riops=max wiops=max"))),
+            "io.weight" if !is_said => Some((*file, "100".to_owned())),
+            "memory.min" | "memory.low" if !is_said => Some((*file, "0".to_owned())),
+            _ => None,
+        }
+    });
+    gone.chain(after.iter().filter(|new| !before.contains(new)).cloned()).collect()
+}
+
+/// Cgroups that a tenant may have below its own, workloads included, and how deep they may be nested: what makes them costs
+/// the kernel memory that no limit counts.
+const DESCENDANTS: u32 = 4096;
+const DEPTH: u32 = 8;
+
+/// Everything that is written to a tenant's cgroup at each launch in it, since that may be older than its bounds. No
+/// `memory.max`: ARCHITECTURE.md says why.
+pub(super) fn tenant_limits(weight: u32) -> Vec<(&'static str, String)> {
+    vec![
+        ("cpu.weight", share_of_cpu(weight)),
+        ("cgroup.max.descendants", DESCENDANTS.to_string()),
+        ("cgroup.max.depth", DEPTH.to_string()),
+    ]
+}
+
+/// A tenant's share of the cpu, on its cgroup.
+pub(super) fn weigh(cgroup: &Cgroup, weight: u32) -> Result<(), CgroupError> {
+    cgroup.write("cpu.weight", &share_of_cpu(weight))
+}
+
+fn share_of_cpu(weight: u32) -> String {
+    weight.clamp(1, 10_000).to_string()
+}
+
+/// Protects the sums of floors in an ancestor of workloads, by class: as much `memory.min` and `memory.low` as they have.
+pub(super) fn protect(cgroup: &Cgroup, floors: [Bytes; 3]) -> Result<(), CgroupError> {
+    protections(floors).into_iter().try_for_each(|(file, floor)| cgroup.write(file, &floor.0.to_string()))
+}
+
+/// The same where somebody else may have set more, which stays.
+pub(super) fn protect_at_least(cgroup: &Cgroup, floors: [Bytes; 3]) -> Result<(), CgroupError> {
+    for (file, floor) in protections(floors) {
+        let present = parse::limit(cgroup.read(file)?.as_bytes());
+        if present.is_none_or(|present| present < Limit::At(floor)) {
+            cgroup.write(file, &floor.0.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+fn protections([latency, standard, batch]: [Bytes; 3]) -> [(&'static str, Bytes); 2] {
+    [("memory.min", latency), ("memory.low", standard.saturating_add(batch))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_changed_is_written() {
+        let files = |text: &str| -> Vec<(&'static str, String)> {
+            let all = ["memory.min", "memory.low", "pids.max", "io.weight", "io.max"];
+            let line = |line: &str| {
+                let (file, value) = line.split_once('=').unwrap();
+                (*all.iter().find(|f| **f == file).unwrap(), value.to_owned())
+            };
+            text.split(", ").map(line).collect()
+        };
+        for (before, after, written) in [
+            ("pids.max=1, memory.low=5", "pids.max=2, memory.low=5", "pids.max=2"),
+            ("memory.low=5", "memory.min=5", "memory.low=0, memory.min=5"),
+            ("pids.max=1, io.weight=7", "pids.max=1, io.weight=9", "io.weight=9"),
+            ("pids.max=1, io.weight=7", "pids.max=1", "io.weight=100"),
+            (
+                "io.max=8:0 rbps=5, pids.max=1",
+                "io.max=8:0 wbps=6, pids.max=1",
+                "io.max=8:0 rbps=max wbps=max riops=max wiops=max, io.max=8:0 wbps=6",
+            ),
+        ] {
+            assert_eq!(changed_files(&files(before), &files(after)), files(written), "{before} -> {after}");
+        }
+        assert!(changed_files(&files("pids.max=1"), &files("pids.max=1")).is_empty());
+    }
 }

@@ -3,7 +3,6 @@
 //! A loop that finds itself held up for long (a debugger, SIGSTOP, a starved machine) knows that
 //! its watchdog has opened the limits meanwhile, and takes them back.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,15 +10,15 @@ use std::time::Duration;
 
 use bellows_policies::cpu::NodeLaw;
 use bellows_policies::units::{Bytes, Instant};
-use bellows_policies::{Budget, Law};
+use bellows_policies::{Budget, Ruleset};
 use crossbeam_queue::ArrayQueue;
 
 use super::cpu_loop::{CpuLane, CpuParts};
 use super::handle::{Command, Handle, QUEUE};
 use super::lanes::Lanes;
-use super::life::Limits;
 use super::pass::Pass;
 use super::registry::Registry;
+use super::tenants::{ROOT, Tenants};
 use super::timers::Timers;
 use super::versions::Versions;
 use crate::journal::{Journal, What, Writer};
@@ -29,7 +28,6 @@ use crate::kernel::{clock, thread};
 use crate::metrics::{Metrics, Table};
 use crate::watchdog::Heartbeat;
 use crate::workload::lifecycle::State;
-use crate::workload::spec::Name;
 use crate::workload::supervisor::Ground;
 
 /// Pause before a teardown that failed is tried again.
@@ -42,14 +40,14 @@ const END_DEADLINE: Duration = Duration::from_secs(30);
 pub struct Parts {
     /// The governed tree.
     pub ground: Arc<Ground>,
-    /// Capacity and reserve.
+    /// Capacity, reserve and overcommit.
     pub budget: Budget,
-    /// The constants of the memory law.
-    pub law: Law,
+    /// The policies.
+    pub rules: Arc<Ruleset>,
+    /// Whether this kernel has `memory.reclaim`.
+    pub can_reclaim: bool,
     /// The constants of the node's cpu guard.
     pub node_law: NodeLaw,
-    /// Launch limits that no law moves.
-    pub launch_limits: Limits,
     /// How events are heard.
     pub hearing: Hearing,
     /// The journal's end for the loop.
@@ -64,13 +62,17 @@ pub struct Parts {
 
 /// The control loop's state: all of it, owned by one thread.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what has been ordered, one by one, and what the kernel can"
+)]
 pub struct Control {
     pub(super) watcher: Watcher,
     pub(super) registry: Registry,
     pub(super) budget: Budget,
-    pub(super) law: Law,
+    pub(super) rules: Arc<Ruleset>,
     pub(super) versions: Versions,
-    pub(super) launch_limits: Limits,
+    pub(super) can_reclaim: bool,
     pub(super) lanes: Lanes,
     pub(super) cpu: CpuLane,
     pub(super) timers: Timers,
@@ -86,11 +88,12 @@ pub struct Control {
     commands: Arc<ArrayQueue<Command>>,
     pub(super) heartbeat: Option<Heartbeat>,
     signals: Vec<Signal>,
-    tenants: HashMap<Name, Key>,
-    tenant_names: Vec<Name>,
+    pub(super) tenants: Tenants,
     pub(super) pass: Pass,
     /// The wake-up of the last look.
     pub(super) looked: Instant,
+    /// The last round of a squeeze.
+    pub(super) squeezed: Instant,
     stop_by: Option<Instant>,
     /// When limits are to be compared with the kernel's once more.
     pub(super) recheck: Option<Instant>,
@@ -101,21 +104,23 @@ impl Control {
     /// Builds the loop, its lanes, and the way in.
     pub fn new(parts: Parts) -> io::Result<(Self, Handle)> {
         let mut watcher = Watcher::new(parts.hearing)?;
-        watcher.add_directory(tenant_key(0), &parts.ground.workloads)?;
+        watcher.add_directory(ROOT, &parts.ground.workloads)?;
         let commands = Arc::new(ArrayQueue::new(QUEUE));
         let table = Table::default();
         let turned = Arc::new(AtomicU64::new(clock::now().0));
+        let mut budget = parts.budget;
+        let tenants = Tenants::new(&parts.rules, &mut budget, &parts.ground).map_err(io::Error::other)?;
         let handle = Handle {
             turned: Arc::clone(&turned),
             queue: Arc::clone(&commands),
             waker: watcher.waker(),
             metrics: Arc::clone(&parts.metrics),
             table: table.clone(),
+            tenants: tenants.table(),
             journal: parts.readers,
         };
         let pass = Pass::new(&parts.ground.workloads).map_err(io::Error::other)?;
         let lanes = Lanes::start(&handle, &parts.ground, &parts.journal)?;
-        let versions = Versions::tell(&parts.journal, &parts.law);
         let cpu = CpuLane::start(CpuParts {
             subtree: SubtreeUse::open(&parts.ground.workloads).map_err(io::Error::other)?,
             node: NodeUse::open()?,
@@ -126,10 +131,10 @@ impl Control {
         let control = Self {
             watcher,
             registry: Registry::default(),
-            budget: parts.budget,
-            law: parts.law,
-            versions,
-            launch_limits: parts.launch_limits,
+            budget,
+            versions: Versions::new(&parts.rules.version),
+            rules: parts.rules,
+            can_reclaim: parts.can_reclaim,
             lanes,
             cpu,
             timers: Timers::default(),
@@ -143,10 +148,10 @@ impl Control {
             commands,
             heartbeat: parts.heartbeat,
             signals: Vec::with_capacity(4096),
-            tenants: HashMap::new(),
-            tenant_names: Vec::new(),
+            tenants,
             pass,
             looked: Instant(0),
+            squeezed: Instant(0),
             stop_by: None,
             recheck: None,
             ends_workloads: false,
@@ -185,6 +190,7 @@ impl Control {
             self.signals = signals;
             self.run_timers(woke);
             self.slow_pass(woke);
+            self.serve_waiting();
             self.metrics.budget(&self.budget);
             self.metrics.turn.observe(clock::now().since(woke).as_secs_f64());
         }
@@ -222,7 +228,7 @@ impl Control {
     fn obey(&mut self) {
         while let Some(command) = self.commands.pop() {
             match command {
-                Command::Launch { spec, stdio, reply } => self.launch(spec, stdio, reply),
+                Command::Launch { spec, stdio, reply } => self.launch(*spec, stdio, reply),
                 Command::LaunchDone { key, result } => self.launch_done(key, result),
                 Command::ClearDone { key, result } => self.clear_done(key, result),
                 Command::DetailRead { key, detail } => self.detail_read(key, detail),
@@ -234,6 +240,9 @@ impl Control {
                 Command::Release { uid, reply } => {
                     let _ = reply.send(self.release_all(Some(uid)));
                 }
+                Command::Policies { rules } => self.take_policies(rules),
+                Command::PoliciesRefused { error, problems } => self.policies_refused(error, problems),
+                Command::Rewritten { troubles } => self.rewritten(troubles),
                 Command::Shutdown { end_workloads } => self.begin_stopping(end_workloads),
             }
         }
@@ -256,7 +265,7 @@ impl Control {
     }
 
     fn time_to_wait(&self) -> Duration {
-        if !self.commands.is_empty() {
+        if !self.commands.is_empty() || self.budget.is_sharing() {
             return Duration::ZERO;
         }
         let now = clock::now();
@@ -293,49 +302,6 @@ impl Control {
         };
         left == 0 || clock::now() >= deadline
     }
-
-    /// Listens to a tenant's directory from its first workload on.
-    pub(super) fn watch_tenant(&mut self, tenant: &Name) {
-        if self.tenants.contains_key(tenant) {
-            return;
-        }
-        let Ok(cgroup) = self.ground.workloads.child(tenant.as_str()) else { return };
-        self.tenant_names.push(tenant.clone());
-        let key = tenant_key(self.tenant_names.len());
-        self.tenants.insert(tenant.clone(), key);
-        if let Err(error) = self.watcher.add_directory(key, &cgroup) {
-            let text = format!("cannot listen to tenant {tenant}: {error}");
-            self.journal.record(clock::unix_nanoseconds(), &self.node, What::Trouble { text });
-        }
-    }
-
-    fn created(&mut self, directory: Key, name: &str) {
-        let Some(tenant) = self.tenant_of(directory) else { return };
-        let ours = name.parse::<Name>().is_ok_and(|name| self.registry.find(&tenant, &name).is_some());
-        if !ours {
-            let what = What::ForeignCgroup { name: format!("{tenant}/{name}") };
-            self.journal.record(clock::unix_nanoseconds(), &self.node, what);
-        }
-    }
-
-    fn deleted(&mut self, directory: Key, name: &str, woke: Instant) {
-        let Some(tenant) = self.tenant_of(directory) else { return };
-        let Ok(name) = name.parse::<Name>() else { return };
-        if let Some(key) = self.registry.find(&tenant, &name).map(|e| e.key) {
-            // Its files will say ENODEV if it was this very cgroup.
-            self.look(key, woke);
-        }
-    }
-
-    fn tenant_of(&self, directory: Key) -> Option<Name> {
-        let index = (directory.slot as usize).checked_sub(1)?;
-        self.tenant_names.get(index).cloned()
-    }
-}
-
-/// Directories have keys of their own: the generation of none of the workloads.
-fn tenant_key(index: usize) -> Key {
-    Key { slot: u32::try_from(index).unwrap_or(u32::MAX), generation: u32::MAX }
 }
 
 /// Bytes of the whole machine that are not granted by default: bands and emergencies live there.

@@ -12,6 +12,9 @@
 //!   -> record, metrics, published values
 //! ```
 
+mod quotas;
+mod reform;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,12 +26,12 @@ use bellows_policies::cpu::units::PERIOD_US;
 use bellows_policies::cpu::{self, CpuPlan, CpuWorkload, Cpus, NodeGuard, NodeLaw};
 use bellows_policies::units::Instant;
 
+pub(super) use self::reform::{Reform, reform};
 use super::hidden::{HiddenUse, Seen};
 use super::registry::Entry;
-use super::versions::law_of;
 use crate::journal::{What, Writer};
 use crate::kernel::clock;
-use crate::kernel::cpu::{self as cpu_max, CpuFiles, NodeTime, NodeUse, SubtreeUse};
+use crate::kernel::cpu::{CpuFiles, NodeTime, NodeUse, SubtreeUse};
 use crate::kernel::watch::Key;
 use crate::metrics::{Metrics, Outcome, Published, Resource};
 
@@ -36,14 +39,20 @@ use crate::metrics::{Metrics, Outcome, Published, Resource};
 const TICK: Duration = Duration::from_micros(PERIOD_US);
 /// Idle groups that are read in one tick because of hidden use: at some 10 us each, a millisecond.
 const SCAN: usize = 128;
-/// Every quota is compared with the kernel's within so many ticks: as often as the memory limits of a workload at rest.
+/// Every quota is compared with the kernel's within so many ticks, and in silence: as often as the memory limits of a workload at
+/// rest.
 const VERIFY_TICKS: usize = 80;
+const VERIFY_TICKS_SILENT: usize = 320;
 /// The node's use is read in each tick while a workload is hot, and else once in so many: of the files under `/proc`, `stat` is
 /// a dear one. Not more: the guard judges by its last five observations, and a first relief must not be refused for what was
 /// seconds ago.
 const NODE_TICKS: u64 = 2;
+/// And in silence, which the guard forgets when it is over.
+const NODE_TICKS_SILENT: u64 = 10;
 /// Time between two thoughts about a group that has nothing to gain or to give.
 const SKIP: Duration = Duration::from_secs(1);
+/// Ticks that the first looks after a silence are spread over: as many as in [`SKIP`].
+const SPREAD: u32 = 10;
 /// Time between two ticks without anybody to look at.
 const NOBODY: Duration = Duration::from_mins(1);
 /// After a silence this long the watchdog may have opened the quotas: all are compared at once.
@@ -80,7 +89,7 @@ pub(super) fn govern(lane: &CpuLane, entry: &mut Entry, before: Option<Cpus>) ->
     else {
         return Ok(());
     };
-    let law = law_of(identity.class);
+    let law = entry.class.cpu.law;
     let law = match before {
         None => CpuWorkload::new(bounds, law),
         Some(_) => CpuWorkload::adopt(bounds, law, before, files.sample(clock::now())?),
@@ -105,6 +114,7 @@ pub(super) fn govern(lane: &CpuLane, entry: &mut Entry, before: Option<Cpus>) ->
 #[derive(Debug)]
 enum Order {
     Govern(Box<Governed>),
+    Reform(Box<Reform>),
     Forget(Key),
 }
 
@@ -171,6 +181,10 @@ struct CpuLoop {
     hidden: HiddenUse,
     next_scan: usize,
     next_verify: usize,
+    /// When anybody was thought about last.
+    thought: Instant,
+    /// Nobody runs, and nobody is to be thought about until somebody does.
+    is_silent: bool,
 }
 
 impl CpuLoop {
@@ -188,6 +202,8 @@ impl CpuLoop {
             hidden: HiddenUse::default(),
             next_scan: 0,
             next_verify: 0,
+            thought: Instant(0),
+            is_silent: false,
         }
     }
 
@@ -198,6 +214,7 @@ impl CpuLoop {
             let wait = if self.governed.is_empty() { NOBODY } else { next.since(clock::now()) };
             match orders.recv_timeout(wait) {
                 Ok(Order::Govern(governed)) => self.begin(*governed),
+                Ok(Order::Reform(reform)) => self.reform(&reform),
                 Ok(Order::Forget(key)) => self.governed.retain(|g| g.key != key),
                 Err(RecvTimeoutError::Timeout) => {
                     let now = clock::now();
@@ -227,6 +244,7 @@ impl CpuLoop {
                 self.parts.journal.record(clock::unix_nanoseconds(), &governed.name, what);
             }
         }
+        self.end_silence(clock::now());
         self.governed.push(governed);
     }
 
@@ -234,17 +252,26 @@ impl CpuLoop {
         self.ticks += 1;
         let gap = if self.governed.is_empty() { Duration::ZERO } else { now.since(self.last_tick) };
         self.last_tick = now;
-        if self.ticks.is_multiple_of(NODE_TICKS) || self.governed.iter().any(|g| g.is_hot) {
-            self.observe_node(now);
-        }
         self.open_released();
         if gap > GAP {
             // Held up: the watchdog may have opened them, and the control loop tells of it.
             self.verify(self.governed.len(), false);
         } else {
-            self.verify(self.governed.len().div_ceil(VERIFY_TICKS), true);
+            let ticks = if self.is_silent { VERIFY_TICKS_SILENT } else { VERIFY_TICKS };
+            self.verify(self.governed.len().div_ceil(ticks), true);
         }
         let subtree = self.parts.subtree.read().ok();
+        if self.is_silent && self.hidden.is_still(subtree) {
+            self.hidden.add(now, subtree, 0);
+            if self.ticks.is_multiple_of(NODE_TICKS_SILENT) {
+                self.observe_node(now);
+            }
+            return;
+        }
+        self.end_silence(now);
+        if self.ticks.is_multiple_of(NODE_TICKS) || self.governed.iter().any(|g| g.is_hot) {
+            self.observe_node(now);
+        }
         let mut explained = 0;
         let total = self.governed.len();
         for step in 0..total {
@@ -257,6 +284,22 @@ impl CpuLoop {
         self.hidden.add(now, subtree, explained);
         self.scan(now);
         self.governed.retain(|governed| !governed.is_gone);
+        let is_thoughtless = now.since(self.thought) > SKIP;
+        self.is_silent = is_thoughtless && self.governed.iter().all(|governed| governed.seen.is_silent());
+    }
+
+    /// If there was silence: everybody was silent until the last tick, and is looked at by and by.
+    fn end_silence(&mut self, now: Instant) {
+        if !std::mem::take(&mut self.is_silent) {
+            return;
+        }
+        self.observe_node(now);
+        for (governed, delay) in self.governed.iter_mut().zip((0..SPREAD).cycle()) {
+            if let Some(unread) = governed.seen.unread(&self.hidden) {
+                governed.seen.skip(&unread);
+            }
+            governed.due = now.plus(TICK * delay);
+        }
     }
 
     fn observe_node(&mut self, now: Instant) {
@@ -302,6 +345,7 @@ impl CpuLoop {
             governed.due = now.plus(SKIP);
             return 0;
         }
+        self.thought = now;
         let Some(sample) = unread.or_else(|| governed.files.sample(clock::now().max(now)).ok()) else {
             // The control loop sees to the rest.
             governed.is_gone = true;
@@ -359,39 +403,5 @@ impl CpuLoop {
         let (CpuPlan::Write { reason, .. } | CpuPlan::Nothing { reason }) = plan;
         self.parts.metrics.decided(Resource::Cpu, step.decision.verb, reason, outcome);
         explained
-    }
-
-    /// Compares the next `count` quotas with the kernel's: what somebody else wrote is written over, and told of.
-    fn verify(&mut self, count: usize, tells: bool) {
-        for _ in 0..count {
-            self.next_verify = (self.next_verify + 1) % self.governed.len().max(1);
-            let Some(governed) = self.governed.get_mut(self.next_verify) else { return };
-            let Ok(found) = governed.files.quota() else { continue };
-            let expected = governed.law.quota();
-            if found.is_some_and(|cpus| cpus.quota_us() == expected.quota_us()) {
-                continue;
-            }
-            if tells {
-                let found = found.map_or_else(|| "max".to_owned(), cpu_max::quota_text);
-                let (file, expected) = ("cpu.max".to_owned(), cpu_max::quota_text(expected));
-                let what = What::ForeignWrite { file, expected, found };
-                self.parts.journal.record(clock::unix_nanoseconds(), &governed.name, what);
-            }
-            let _ = governed.files.set_quota(expected);
-        }
-    }
-
-    /// After a release every quota stands at its ceiling.
-    fn open_released(&mut self) {
-        if !self.released.load(Ordering::Acquire) {
-            return;
-        }
-        for governed in self.governed.iter_mut().filter(|g| !g.law.is_released()) {
-            let ceiling = governed.law.bounds().ceiling;
-            if governed.files.set_quota(ceiling).is_ok() {
-                governed.law.release();
-                governed.published.quota(Some(ceiling));
-            }
-        }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bellows_policies::Ruleset;
 use bellows_policies::sample::Detail;
 use bellows_policies::units::Instant;
 use crossbeam_queue::ArrayQueue;
@@ -17,10 +18,10 @@ use crate::journal::Journal;
 use crate::kernel::cgroup::CgroupError;
 use crate::kernel::clock;
 use crate::kernel::watch::{Key, Waker};
-use crate::metrics::{Metrics, Table};
+use crate::metrics::{Metrics, Table, TenantTable};
 use crate::watchdog::Opened;
 pub use crate::workload::records::Ended;
-use crate::workload::spec::{Name, Spec};
+use crate::workload::spec::{Asked, Name, Spec};
 use crate::workload::supervisor::{LaunchError, Remains, Running};
 
 /// Commands that may wait for the control loop.
@@ -32,7 +33,7 @@ pub enum Command {
     /// Start a workload.
     Launch {
         /// What.
-        spec: Arc<Spec>,
+        spec: Box<Spec<Asked>>,
         /// Its standard input, output and error.
         stdio: [OwnedFd; 3],
         /// Where the answer goes, when the command has been executed.
@@ -69,6 +70,23 @@ pub enum Command {
     Shutdown {
         /// Whether workloads are ended too.
         end_workloads: bool,
+    },
+    /// Govern by other policies.
+    Policies {
+        /// All of them.
+        rules: Arc<Ruleset>,
+    },
+    /// Other policies were wrong: only tell.
+    PoliciesRefused {
+        /// The first error.
+        error: String,
+        /// How many there are.
+        problems: usize,
+    },
+    /// Files that a change of policy touched have been written.
+    Rewritten {
+        /// What failed, and of which workload.
+        troubles: Vec<(Arc<str>, String)>,
     },
     /// A launch has been carried out.
     LaunchDone {
@@ -124,6 +142,9 @@ pub enum Refused {
     /// The floor never fits the budget.
     #[error("{0}; choose a lower floor or a larger node.capacity")]
     NoRoomEver(String),
+    /// The policies do not allow it.
+    #[error("{0}")]
+    NotAllowed(String),
     /// A queue is full.
     #[error("the agent has too much to do: try again in a moment")]
     Busy,
@@ -146,6 +167,8 @@ pub struct Handle {
     pub metrics: Arc<Metrics>,
     /// The published state of all workloads.
     pub table: Table,
+    /// The published state of all tenants.
+    pub tenants: TenantTable,
     /// What has happened.
     pub journal: Journal,
 }
@@ -175,8 +198,8 @@ impl Handle {
     }
 
     /// Starts a workload and returns when its command has been executed.
-    pub async fn launch(&self, spec: Spec, stdio: [OwnedFd; 3]) -> Result<Launched, Refused> {
-        self.ask(|reply| Command::Launch { spec: Arc::new(spec), stdio, reply }).await?
+    pub async fn launch(&self, spec: Spec<Asked>, stdio: [OwnedFd; 3]) -> Result<Launched, Refused> {
+        self.ask(|reply| Command::Launch { spec: Box::new(spec), stdio, reply }).await?
     }
 
     /// Waits until the workload with this id has ended.

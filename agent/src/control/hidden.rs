@@ -6,7 +6,7 @@
 //! group's quota: before that, it cannot have been throttled.
 //!
 //! While there is none at all, what was read last is what would be read now. A group at its floor is not even decided about
-//! then. Its law hears of the silence when it is over, so that it is no gap.
+//! then; when that is so of all, they are not even visited. Their laws hear of the silence when it is over, so that it is no gap.
 
 use bellows_policies::cpu::CpuSample;
 use bellows_policies::units::Instant;
@@ -23,6 +23,11 @@ pub(super) struct HiddenUse {
 }
 
 impl HiddenUse {
+    /// Whether nothing in the subtree has run since the last tick, at which `add` was told of it.
+    pub(super) fn is_still(&self, subtree_us: Option<u64>) -> bool {
+        subtree_us.is_some() && subtree_us == self.subtree_us
+    }
+
     /// What the whole subtree had used at `at`, and what of that since the last tick is explained, microseconds.
     pub(super) fn add(&mut self, at: Instant, subtree_us: Option<u64>, explained_us: u64) {
         if let (Some(before), Some(after)) = (self.subtree_us, subtree_us) {
@@ -68,6 +73,11 @@ impl Seen {
         self.silent_until = Some(unread.at);
     }
 
+    /// Whether it was not looked at when it was visited last.
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent_until.is_some()
+    }
+
     /// The sample that tells of the silence before this look.
     pub(super) fn end_silence(&mut self) -> Option<CpuSample> {
         Some(CpuSample { at: self.silent_until.take()?, ..self.sample? })
@@ -87,11 +97,13 @@ mod tests {
         let mut seen = Seen::default();
         assert_eq!(seen.read(READ, &hidden), 0, "of the first reading nothing is known");
         assert_eq!(seen.unread(&hidden), None, "the subtree is not known yet");
+        assert!(!hidden.is_still(None) && !hidden.is_still(Some(0)));
         hidden.add(Instant(10), Some(1000), 0);
         assert_eq!(seen.unread(&hidden), Some(READ), "never older than the reading");
         hidden.add(Instant(20), Some(1700), 700);
         let at_tick = CpuSample { at: Instant(20), ..READ };
         assert_eq!((seen.most_us(&hidden), seen.unread(&hidden)), (0, Some(at_tick)), "explained");
+        assert!(hidden.is_still(Some(1700)) && !hidden.is_still(Some(1701)));
         hidden.add(Instant(30), None, 0);
         assert_eq!(seen.unread(&hidden), None, "unreadable");
         hidden.add(Instant(40), Some(1700), 0);
@@ -110,6 +122,8 @@ mod tests {
         let _ = seen.read(READ, &HiddenUse::default());
         seen.skip(&until(20));
         seen.skip(&until(30));
+        assert!(seen.is_silent());
         assert_eq!((seen.end_silence(), seen.end_silence()), (Some(until(30)), None));
+        assert!(!seen.is_silent());
     }
 }

@@ -19,6 +19,7 @@ use crate::journal::Writer;
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::watch::Key;
 use crate::kernel::{clock, parse};
+use crate::workload::rewrite::Rewrite;
 use crate::workload::spec::Spec;
 use crate::workload::supervisor::{self, Ground, LaunchOrder, Running};
 
@@ -77,6 +78,8 @@ pub(super) enum Job {
     Launch(Key, LaunchOrder),
     /// Clear away what is left of one; the bytes are what was granted to it.
     Clear(Key, Arc<Spec>, Arc<Running>, Bytes),
+    /// Write what a change of policy touched.
+    Rewrite(Vec<(Arc<str>, Rewrite)>),
 }
 
 /// All lanes. Their threads end when this is dropped and their queues are empty.
@@ -160,6 +163,13 @@ fn work(queue: &Mutex<Receiver<Job>>, answers: &Handle, ground: &Ground) {
                 let result = supervisor::tear_down(ground, &spec.identity, &running, granted)
                     .map_err(|e| (e, running));
                 Command::ClearDone { key, result }
+            }
+            Ok(Job::Rewrite(rewrites)) => {
+                let told = |(name, rewrite): &(Arc<str>, Rewrite)| {
+                    let name = Arc::clone(name);
+                    rewrite.carry_out().into_iter().map(move |text| (Arc::clone(&name), text))
+                };
+                Command::Rewritten { troubles: rewrites.iter().flat_map(told).collect() }
             }
             Err(_) => return,
         };

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use bellows_policies::sample::Detail;
 use bellows_policies::units::Bytes;
-use bellows_policies::{Cpus, MemoryLaw, Plan, Refusal, Workload, settle, undo};
+use bellows_policies::{Class, Cpus, Law, MemoryLaw, Plan, Refusal, Workload, settle};
 use tokio::sync::oneshot;
 
 use super::control_loop::{CLEAR_AGAIN, Control};
 use super::handle::{Ended, Launched, Refused};
 use super::lanes::{Full, Job};
 use super::registry::{Entry, Open};
+use super::tenants::told;
 use super::{actuator, cpu_loop, incidents};
 use crate::journal::{Kind, What};
 use crate::kernel::cgroup::CgroupError;
@@ -21,63 +22,92 @@ use crate::metrics::{Facts, Published};
 use crate::watchdog::Opened;
 use crate::workload::lease;
 use crate::workload::lifecycle::Event;
-use crate::workload::spec::{Identity, Name, Spec};
+use crate::workload::spec::{Asked, Identity, Name, Spec};
 use crate::workload::supervisor::{LaunchError, LaunchOrder, Remains, Running};
-
-/// Limits of a launch that no law moves.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// `pids.max`: what a fork bomb stops at.
-    pub pids: u64,
-}
 
 type LaunchReply = oneshot::Sender<Result<Launched, Refused>>;
 
 impl Control {
-    pub(super) fn launch(&mut self, spec: Arc<Spec>, stdio: [std::os::fd::OwnedFd; 3], reply: LaunchReply) {
-        let identity = &spec.identity;
-        let name: Arc<str> = identity.to_string().into();
+    pub(super) fn launch(&mut self, spec: Spec<Asked>, stdio: [std::os::fd::OwnedFd; 3], reply: LaunchReply) {
+        let name: Arc<str> = format!("{}/{}", spec.identity.tenant, spec.identity.name).into();
         if self.stopping {
             let _ = reply.send(Err(Refused::Stopping));
             return;
         }
-        if self.registry.find(&identity.tenant, &identity.name).is_some() {
+        if self.registry.find(&spec.identity.tenant, &spec.identity.name).is_some() {
             let _ = reply.send(Err(Refused::Exists(name.to_string())));
             return;
         }
-        let law = Workload::new(identity.memory, self.law);
+        let (spec, class) = match self.admit(spec) {
+            Ok(admitted) => admitted,
+            Err(text) => {
+                self.launch_failed(&name, text.clone());
+                let _ = reply.send(Err(Refused::NotAllowed(text)));
+                return;
+            }
+        };
+        let identity = &spec.identity;
+        if let Some(text) = self.tenants.problem(&identity.tenant) {
+            self.launch_failed(&name, text.clone());
+            let _ = reply.send(Err(Refused::NoRoomNow(text)));
+            return;
+        }
+        let law = Workload::new(identity.memory, self.memory_law(&class)).seated(self.seat(identity, &class));
         let plan = match bellows_policies::launch(&law, &mut self.budget) {
             Ok(plan) => plan,
             Err(refusal) => {
-                self.launch_failed(&name, refusal.to_string());
+                self.unseat(&identity.tenant, law.seat());
+                let text = told(&identity.tenant, refusal);
+                self.launch_failed(&name, text.clone());
                 let _ = reply.send(Err(match refusal {
-                    Refusal::Deferred { .. } => Refused::NoRoomNow(refusal.to_string()),
-                    Refusal::Infeasible { .. } => Refused::NoRoomEver(refusal.to_string()),
+                    Refusal::Deferred { .. } => Refused::NoRoomNow(text),
+                    Refusal::Infeasible { .. } => Refused::NoRoomEver(text),
                 }));
                 return;
             }
         };
         let Plan::Write { to, .. } = plan else { return };
         let order = LaunchOrder {
-            limits: actuator::launch_limits(&spec, to, self.launch_limits.pids),
+            limits: actuator::launch_limits(identity, &class, to),
             failsafe: law.released_max(),
+            tenant_limits: actuator::tenant_limits(self.tenant_bounds(&identity.tenant).weight),
             spec: Arc::clone(&spec),
             stdio,
         };
-        let version = self.versions.of(identity.class);
+        let version = self.versions.of(&self.journal, &class, law.law());
         let published = Arc::new(Published::new(facts(identity, clock::unix_nanoseconds())));
         published.limits(to);
-        let entry = self.registry.insert(|key| Entry::new(key, spec, &law, version, published));
+        let entry = self.registry.insert(|key| Entry::new(key, spec, class, &law, version, published));
         entry.launched = Some(reply);
         let key = entry.key;
         if self.lanes.submit(Job::Launch(key, order)).is_err() {
-            undo(&plan, &mut self.budget);
             if let Some(entry) = self.registry.remove(key) {
+                self.unseat(&entry.identity().tenant, entry.law.seat());
                 answer(entry.launched, Err(Refused::Busy));
             }
             return;
         }
         settle(&plan, &mut self.budget);
+    }
+
+    /// The class of a workload, and the bounds that it has by that and by what it asks for.
+    fn admit(&self, spec: Spec<Asked>) -> Result<(Arc<Spec>, Arc<Class>), String> {
+        let Spec { identity: asked, argv, env, cwd } = spec;
+        let class = asked.class.as_ref().map(Name::as_str);
+        let assignment = self
+            .rules
+            .assign(asked.tenant.as_str(), asked.name.as_str(), class)
+            .map_err(|e| e.to_string())?;
+        let identity = asked.become_of(&assignment.class, self.budget.capacity).map_err(|text| {
+            assignment.rule.map_or(text.clone(), |rule| format!("{text} (by the rule {rule})"))
+        })?;
+        Ok((Arc::new(Spec { identity, argv, env, cwd }), assignment.class))
+    }
+
+    /// The memory law of a class, on this kernel.
+    pub(super) fn memory_law(&self, class: &Class) -> Law {
+        let law = class.memory.law;
+        Law { reclaim_factor: if self.can_reclaim { law.reclaim_factor } else { 0.0 }, ..law }
     }
 
     pub(super) fn launch_done(&mut self, key: Key, result: Result<Box<Open>, LaunchError>) {
@@ -94,6 +124,9 @@ impl Control {
                 self.metrics.launch.observe(took.as_secs_f64());
                 answer(entry.launched.take(), Ok(Launched { id, pid }));
                 self.attend(key, open, None);
+                // Its class may have changed while it was started.
+                let changed = self.reform(key);
+                self.rewrite(changed.into_iter().collect());
                 if self.released {
                     self.release_one(key);
                 }
@@ -105,8 +138,9 @@ impl Control {
             }
             Err(text) => {
                 let name = Arc::clone(&entry.name);
-                self.budget.give_back(entry.law.granted());
                 if let Some(mut entry) = self.registry.remove(key) {
+                    self.unseat(&entry.identity().tenant, entry.law.seat());
+                    self.protect(&entry.identity().tenant);
                     entry.state = entry.state.after(Event::StartFailed);
                     answer(entry.launched, Err(Refused::Failed(text.clone())));
                 }
@@ -138,6 +172,7 @@ impl Control {
         self.table.insert(Arc::clone(&entry.published));
         let tenant = entry.identity().tenant.clone();
         self.watch_tenant(&tenant);
+        self.protect(&tenant);
     }
 
     fn launch_failed(&mut self, name: &Arc<str>, error: String) {
@@ -198,11 +233,9 @@ impl Control {
         self.watcher.remove(key);
         let Some(mut entry) = self.registry.remove(key) else { return };
         entry.state = entry.state.after(Event::Cleared);
-        self.budget.give_back(entry.law.granted());
-        if let Some(shrink) = &entry.shrink {
-            // Its answer finds nobody: a put-back above the old grant was charged beforehand.
-            undo(&shrink.plan, &mut self.budget);
-        }
+        // With all that was charged: of a shrink under way the answer finds nobody.
+        self.unseat(&entry.identity().tenant, entry.law.seat());
+        self.protect(&entry.identity().tenant);
         self.table.remove(&entry.published);
         self.metrics.ended.inc();
         self.metrics.oom_kills.inc_by(remains.events.oom_kill);
@@ -317,7 +350,7 @@ pub(super) fn facts(identity: &Identity, started_unix_ns: u64) -> Facts {
     Facts {
         tenant: identity.tenant.to_string(),
         workload: identity.name.to_string(),
-        class: identity.class.as_str(),
+        class: identity.class.to_string(),
         memory: identity.memory,
         cpu: identity.cpu,
         started_unix_ns,

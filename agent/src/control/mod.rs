@@ -7,11 +7,14 @@
 //!   -> record, metrics, published values
 //! lost events, and what moves without any  pass         some workloads, ten times a second
 //! launches, ends, signals, release          life
+//! tenants: seats in the budget, their cgroups' files, who is served when room comes   tenants
+//! what others give for who waits            squeeze
 //! heartbeat, silence, watchdog             vigil
 //! what an earlier agent left               takeover
 //! limits that somebody else wrote          foreign
 //! what came of a move                      outcomes
 //! what it looks like inside                 incidents  on a thread of its own
+//! a change of policies                      policies
 //! cpu.stat, cpu.max: a thread of its own   cpu_loop, hidden
 //! slow work on other threads                lanes, shrinker  results come back as commands
 //! what the rest of the agent may ask        handle
@@ -31,9 +34,12 @@ mod lanes;
 mod life;
 mod outcomes;
 mod pass;
+mod policies;
 mod registry;
 mod shrinker;
+mod squeeze;
 mod takeover;
+mod tenants;
 mod timers;
 mod turn;
 mod versions;
@@ -41,5 +47,4 @@ mod vigil;
 
 pub use control_loop::{Control, Parts, default_reserve};
 pub use handle::{Command, Ended, Handle, Launched, Refused};
-pub use life::Limits as LaunchLimits;
 pub use takeover::Takeover;

@@ -2,7 +2,7 @@
 //! use that falls, a hold that ends, a limit that somebody wrote) is seen.
 //!
 //! A thousand looks a second would be most of what an idle agent costs. So a workload whose use has not moved for a while is at
-//! rest, and looked at every few seconds only. No lost event stays lost for longer than before: the kernel has counted it, in
+//! rest, and looked at ever more rarely, every half minute at last. No lost event stays lost for longer than before: the kernel has counted it, in
 //! `memory.events` of the whole subtree too, and one read tells whether there was any. Then everybody is looked at within a
 //! second. After an overflow of the kernel's queue that is done at once.
 
@@ -19,8 +19,10 @@ use super::outcomes;
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::parse;
 
-/// Time between two slices of the slow pass, and the longest wait.
+/// Time between two slices of the slow pass.
 const SLICE_EVERY: Duration = Duration::from_millis(100);
+/// So many times that, and so much more in each slice, while everybody is at rest: to wake up is most of what a slice costs.
+const CALM_PACE: u32 = 2;
 /// Slices of a pass through all workloads: a second. More when each were more than [`SLICE`].
 const SLICES: usize = 10;
 /// Looks in one slice: at some 10 us each, an event waits behind them for less than a millisecond.
@@ -28,8 +30,9 @@ const SLICE: usize = 64;
 /// Time without a change after which a workload is at rest: longer than the first hold of slack, so that what is not used is
 /// taken back as soon as ever.
 const AWAKE: Duration = Duration::from_secs(16);
-/// Time between two looks at rest.
+/// Time between two looks at rest: half of the time that it has rested for, between these bounds.
 const AT_REST: Duration = Duration::from_secs(8);
+const AT_REST_MOST: Duration = Duration::from_secs(32);
 /// A change of use that is not noise: a quarter of the least slack that the law takes.
 const CHANGE: Bytes = Bytes::MIB;
 
@@ -41,10 +44,14 @@ pub(super) struct Pass {
     seen: MemoryEvents,
     /// Workloads still to be looked at in turn, at rest or not, since something happened to one of them.
     stirred: usize,
+    /// Slices since one met a workload that was not at rest.
+    calm: usize,
     /// Workloads still to be looked at without pause.
     pub(super) urgent: usize,
     next_slot: usize,
     next_slice: Instant,
+    /// Since when the slice that is due has waited for a turn of its own.
+    put_off: Option<Instant>,
 }
 
 /// Since when the use of a workload has been this, or about this.
@@ -62,9 +69,14 @@ impl Rest {
         }
     }
 
+    fn is_awake(self, now: Instant) -> bool {
+        self.since.is_none_or(|since| now.since(since) < AWAKE)
+    }
+
     /// Whether it is to be looked at, the last time having been at `looked`.
     fn is_due(self, now: Instant, looked: Instant) -> bool {
-        self.since.is_none_or(|since| now.since(since) < AWAKE) || now.since(looked) >= AT_REST
+        let rested = self.since.map_or(Duration::ZERO, |since| now.since(since));
+        self.is_awake(now) || now.since(looked) >= (rested / 2).clamp(AT_REST, AT_REST_MOST)
     }
 }
 
@@ -75,15 +87,21 @@ impl Pass {
             events: subtree.open_read("memory.events")?,
             seen: MemoryEvents::default(),
             stirred: 0,
+            calm: 0,
             urgent: 0,
             next_slot: 0,
             next_slice: Instant(0),
+            put_off: None,
         })
     }
 
     /// How long to wait for the next slice.
     pub(super) fn wait(&self, now: Instant) -> Duration {
-        if self.urgent > 0 { Duration::ZERO } else { self.next_slice.since(now).min(SLICE_EVERY) }
+        if self.urgent > 0 { Duration::ZERO } else { self.next_slice.since(now).min(SLICE_EVERY * CALM_PACE) }
+    }
+
+    fn pace(&self) -> u32 {
+        if self.calm >= SLICES && self.stirred == 0 { CALM_PACE } else { 1 }
     }
 
     /// Whether anything was counted since this was asked last. Where it cannot be read, there is nothing below.
@@ -104,20 +122,31 @@ impl Control {
     pub(super) fn slow_pass(&mut self, woke: Instant) {
         let total = self.registry.len();
         if self.pass.urgent == 0 {
-            // Whoever was heard comes first: a slice has a turn of its own, the next one, unless it is late already.
-            let is_late = woke >= self.pass.next_slice.plus(SLICE_EVERY);
-            if woke < self.pass.next_slice || (self.looked == woke && !is_late) {
+            if woke < self.pass.next_slice {
                 return;
             }
+            // Whoever was heard comes first: a slice has a turn of its own, the next one, unless all have somebody heard.
+            if self.looked == woke {
+                let since = *self.pass.put_off.get_or_insert(woke);
+                if woke < since.plus(SLICE_EVERY) {
+                    return;
+                }
+            }
         }
-        self.pass.next_slice = woke.plus(SLICE_EVERY);
+        self.pass.put_off = None;
+        let pace = self.pass.pace();
+        self.pass.next_slice = woke.plus(SLICE_EVERY * pace);
+        self.journal.nudge();
+        self.publish_tenants();
         if self.pass.urgent == 0 && self.pass.stirred == 0 && self.pass.has_stirred() {
             // From the next slice on: by then whoever is at work has been heard, if he was.
             self.pass.stirred = total;
+            self.pass.calm = 0;
             return;
         }
+        self.pass.calm = self.pass.calm.saturating_add(1);
         let is_everybody = self.pass.urgent > 0 || self.pass.stirred > 0;
-        let most = if self.pass.urgent > 0 { SLICE } else { total.div_ceil(SLICES) };
+        let most = if self.pass.urgent > 0 { SLICE } else { total.div_ceil(SLICES) * pace as usize };
         let (mut visits, mut looks) = (0, 0);
         while visits < most && looks < SLICE {
             let next = self.registry.next_from(self.pass.next_slot).or_else(|| self.registry.next_from(0));
@@ -126,6 +155,9 @@ impl Control {
             visits += 1;
             let Some(entry) = self.registry.get(key) else { continue };
             entry.rest.note(woke, entry.law.current());
+            if entry.rest.is_awake(woke) {
+                self.pass.calm = 0;
+            }
             outcomes::look(&self.journal, entry, woke);
             if is_everybody || entry.rest.is_due(woke, entry.looked) {
                 looks += 1;
@@ -159,13 +191,14 @@ mod tests {
 
     #[test]
     fn who_is_quiet_is_looked_at_less_often() {
-        let resting: Vec<u64> = (1..=16).chain((24..=96).step_by(8)).collect();
+        // At rest for 30 seconds, not looked at for 15; for 60 and 30; then never longer than 32.
+        let resting: Vec<u64> = (1..=16).chain([31, 61, 93]).collect();
         assert_eq!(looks(|_| Bytes::ZERO), resting);
         assert_eq!(looks(|second| Bytes((second % 2) << 20)), resting, "noise is no change");
         assert_eq!(looks(|second| Bytes::mib(second % 3)).len(), 100, "who moves is awake");
         let grown = looks(|second| Bytes::mib(if second > 50 { 5 } else { 0 }));
-        // Seen with the look at 56, awake from the next visit on.
-        let awake: Vec<u64> = (56..=72).chain([80, 88, 96]).collect();
+        // Seen with the look at 61, awake from the next visit on.
+        let awake: Vec<u64> = (61..=77).chain([92]).collect();
         assert_eq!(grown[grown.len() - awake.len()..], awake, "{grown:?}");
     }
 }

@@ -7,8 +7,9 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bellows_policies::sample::Sample;
+use bellows_policies::squeeze::Rung;
 use bellows_policies::units::{Bytes, Instant};
-use bellows_policies::{Reason, Workload};
+use bellows_policies::{Class, Reason, Seat, Workload};
 use tokio::sync::oneshot;
 
 use super::handle::{Ended, Launched, Refused};
@@ -34,6 +35,8 @@ pub(super) struct Entry {
     /// `tenant/name`, shared with the journal.
     pub(super) name: Arc<str>,
     pub(super) spec: Arc<Spec>,
+    /// The class that it is governed by: that of its identity, or standard where there is none of that name any more.
+    pub(super) class: Arc<Class>,
     pub(super) state: State,
     pub(super) law: Workload,
     pub(super) published: Arc<Published>,
@@ -73,6 +76,7 @@ impl Entry {
     pub(super) fn new(
         key: Key,
         spec: Arc<Spec>,
+        class: Arc<Class>,
         law: &Workload,
         version: Arc<str>,
         published: Arc<Published>,
@@ -81,6 +85,7 @@ impl Entry {
             key,
             name: spec.identity.to_string().into(),
             spec,
+            class,
             state: State::Starting,
             law: *law,
             published,
@@ -105,6 +110,21 @@ impl Entry {
 
     pub(super) fn identity(&self) -> &Identity {
         &self.spec.identity
+    }
+
+    /// From whom is taken first: the lowest.
+    pub(super) fn priority(&self) -> u32 {
+        self.class.priority
+    }
+
+    /// The more, the less is taken.
+    pub(super) fn weight(&self) -> u32 {
+        self.class.cpu.law.weight
+    }
+
+    /// Whether its policy lets it be squeezed so far.
+    pub(super) fn may_give(&self, rung: Rung) -> bool {
+        self.class.rungs.iter().any(|allowed| allowed == rung.as_str())
     }
 
     pub(super) fn move_to(&mut self, state: State) {
@@ -173,6 +193,8 @@ pub(super) struct Registry {
     generations: Vec<u32>,
     free: Vec<u32>,
     names: HashMap<Arc<str>, Key>,
+    /// Who has which seat in the budget.
+    seats: Vec<Option<Key>>,
     ended: VecDeque<(u64, Ended)>,
 }
 
@@ -188,11 +210,20 @@ impl Registry {
         self.generations[index] = (self.generations[index] + 1) & 0x00FF_FFFF;
         let entry = entry(Key { slot, generation: self.generations[index] });
         self.names.insert(Arc::clone(&entry.name), entry.key);
+        if let Some(seat) = entry.law.seat().map(Seat::index) {
+            self.seats.resize(self.seats.len().max(seat + 1), None);
+            self.seats[seat] = Some(entry.key);
+        }
         self.slots[index].insert(entry)
     }
 
     pub(super) fn get(&mut self, key: Key) -> Option<&mut Entry> {
         self.slots.get_mut(key.slot as usize)?.as_mut().filter(|e| e.key == key)
+    }
+
+    /// Who has this seat in the budget.
+    pub(super) fn seated(&self, seat: Seat) -> Option<Key> {
+        *self.seats.get(seat.index())?
     }
 
     pub(super) fn find(&mut self, tenant: &Name, name: &Name) -> Option<&mut Entry> {
@@ -208,6 +239,9 @@ impl Registry {
         self.get(key)?;
         let entry = self.slots[key.slot as usize].take()?;
         self.names.remove(&entry.name);
+        if let Some(seat) = entry.law.seat() {
+            self.seats[seat.index()] = None;
+        }
         self.free.push(key.slot);
         Some(entry)
     }

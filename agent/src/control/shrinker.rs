@@ -32,7 +32,8 @@ const QUEUE: usize = 256;
 /// Threads: one may be stuck in the kernel for long, and the others' turn still comes.
 const THREADS: usize = 2;
 
-/// Use that one write of `memory.high` may take: on a slow disk for swap, some tenths of a second.
+/// Use that one write of `memory.high` is to take: on a slow disk for swap, some tenths of a second. There the kernel takes more
+/// than it is asked for, up to some six times as much; of page cache, which is what is taken here, it does not.
 const STEP: Bytes = Bytes::mib(32);
 
 /// What the slow lane does to a workload.
@@ -97,6 +98,8 @@ pub(super) struct Shrink {
     act: Act,
     /// What is carried out, to be settled or undone.
     pub(super) plan: Plan,
+    /// The laws that it was decided by: a reload may come in between.
+    pub(super) version: Arc<str>,
     /// A grow has come in between: whatever was written, the control loop will write over.
     cancelled: AtomicBool,
     /// The thread that is at it.
@@ -104,12 +107,19 @@ pub(super) struct Shrink {
 }
 
 impl Shrink {
-    pub(super) fn new(key: Key, files: &Arc<SlowFiles>, act: Act, plan: &Plan) -> Arc<Self> {
+    pub(super) fn new(
+        key: Key,
+        files: &Arc<SlowFiles>,
+        act: Act,
+        plan: &Plan,
+        version: &Arc<str>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             key,
             files: Arc::clone(files),
             act,
             plan: *plan,
+            version: Arc::clone(version),
             cancelled: AtomicBool::new(false),
             thread: OnceLock::new(),
         })

@@ -6,8 +6,9 @@
 
 use std::sync::Arc;
 
+use bellows_policies::ruleset::DEFAULT_CLASS;
 use bellows_policies::units::{Bytes, Limit};
-use bellows_policies::{Cpus, Limits, Workload};
+use bellows_policies::{Class, Cpus, Limits, Workload};
 
 use super::control_loop::Control;
 use super::life::facts;
@@ -17,7 +18,7 @@ use crate::kernel::{clock, parse};
 use crate::metrics::Published;
 use crate::workload::lease::{self, Lease};
 use crate::workload::records::Ended;
-use crate::workload::spec::Spec;
+use crate::workload::spec::{Identity, Spec};
 use crate::workload::takeover::{Findings, Found};
 
 /// What was taken over.
@@ -47,7 +48,7 @@ impl Control {
         }
         let mut taken = Takeover { foreign: findings.foreign.len(), ..Takeover::default() };
         for foreign in findings.foreign {
-            self.budget.adopt(foreign.held);
+            self.budget.adopt(None, Bytes::ZERO, foreign.held);
             let what = What::ForeignCgroup { name: foreign.name };
             self.journal.record(clock::unix_nanoseconds(), &self.node, what);
         }
@@ -69,19 +70,45 @@ impl Control {
         taken
     }
 
+    /// The class of a workload by its name, and the bounds that follow it. A class that is gone, or that gives no bounds any
+    /// more, leaves them as they were.
+    pub(super) fn class_again(&self, identity: &mut Identity) -> Arc<Class> {
+        let trouble = |text: String| {
+            let name: Arc<str> = identity.to_string().into();
+            self.journal.record(clock::unix_nanoseconds(), &name, What::Trouble { text });
+        };
+        let class = match self.rules.class(identity.class.as_str()) {
+            Ok(class) => Arc::clone(class),
+            Err(unknown) => {
+                trouble(format!("{unknown}; governed as {DEFAULT_CLASS}, within its old bounds"));
+                return self.rules.class(DEFAULT_CLASS).map(Arc::clone).unwrap_or_default();
+            }
+        };
+        let (memory, cpu) = class.bounds_again(identity.memory, identity.cpu, self.budget.capacity);
+        if identity.by_class.memory {
+            identity.memory = memory;
+        }
+        if identity.by_class.cpu {
+            identity.cpu = cpu;
+        }
+        class
+    }
+
     fn adopt(&mut self, found: Found) -> anyhow::Result<()> {
-        let Found { identity, running, started_unix_ns, high, max, lease } = found;
+        let Found { mut identity, running, started_unix_ns, high, max, lease } = found;
+        let class = self.class_again(&mut identity);
         let open = Box::new(Open::new(&Arc::new(running), identity.cpu.is_some())?);
         let sample = open.sample(clock::now())?;
         let in_force = Limits { high: bytes(high), max: bytes(max) };
         // `memory.max` is never lowered here: that takes the law's patience.
         let quota = quota_before(&open, lease.as_ref());
         let back_to = lease.map_or(in_force, |lease| Limits { high: lease.high, max: in_force.max });
-        let mut law = Workload::adopt(identity.memory, self.law, back_to, sample);
+        let mut law = Workload::adopt(identity.memory, self.memory_law(&class), back_to, sample);
         if law.limits() != in_force {
             put_back(&open, &mut law, max, sample.current)?;
         }
-        self.budget.adopt(law.granted());
+        let law = law.seated(self.seat(&identity, &class));
+        self.budget.adopt(law.seat(), identity.memory.floor, law.granted());
 
         let published = Arc::new(Published::new(facts(&identity, started_unix_ns)));
         published.limits(in_force);
@@ -89,8 +116,8 @@ impl Control {
         let (pid, is_running) = (open.running.pid(), open.running.process.is_some());
         // Of the command only its process is left, and nobody asks for more.
         let spec = Arc::new(Spec { identity, argv: Vec::new(), env: Vec::new(), cwd: "/".to_owned() });
-        let version = self.versions.of(spec.identity.class);
-        let entry = self.registry.insert(|key| Entry::new(key, spec, &law, version, published));
+        let version = self.versions.of(&self.journal, &class, law.law());
+        let entry = self.registry.insert(|key| Entry::new(key, spec, class, &law, version, published));
         entry.sampled = sample.at;
         entry.oom_kills = sample.events.oom_kill;
         let key = entry.key;

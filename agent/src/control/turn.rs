@@ -21,6 +21,18 @@ use crate::kernel::watch::Key;
 use crate::metrics::{Outcome, Resource};
 use crate::workload::lifecycle::State;
 
+/// Reasons for which a grow was not granted, and others may be asked to give.
+const REFUSED: [Reason; 4] =
+    [Reason::BudgetDeferred, Reason::TenantDeferred, Reason::BudgetInfeasible, Reason::TenantInfeasible];
+/// Reasons to leave a limit as it is that somebody may want to know of.
+const TELLING: [Reason; 5] = [
+    Reason::TenantDeferred,
+    Reason::BudgetInfeasible,
+    Reason::TenantInfeasible,
+    Reason::CeilingReached,
+    Reason::CacheHeld,
+];
+
 impl Control {
     /// Looks at a workload and acts. `woke` is when the loop woke up: reaction time is counted from there.
     pub(super) fn look(&mut self, key: Key, woke: Instant) {
@@ -60,7 +72,8 @@ impl Control {
         let outcome = self.act(key, woke, &sample, &plan, &step.decision);
 
         let Some(entry) = self.registry.get(key) else { return };
-        self.metrics.decided(Resource::Memory, step.decision.verb, plan_reason(&plan), outcome);
+        let reason = plan_reason(&plan);
+        self.metrics.decided(Resource::Memory, step.decision.verb, reason, outcome);
         entry.due = step.look_again.map(|after| sample.at.plus(after));
         if let Some(due) = entry.due {
             self.timers.push(due, key);
@@ -71,6 +84,10 @@ impl Control {
             if !entry.detail_pending {
                 self.metrics.details_dropped.inc();
             }
+        }
+        if step.decision.verb == Verb::Grow && REFUSED.contains(&reason) {
+            let missing = step.decision.want.high.saturating_sub(entry.law.limits().high);
+            self.squeeze_for(key, reason, missing, sample.at);
         }
     }
 
@@ -134,6 +151,17 @@ impl Control {
             incidents::tell(&self.lanes, &self.metrics, entry, Kind::Stalled);
         }
         Outcome::Applied
+    }
+
+    /// Raises a limit that stands below the floor that a policy has raised, as far as there is room.
+    pub(super) fn raise_to_floor(&mut self, key: Key, now: Instant) {
+        let Some(entry) = self.registry.get(key) else { return };
+        let (Some(open), Some(decision)) = (&entry.open, entry.law.to_floor()) else { return };
+        // Gone or unreadable: the next look says so.
+        let Ok(sample) = open.sample(now.max(entry.sampled)) else { return };
+        let plan = bellows_policies::plan(&entry.law, decision, &mut self.budget);
+        let outcome = self.act(key, now, &sample, &plan, &decision);
+        self.metrics.decided(Resource::Memory, decision.verb, plan_reason(&plan), outcome);
     }
 
     /// Hands a plan to the slow lane. One at a time; the law asks again.
@@ -205,7 +233,7 @@ impl Control {
                 }
             }
         };
-        self.journal.decided(clock::unix_nanoseconds(), &entry.name, &entry.version, what);
+        self.journal.decided(clock::unix_nanoseconds(), &entry.name, &shrink.version, what);
         // Use may have risen meanwhile.
         self.look(key, now);
     }
@@ -214,18 +242,19 @@ impl Control {
     fn hold(&mut self, key: Key, sample: &Sample, plan: &Plan, decision: &Decision) {
         let Some(entry) = self.registry.get(key) else { return };
         let reason = plan_reason(plan);
-        match (decision.verb, reason) {
-            (Verb::Grow, Reason::BudgetDeferred) => self.metrics.deferred.inc(),
-            (Verb::Grow, Reason::BudgetInfeasible) => self.metrics.infeasible.inc(),
-            (Verb::Grow | Verb::Shrink | Verb::Reclaim | Verb::Hold | Verb::Fail, _) => {}
+        let is_refused = decision.verb == Verb::Grow;
+        if is_refused && matches!(reason, Reason::BudgetDeferred | Reason::TenantDeferred) {
+            self.metrics.deferred.inc();
+        } else if is_refused && matches!(reason, Reason::BudgetInfeasible | Reason::TenantInfeasible) {
+            self.metrics.infeasible.inc();
         }
-        let worth_telling = matches!(
-            reason,
-            Reason::BudgetDeferred | Reason::BudgetInfeasible | Reason::CeilingReached | Reason::CacheHeld
-        );
+        // Between two requests the law does not know at which level the first one was refused: that has been told.
+        let worth_telling =
+            if reason == Reason::BudgetDeferred { is_refused } else { TELLING.contains(&reason) };
         if worth_telling && entry.held != Some(reason) {
             entry.held = Some(reason);
-            let evidence = Evidence { free: Some(self.budget.free()), ..decision.evidence };
+            let free = Some(self.budget.free_for(entry.law.seat()));
+            let evidence = Evidence { free, ..decision.evidence };
             let what = What::Held { reason, limits: entry.law.limits(), current: sample.current, evidence };
             self.journal.decided(clock::unix_nanoseconds(), &entry.name, &entry.version, what);
             // A reader that is held is well.

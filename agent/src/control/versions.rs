@@ -1,54 +1,39 @@
 //! Which laws govern a workload, by name: what its records carry, so that they can be replayed.
 //!
-//! A workload's laws follow from its class, so there are as many versions as classes. Whatever decides that in another way only
-//! has to give [`super::registry::Entry::version`] another name, and to tell the journal what is behind it.
+//! A workload's laws follow from its class, and a class from the rule set; so there is a name for each class of each rule set
+//! that is made use of. The journal is told what is behind a name when it is first given to a workload, and not of classes that
+//! nobody has. A workload whose class a reload leaves as it is keeps its name.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use bellows_policies::{CpuLaw, Law};
+use bellows_policies::{Class, Law};
 
 use crate::journal::{Laws, Writer};
-use crate::workload::spec::Class;
 
-/// The version of each class.
+/// The versions of the rule set that is in force.
 #[derive(Debug)]
 pub(super) struct Versions {
-    latency: Arc<str>,
-    standard: Arc<str>,
-    batch: Arc<str>,
+    rules: String,
+    /// By class.
+    told: HashMap<String, Arc<str>>,
 }
 
 impl Versions {
-    /// Names the laws of all classes, and tells the journal.
-    pub(super) fn tell(journal: &Writer, memory: &Law) -> Self {
-        let version = |class: Class| {
-            let laws = Laws::new(class.as_str(), *memory, law_of(class));
-            let version = Arc::clone(&laws.version);
-            journal.tell(laws);
-            version
-        };
-        Self {
-            latency: version(Class::Latency),
-            standard: version(Class::Standard),
-            batch: version(Class::Batch),
+    /// Those of the rule set of this version.
+    pub(super) fn new(rules: &str) -> Self {
+        Self { rules: rules.to_owned(), told: HashMap::new() }
+    }
+
+    /// The version that governs `class`, with `memory` as its memory law; told to the journal when it is new.
+    pub(super) fn of(&mut self, journal: &Writer, class: &Class, memory: &Law) -> Arc<str> {
+        if let Some(version) = self.told.get(&class.name) {
+            return Arc::clone(version);
         }
-    }
-
-    /// The version that governs `class`.
-    pub(super) fn of(&self, class: Class) -> Arc<str> {
-        Arc::clone(match class {
-            Class::Latency => &self.latency,
-            Class::Standard => &self.standard,
-            Class::Batch => &self.batch,
-        })
-    }
-}
-
-/// The constants of the cpu law of a class.
-pub(super) fn law_of(class: Class) -> CpuLaw {
-    match class {
-        Class::Latency => CpuLaw::latency(),
-        Class::Standard => CpuLaw::standard(),
-        Class::Batch => CpuLaw::batch(),
+        let laws = Laws::new(&class.name, &self.rules, *memory, class.cpu.law);
+        let version = Arc::clone(&laws.version);
+        journal.tell(laws);
+        self.told.insert(class.name.clone(), Arc::clone(&version));
+        version
     }
 }

@@ -13,7 +13,8 @@ const VERSIONS: usize = 64;
 /// The constants of both laws, under one name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Laws {
-    /// Their name: that of a class or policy, and a hash of the constants, as in `standard@1f0c9a2e`.
+    /// Their name: the class, the rule set's version, and a hash of the constants, as in `web@built-in.1f0c9a2e`. The hash,
+    /// since a class follows from the agent's configuration as well, which no rule set's version covers.
     pub version: Arc<str>,
     /// Of memory.
     pub memory: Law,
@@ -22,11 +23,11 @@ pub struct Laws {
 }
 
 impl Laws {
-    /// Names laws after `class` and what is in them.
+    /// Names laws after `class`, the rule set that they are of, and what is in them.
     #[must_use]
-    pub fn new(class: &str, memory: Law, cpu: CpuLaw) -> Self {
+    pub fn new(class: &str, rules: &str, memory: Law, cpu: CpuLaw) -> Self {
         let text = serde_json::to_string(&(memory, cpu)).unwrap_or_default();
-        Self { version: format!("{class}@{:08x}", fnv1a(text.as_bytes())).into(), memory, cpu }
+        Self { version: format!("{class}@{rules}.{:08x}", fnv1a(text.as_bytes())).into(), memory, cpu }
     }
 }
 
@@ -84,13 +85,14 @@ mod tests {
 
     #[test]
     fn a_version_follows_the_constants() {
-        let laws = |law| Laws::new("standard", law, CpuLaw::standard()).version;
+        let laws = |law| Laws::new("standard", "built-in", law, CpuLaw::standard()).version;
         assert_eq!(laws(Law::default()), laws(Law::default()));
         assert_ne!(laws(Law::default()), laws(Law { hot_poll_ms: 3, ..Law::default() }));
         assert_eq!(fnv1a(b""), 0xcbf2_9ce4 ^ 0x8422_2325);
         let versions = Versions::default();
         for n in 0..VERSIONS as u64 + 5 {
-            assert!(versions.add(Laws::new("x", Law { stall_ms: n, ..Law::default() }, CpuLaw::standard())));
+            let law = Law { stall_ms: n, ..Law::default() };
+            assert!(versions.add(Laws::new("x", "1", law, CpuLaw::standard())));
         }
         let mut seen = 0;
         assert_eq!(versions.news(&mut seen).map(|all| all.len()), Some(VERSIONS));

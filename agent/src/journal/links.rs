@@ -55,6 +55,8 @@ impl Links {
             | What::Released { .. }
             | What::LeftoverRemoved { .. }
             | What::Trouble { .. }
+            | What::PoliciesLoaded { .. }
+            | What::PoliciesRefused { .. }
             | What::QueueOverflowed {}
             | What::ForeignCgroup { .. } => 0,
         };

@@ -1,8 +1,8 @@
 //! The journal: one record for each thing that happened, kept in a bounded ring and streamed to whoever follows.
 //!
 //! The control loop only pushes into a bounded queue: no lock, no allocation, no system call. A thread of its own drains the
-//! queue into the ring, and in batches to disk. A full queue loses records, never time, and the loss is counted; so is what the
-//! disk does not take.
+//! queue into the ring, and in batches to disk; in its quiet moments, the control loop wakes it. A full queue loses records, never
+//! time, and the loss is counted; so is what the disk does not take.
 //!
 //! | file | holds |
 //! |---|---|
@@ -25,7 +25,7 @@ mod store;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
@@ -40,15 +40,13 @@ use laws::Versions;
 pub use record::{Grounds, Record, What};
 pub use store::Settings;
 
-/// Records that may wait for the drain: at 50 ms between drains, 80 000 a second; 20 000 in the first moment after a silence.
+/// Records that may wait for the drain: at 50 ms between drains, 80 000 a second; 20 000 in the first moment after a silence,
+/// which lasts until the control loop's next slice, up to 200 ms.
 const QUEUE: usize = 4096;
 /// Records that the ring keeps: at half a kilobyte each, with the queue, 6 MiB. Older ones are on disk.
 const RING: usize = 8 * 1024;
-/// Time between drains. Events reach a follower that much later; nobody else notices. It is doubled while there is nothing to
-/// drain: twenty wake-ups a second would be a good part of what an idle agent costs.
+/// Time between drains while there is something to drain. Events reach a follower that much later; nobody else notices.
 const DRAIN: Duration = Duration::from_millis(50);
-/// The longest such time.
-const DRAIN_MOST: Duration = Duration::from_millis(200);
 
 /// The end of those who act: the control loop and the cpu loop. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -56,6 +54,7 @@ pub struct Writer {
     queue: Arc<ArrayQueue<Record>>,
     lost: Arc<AtomicU64>,
     versions: Versions,
+    drain: Thread,
 }
 
 impl Writer {
@@ -79,6 +78,13 @@ impl Writer {
         let record = Record { id: 0, unix_ns, workload: Arc::clone(workload), version, prior: None, what };
         if self.queue.push(record).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Wakes the drain, if there is something for it. Not by whoever records: that would be a system call in a turn.
+    pub fn nudge(&self) {
+        if !self.queue.is_empty() {
+            self.drain.unpark();
         }
     }
 }
@@ -195,7 +201,7 @@ pub fn open(settings: Option<Settings>) -> std::io::Result<(Writer, Journal, Dra
     let stop = Arc::new(AtomicBool::new(false));
     let (source, sink, end) = (Arc::clone(&queue), journal.clone(), Arc::clone(&stop));
     let thread = thread::Builder::new().name("bellows-journal".to_owned()).spawn(move || {
-        let (mut keeper, mut pause) = (Keeper::open(settings, &sink), DRAIN);
+        let mut keeper = Keeper::open(settings, &sink);
         let _ = sink.past.set(());
         loop {
             let is_last = end.load(Ordering::Acquire);
@@ -204,11 +210,16 @@ pub fn open(settings: Option<Settings>) -> std::io::Result<(Writer, Journal, Dra
             if is_last {
                 break;
             }
-            pause = if keeper.last > before { DRAIN } else { (pause * 2).min(DRAIN_MOST) };
-            thread::park_timeout(pause);
+            if keeper.last > before {
+                thread::park_timeout(DRAIN);
+            } else {
+                // Twenty wake-ups a second would be a good part of what an idle agent costs.
+                thread::park();
+            }
         }
     })?;
-    Ok((Writer { queue, lost, versions }, journal, Drain { stop, thread: Some(thread) }))
+    let writer = Writer { queue, lost, versions, drain: thread.thread().clone() };
+    Ok((writer, journal, Drain { stop, thread: Some(thread) }))
 }
 
 fn drain(queue: &ArrayQueue<Record>, journal: &Journal, keeper: &mut Keeper) {

@@ -215,6 +215,24 @@ pub enum What {
         /// What.
         text: String,
     },
+    /// Other policies are in force.
+    PoliciesLoaded {
+        /// Their version.
+        version: String,
+        /// How many classes there are.
+        classes: usize,
+        /// How many rules there are.
+        rules: usize,
+        /// Workloads that are governed differently from now on.
+        changed: usize,
+    },
+    /// Other policies were wrong; the old ones stay.
+    PoliciesRefused {
+        /// The first error, with its place.
+        error: String,
+        /// How many there are.
+        problems: usize,
+    },
     /// The kernel's event queue overflowed; everything was looked at again.
     QueueOverflowed {},
     /// Somebody else made a cgroup among ours, or one was found that is not certain to be ours. It is left alone.
@@ -258,6 +276,8 @@ impl What {
             | Self::LeftoverRemoved { .. }
             | Self::Ended { .. }
             | Self::Trouble { .. }
+            | Self::PoliciesLoaded { .. }
+            | Self::PoliciesRefused { .. }
             | Self::QueueOverflowed {}
             | Self::ForeignCgroup { .. } => None,
         }

@@ -1,8 +1,8 @@
 //! The journal on disk: `journal.N.jsonl`, one JSON object a line, rotated by size and bounded in number.
 //!
 //! ```text
-//! {"laws":[{"version":"standard@1f0c9a2e","memory":{...},"cpu":{...}}]}     the head of each file, and when one is told
-//! {"id":41,"unix_ns":...,"workload":"acme/web","version":"standard@1f0c9a2e","event":"limits_moved",...}
+//! {"laws":[{"version":"standard@built-in.1f0c9a2e","memory":{...},"cpu":{...}}]}     the head of each file, and when one is told
+//! {"id":41,"unix_ns":...,"workload":"acme/web","version":"standard@built-in.1f0c9a2e","event":"limits_moved",...}
 //! ```
 //! Each file can be understood, and replayed, without the ones before. Written in batches by the drain, not synced: what the
 //! kernel has taken survives the agent's death, and a power cut may take the last seconds. A line that a crash, or a full
@@ -235,8 +235,12 @@ mod tests {
         let settings = settings("rotated", 8000, 3);
         let (mut store, past) = Store::open(settings.clone(), 100).unwrap();
         assert_eq!((ids(&past), past.laws.len()), (vec![], 0));
-        let laws =
-            Laws::new("standard", bellows_policies::Law::default(), bellows_policies::CpuLaw::standard());
+        let laws = Laws::new(
+            "standard",
+            "built-in",
+            bellows_policies::Law::default(),
+            bellows_policies::CpuLaw::standard(),
+        );
         store.tell(vec![Arc::new(laws.clone())]);
         for id in 1..=1000 {
             store.put(&record(id)).unwrap();

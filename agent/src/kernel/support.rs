@@ -143,7 +143,31 @@ fn delegation(root: &Path) -> Vec<Check> {
         list.push(controller(root, &available, name, false));
     }
     list.extend(feature::checks(root, &available));
+    list.push(protection(root));
     list
+}
+
+/// The kernel protects a floor only as far as every ancestor is protected. The root is the agent's to raise, where it may;
+/// what is above belongs to others. The hierarchy's own root has no such files, and needs none.
+fn protection(root: &Path) -> Check {
+    const NAME: &str = "protection of floors";
+    let file = root.join("memory.low");
+    if file.exists() && access(&file, AccessFlags::W_OK).is_err() {
+        let found = format!("{} is not writable: floors may be reclaimed", file.display());
+        return warn(NAME, found, "let the agent's user write memory.low and memory.min of the root");
+    }
+    let is_open = |path: &&Path| {
+        let none = |file: &str| fs::read_to_string(path.join(file)).is_ok_and(|text| text.trim() == "0");
+        none("memory.low") && none("memory.min")
+    };
+    match root.ancestors().skip(1).find(is_open) {
+        None => ok(NAME, "on every level"),
+        Some(above) => warn(
+            NAME,
+            format!("none in {}: floors below it may be reclaimed when others press", above.display()),
+            format!("echo max > {}; under systemd: MemoryLow=infinity", above.join("memory.low").display()),
+        ),
+    }
 }
 
 fn writable(root: &Path) -> Check {

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::Reloads;
 use bellows_policies::budget::Budget;
 use bellows_policies::decision::{Reason, Verb};
 use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, Opts, Registry};
@@ -80,6 +81,8 @@ pub struct Metrics {
     /// From this agent's start to the last workload taken over, seconds.
     pub takeover: Gauge,
     budget: [Gauge; 4],
+    /// Reloads of the policies.
+    pub policies: Reloads,
 }
 
 impl Metrics {
@@ -181,6 +184,7 @@ impl Metrics {
                 "From the agent's start to the last workload that it took over.",
             )?,
             budget: [state("capacity")?, state("reserve")?, state("granted")?, state("free")?],
+            policies: Reloads::register(&registry)?,
             registry,
         })
     }
@@ -239,7 +243,7 @@ mod tests {
         let last = *Reason::ALL.last().unwrap();
         metrics.decided(Resource::Cpu, Verb::Fail, last, Outcome::Failed);
         metrics.decided(Resource::Memory, Verb::Grow, Reason::TripwireHit, Outcome::Applied);
-        let text = crate::metrics::encode(&metrics, &[], 0, 0);
+        let text = crate::metrics::encode(&metrics, &[], &[], 0, 0);
         let line = |resource: &str, verb: &str, reason: &str, outcome: &str| {
             format!(
                 "bellows_decisions_total{{resource=\"{resource}\",verb=\"{verb}\",reason=\"{reason}\",outcome=\"{outcome}\"}} 1\n"

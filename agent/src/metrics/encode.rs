@@ -8,11 +8,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus::TextEncoder;
 
-use super::{Metrics, Published};
+use super::{Metrics, Published, PublishedTenant, TenantView};
 
 /// Everything, as Prometheus scrapes it. `records_lost` and `unwritten` come from the journal.
 #[must_use]
-pub fn encode(metrics: &Metrics, workloads: &[Arc<Published>], records_lost: u64, unwritten: u64) -> String {
+pub fn encode(
+    metrics: &Metrics,
+    workloads: &[Arc<Published>],
+    tenants: &[Arc<PublishedTenant>],
+    records_lost: u64,
+    unwritten: u64,
+) -> String {
     let mut text = String::with_capacity(16 * 1024 + workloads.len() * 1536);
     // Into a String it cannot fail, but for a label that is no UTF-8, and ours are.
     let _ = TextEncoder::new().encode_utf8(&metrics.gather(), &mut text);
@@ -40,6 +46,8 @@ pub fn encode(metrics: &Metrics, workloads: &[Arc<Published>], records_lost: u64
     header(&mut text, "bellows_workloads", "gauge", "Workloads that exist.");
     let _ = writeln!(text, "bellows_workloads {}", workloads.len());
 
+    of_tenants(&mut text, tenants);
+
     header(&mut text, "bellows_workload_info", "gauge", "Always 1: what a workload is, as labels.");
     for w in workloads {
         let _ = writeln!(text, "bellows_workload_info{{{},class=\"{}\"}} 1", w.labels, w.facts.class);
@@ -64,7 +72,7 @@ pub fn encode(metrics: &Metrics, workloads: &[Arc<Published>], records_lost: u64
     ] {
         header(&mut text, &format!("bellows_workload_{name}"), "gauge", help);
         for w in workloads {
-            let bounds = w.facts.memory;
+            let bounds = w.memory();
             let bytes = if name == "memory_floor_bytes" { bounds.floor } else { bounds.ceiling };
             let _ = writeln!(text, "bellows_workload_{name}{{{}}} {}", w.labels, bytes.0);
         }
@@ -78,6 +86,28 @@ pub fn encode(metrics: &Metrics, workloads: &[Arc<Published>], records_lost: u64
     let governed: Vec<Arc<Published>> = workloads.iter().filter(|w| w.facts.cpu.is_some()).cloned().collect();
     cpu(&mut text, &governed);
     text
+}
+
+fn of_tenants(text: &mut String, tenants: &[Arc<PublishedTenant>]) {
+    let gauges: [(&str, &str, fn(&TenantView) -> u64); 5] = [
+        ("tenant_memory_granted_bytes", "The sum of memory.high of a tenant's workloads.", |t| t.granted.0),
+        ("tenant_memory_guarantee_bytes", "What is kept for a tenant, granted or not.", |t| t.guarantee.0),
+        ("tenant_memory_cap_bytes", "What a tenant's grants never exceed.", |t| {
+            t.cap.map_or(u64::MAX, |cap| cap.0)
+        }),
+        ("tenant_memory_floor_bytes", "The sum of the floors of a tenant's workloads.", |t| t.floors.0),
+        ("tenant_waiting", "Workloads of a tenant that wait for a grant.", |t| t.waiting),
+    ];
+    for (name, help, get) in gauges {
+        header(text, &format!("bellows_{name}"), "gauge", help);
+        for tenant in tenants {
+            // Names need no escape in a label.
+            let _ = match get(&tenant.view()) {
+                u64::MAX => writeln!(text, "bellows_{name}{{tenant=\"{}\"}} +Inf", tenant.tenant),
+                value => writeln!(text, "bellows_{name}{{tenant=\"{}\"}} {value}", tenant.tenant),
+            };
+        }
+    }
 }
 
 /// The series of those whose quota is governed. The kernel's times are microseconds, Prometheus' are seconds.
@@ -100,7 +130,7 @@ fn cpu(text: &mut String, workloads: &[Arc<Published>]) {
         [("cpu_floor_cpus", "The floor of its quota."), ("cpu_ceiling_cpus", "The ceiling of its quota.")]
     {
         header(text, &format!("bellows_workload_{name}"), "gauge", help);
-        for (w, bounds) in workloads.iter().filter_map(|w| Some((w, w.facts.cpu?))) {
+        for (w, bounds) in workloads.iter().filter_map(|w| Some((w, w.cpu_bounds()?))) {
             let cpus = if name == "cpu_floor_cpus" { bounds.floor } else { bounds.ceiling };
             let _ = writeln!(text, "bellows_workload_{name}{{{}}} {}", w.labels, cpus.as_f64());
         }
@@ -142,16 +172,16 @@ fn header(text: &mut String, name: &str, kind: &str, help: &str) {
 mod tests {
     use super::*;
     use crate::metrics::Facts;
-    use bellows_policies::Cpus;
     use bellows_policies::decision::Limits;
     use bellows_policies::units::{Bounds, Bytes};
+    use bellows_policies::{Budget, Cpus, TenantBounds};
 
     #[test]
     fn unlimited_is_infinite_and_zeros_are_there() {
         let facts = Facts {
             tenant: "acme".to_owned(),
             workload: "web".to_owned(),
-            class: "latency",
+            class: "latency".to_owned(),
             memory: Bounds { floor: Bytes::mib(64), ceiling: Bytes::mib(128) },
             cpu: Some("0.1..2".parse().unwrap()),
             started_unix_ns: 0,
@@ -159,7 +189,15 @@ mod tests {
         let published = Arc::new(Published::new(facts));
         published.quota(Some(Cpus::milli(250)));
         published.limits(Limits { high: Bytes(u64::MAX), max: Bytes::mib(132) });
-        let text = encode(&Metrics::new().unwrap(), &[published], 0, 0);
+        let mut budget = Budget::new(Bytes::mib(100), Bytes::ZERO);
+        let id = budget.open();
+        let bounds = TenantBounds { guarantee: Bytes::mib(1), ..TenantBounds::default() };
+        budget.set_bounds(id, bounds).unwrap();
+        let seat = budget.join(id, bellows_policies::Base::Standard, 100);
+        budget.admit(Some(seat), Bytes::mib(2)).unwrap();
+        let tenant = Arc::new(PublishedTenant::new("acme".to_owned()));
+        tenant.publish(budget.tenant(id));
+        let text = encode(&Metrics::new().unwrap(), &[published], &[tenant], 0, 0);
         for line in [
             "bellows_workload_memory_high_bytes{tenant=\"acme\",workload=\"web\"} +Inf",
             "bellows_workload_memory_max_bytes{tenant=\"acme\",workload=\"web\"} 138412032",
@@ -167,6 +205,10 @@ mod tests {
             "bellows_workload_info{tenant=\"acme\",workload=\"web\",class=\"latency\"} 1",
             "bellows_workload_cpu_quota_cpus{tenant=\"acme\",workload=\"web\"} 0.25",
             "bellows_workload_cpu_ceiling_cpus{tenant=\"acme\",workload=\"web\"} 2",
+            "bellows_tenant_memory_granted_bytes{tenant=\"acme\"} 2097152",
+            "bellows_tenant_memory_guarantee_bytes{tenant=\"acme\"} 1048576",
+            "bellows_tenant_memory_cap_bytes{tenant=\"acme\"} +Inf",
+            "bellows_tenant_waiting{tenant=\"acme\"} 0",
             "# TYPE bellows_reaction_seconds histogram",
             "bellows_journal_records_lost_total 0",
         ] {

@@ -1,14 +1,20 @@
 //! Metrics: the agent's own through the `prometheus` crate, one series set per workload through a streaming writer.
 //!
 //! ```text
-//! control  --(atomics)-->  Metrics, Published  --(read at scrape)-->  encode  -->  /metrics
+//! control  --(atomics)-->  Metrics, Published, PublishedTenant  --(read at scrape)-->  encode  -->  /metrics
 //! ```
 //! A scrape never touches the control thread.
 
 mod agent;
 mod encode;
 mod published;
+mod reloads;
+mod table;
+mod tenant;
 
 pub use agent::{Metrics, Outcome, Resource};
 pub use encode::encode;
-pub use published::{Facts, Published, Table};
+pub use published::{Facts, Published};
+pub use reloads::Reloads;
+pub use table::{Table, TenantTable};
+pub use tenant::{PublishedTenant, TenantView};

@@ -3,7 +3,6 @@
 //! The fields of one workload are not read as one consistent picture; each is right for itself.
 
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
 use bellows_policies::cpu::{CpuBounds, CpuSample, Cpus};
 use bellows_policies::decision::Limits;
@@ -18,10 +17,10 @@ pub struct Facts {
     /// Its name.
     pub workload: String,
     /// Its class.
-    pub class: &'static str,
-    /// Between what its memory limit moves.
+    pub class: String,
+    /// Between what its memory limit moves, at first.
     pub memory: Bounds,
-    /// Between what its cpu quota moves, if it has one.
+    /// Between what its cpu quota moves, if it has one, at first.
     pub cpu: Option<CpuBounds>,
     /// When it was started, in nanoseconds since the Unix epoch.
     pub started_unix_ns: u64,
@@ -49,6 +48,8 @@ pub struct Published {
     /// `usage_usec`, `nr_periods`, `nr_throttled`, `throttled_usec` of `cpu.stat`.
     pub(super) cpu: [AtomicU64; 4],
     pub(super) quota_moves: AtomicU64,
+    /// Floor and ceiling of memory, and of the quota if there is one: policies may change.
+    bounds: [AtomicU64; 4],
 }
 
 impl Published {
@@ -60,7 +61,10 @@ impl Published {
     pub fn new(facts: Facts) -> Self {
         // Names are restricted to characters that need no escape in a label.
         let labels = format!("tenant=\"{}\",workload=\"{}\"", facts.tenant, facts.workload);
+        let cpu = facts.cpu.map_or((0, 0), |bounds| (bounds.floor.0, bounds.ceiling.0));
+        let bounds = [facts.memory.floor.0, facts.memory.ceiling.0, cpu.0, cpu.1].map(AtomicU64::new);
         Self {
+            bounds,
             facts,
             labels,
             state: AtomicU8::new(0),
@@ -76,6 +80,28 @@ impl Published {
             cpu: [const { AtomicU64::new(0) }; 4],
             quota_moves: AtomicU64::new(0),
         }
+    }
+
+    /// Publishes bounds.
+    pub fn bounds(&self, memory: Bounds, cpu: Option<CpuBounds>) {
+        let cpu = cpu.map_or((0, 0), |bounds| (bounds.floor.0, bounds.ceiling.0));
+        for (cell, value) in self.bounds.iter().zip([memory.floor.0, memory.ceiling.0, cpu.0, cpu.1]) {
+            cell.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Between what its memory limit moves.
+    #[must_use]
+    pub fn memory(&self) -> Bounds {
+        let [floor, ceiling] = [0, 1].map(|at: usize| Bytes(self.bounds[at].load(Ordering::Relaxed)));
+        Bounds { floor, ceiling }
+    }
+
+    /// Between what its quota moves, if it has one.
+    #[must_use]
+    pub fn cpu_bounds(&self) -> Option<CpuBounds> {
+        let [floor, ceiling] = [2, 3].map(|at: usize| Cpus(self.bounds[at].load(Ordering::Relaxed)));
+        self.facts.cpu.map(|_| CpuBounds { floor, ceiling })
     }
 
     /// Publishes a sample.
@@ -175,36 +201,4 @@ pub struct View {
     pub cpu_usage_us: u64,
     /// How often the quota was moved.
     pub quota_moves: u64,
-}
-
-/// All published workloads. Cloning shares it.
-///
-/// The lock is held only to swap or to copy one pointer; changing the list copies it, which only launches and ends do.
-#[derive(Debug, Clone, Default)]
-pub struct Table(Arc<RwLock<Arc<Vec<Arc<Published>>>>>);
-
-impl Table {
-    /// The present list.
-    #[must_use]
-    pub fn list(&self) -> Arc<Vec<Arc<Published>>> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Adds a workload.
-    pub fn insert(&self, published: Arc<Published>) {
-        let mut list = Vec::clone(&self.list());
-        list.push(published);
-        self.replace(list);
-    }
-
-    /// Removes a workload.
-    pub fn remove(&self, published: &Arc<Published>) {
-        let mut list = Vec::clone(&self.list());
-        list.retain(|p| !Arc::ptr_eq(p, published));
-        self.replace(list);
-    }
-
-    fn replace(&self, list: Vec<Arc<Published>>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(list);
-    }
 }

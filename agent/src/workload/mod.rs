@@ -13,6 +13,7 @@
 pub mod lease;
 pub mod lifecycle;
 pub mod records;
+pub mod rewrite;
 pub mod spec;
 pub mod supervisor;
 pub mod takeover;

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use bellows_policies::CpuBounds;
-use bellows_policies::units::Bounds;
+use bellows_policies::ruleset::DEFAULT_CLASS;
+use bellows_policies::units::{Bounds, Bytes};
+use bellows_policies::{Class, CpuBounds};
 use serde::{Deserialize, Serialize};
 
 /// The name of a tenant or a workload, which is also the name of its cgroup directory.
@@ -63,50 +64,6 @@ impl fmt::Display for Name {
     }
 }
 
-/// How much a workload matters when there is not enough for all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Class {
-    /// Answers people: its floor is protected absolutely (`memory.min`), cpu first.
-    Latency,
-    /// Neither.
-    #[default]
-    Standard,
-    /// Can wait.
-    Batch,
-}
-
-impl Class {
-    /// `cpu.weight`, 1 to 10 000, the kernel's default being 100: five to one, and one to five.
-    #[must_use]
-    pub fn cpu_weight(self) -> u32 {
-        match self {
-            Self::Latency => 500,
-            Self::Standard => 100,
-            Self::Batch => 20,
-        }
-    }
-
-    /// The file that protects the floor.
-    #[must_use]
-    pub fn protection(self) -> &'static str {
-        match self {
-            Self::Latency => "memory.min",
-            Self::Standard | Self::Batch => "memory.low",
-        }
-    }
-
-    /// The name that metrics and people see.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Latency => "latency",
-            Self::Standard => "standard",
-            Self::Batch => "batch",
-        }
-    }
-}
-
 /// Who a workload is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
@@ -115,13 +72,63 @@ pub struct Identity {
     /// Its name, unique within the tenant.
     pub name: Name,
     /// Its class.
-    #[serde(default)]
-    pub class: Class,
+    #[serde(default = "default_class")]
+    pub class: Name,
     /// Between what its memory limit moves.
     pub memory: Bounds,
     /// Between what its cpu quota moves; without bounds it has none, and its weight decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<CpuBounds>,
+    /// Which of these bounds are its class's, and follow it.
+    #[serde(default)]
+    pub by_class: ByClass,
+}
+
+/// Which bounds a workload did not ask for. Those of a record of old were all asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ByClass {
+    /// Those of memory.
+    pub memory: bool,
+    /// Those of the quota.
+    pub cpu: bool,
+}
+
+/// Who a workload wants to be: what it does not say, policies do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    /// Its owner.
+    pub tenant: Name,
+    /// Its name, unique within the tenant.
+    pub name: Name,
+    /// The class that it asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Name>,
+    /// Between what its memory limit is to move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Bounds>,
+    /// Between what its cpu quota is to move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<CpuBounds>,
+}
+
+impl Asked {
+    /// Who it is, once its class is known, on a node of `capacity`; or why it cannot be that.
+    pub fn become_of(self, class: &Class, capacity: Bytes) -> Result<Identity, String> {
+        let by_class = ByClass { memory: self.memory.is_none(), cpu: self.cpu.is_none() };
+        Ok(Identity {
+            memory: class.memory_bounds(self.memory, capacity)?,
+            cpu: class.cpu_bounds(self.cpu)?,
+            class: class.name.parse().map_err(|error: NameError| error.to_string())?,
+            tenant: self.tenant,
+            name: self.name,
+            by_class,
+        })
+    }
+}
+
+fn default_class() -> Name {
+    Name(DEFAULT_CLASS.to_owned())
 }
 
 impl fmt::Display for Identity {
@@ -130,12 +137,12 @@ impl fmt::Display for Identity {
     }
 }
 
-/// A workload to be started.
+/// A workload to be started: as it is asked for (`Spec<Asked>`), or as it was admitted.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Spec {
+pub struct Spec<Who = Identity> {
     /// Who it is.
-    pub identity: Identity,
+    pub identity: Who,
     /// The command and its arguments.
     pub argv: Vec<String>,
     /// Its environment, `NAME=value` each.
@@ -145,7 +152,7 @@ pub struct Spec {
     pub cwd: String,
 }
 
-impl Spec {
+impl<Who> Spec<Who> {
     /// What makes the spec unusable, if anything.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
@@ -172,6 +179,23 @@ mod tests {
         for good in ["web", "web-1.2_c+d", "7", &"x".repeat(64)] {
             assert!(good.parse::<Name>().is_ok(), "{good:?}");
         }
+    }
+
+    /// Records that an earlier agent wrote are understood.
+    #[test]
+    fn an_identity_of_old_is_read() {
+        let bounds = r#""memory":{"floor":1048576,"ceiling":2097152}"#;
+        let read = |class: &str| {
+            let text = format!(r#"{{"tenant":"acme","name":"web",{class}{bounds}}}"#);
+            serde_json::from_str::<Identity>(&text).unwrap()
+        };
+        assert_eq!(read(r#""class":"latency","#).class.as_str(), "latency");
+        assert_eq!(read("").class.as_str(), "standard");
+        assert_eq!(read("").by_class, ByClass { memory: false, cpu: false });
+        assert_eq!(
+            serde_json::from_str::<Identity>(&serde_json::to_string(&read("")).unwrap()).unwrap(),
+            read("")
+        );
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub struct LaunchOrder {
     pub spec: Arc<Spec>,
     /// Standard input, output and error of the command.
     pub stdio: [OwnedFd; 3],
+    /// Limit files and values of its tenant's cgroup. One that is refused is told, and keeps nobody from starting.
+    pub tenant_limits: Vec<(&'static str, String)>,
     /// Limit files and values, in the order of writing.
     pub limits: Vec<(&'static str, String)>,
     /// The failsafe `memory.max`.
@@ -140,6 +142,11 @@ pub fn launch(ground: &Ground, order: LaunchOrder) -> Result<Running, LaunchErro
     let identity = &order.spec.identity;
     let tenant = ground.workloads.ensure_child(identity.tenant.as_str())?;
     enable_controllers(&tenant)?;
+    for (file, value) in &order.tenant_limits {
+        if let Err(error) = tenant.write(file, value) {
+            crate::kernel::tell(&format!("tenant {}: {error}", identity.tenant));
+        }
+    }
     let cgroup = fresh_child(&tenant, &identity.name)?;
     let result = furnish(&cgroup, &order).and_then(|()| {
         let (path, file) = ground.records.create(cgroup.id());

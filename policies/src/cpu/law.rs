@@ -8,71 +8,73 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::cpu::units::PERIOD_US;
+use crate::field::Kind::{Count, Flag, Millis, Ratio};
+use crate::field::Pairs;
 
-/// The constants of the cpu law of one workload. Times are milliseconds, ratios fractions of one, periods those of
-/// `cpu.max` (100 ms). The default is [`CpuLaw::standard`].
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CpuLaw {
-    /// The share of throttled periods that is aimed at (rho*).
-    pub throttled_target: f64,
-    /// Periods over which the share of throttled ones (rho) is counted; at most what the window holds, 50.
-    pub throttled_periods: u32,
-    /// So many times the target is too much: the quota grows.
-    pub grow_at: f64,
-    /// The greatest step of a grow, as a share of the quota; below it the step is rho less what is too much.
-    pub grow_most: f64,
-    /// The least first step after a time without throttling, as a share of the quota.
-    pub relief_step: f64,
-    /// The time without throttling after which it is a first one again, and a workload that was throttled is looked at
-    /// less often, ms.
-    pub lately_ms: u64,
-    /// The least time between two grows, ms: one period for the last one to be used, one to see it.
-    pub grow_gap_ms: u64,
-    /// The least time between any two changes, ms: a period, since each write refills the quota.
-    pub change_gap_ms: u64,
-    /// How much too early a look may come on the grid of looks and still count as on time, ms.
-    pub jitter_ms: u64,
-    /// The least time between a shrink and the change before it, and how often the margin is adjusted, ms.
-    pub shrink_gap_ms: u64,
-    /// Periods of use that a shrink looks back upon; at most what the window holds, 50.
-    pub use_periods: u32,
-    /// What is left above the greatest use, as a share of it: a quota equal to a constant use would be met by its jitter.
-    pub headroom: f64,
-    /// A shrink has to leave at most this share of the quota.
-    pub shrink_at: f64,
-    /// One shrink leaves at least this share of the quota.
-    pub shrink_most: f64,
-    /// The greatest margin (m), in deviations of use. Without a bound, an hour of throttling at the ceiling would forbid
-    /// shrinks for the nine hours after it.
-    pub margin_most: f64,
-    /// Periods after a shrink in which throttling rolls it back.
-    pub rollback_periods: u32,
-    /// A grow so soon after a shrink doubles the time until the next shrink, ms. A later one forgets the doubling.
-    pub relapse_ms: u64,
-    /// The greatest time from a grow to the next shrink, ms. It begins at `shrink_gap_ms`; the doubling is what ends a cycle of
-    /// shrinks and grows that follows a periodic load.
-    pub hold_most_ms: u64,
-    /// Smaller changes, as a share of the quota, are not written; the last one to a bound may be.
-    pub change_least: f64,
-    /// The share of the quota in use from which a workload is looked at each period.
-    pub hot_share: f64,
-    /// How often a hot workload is looked at, ms.
-    pub look_hot_ms: u64,
-    /// The first pause between looks at one that is not hot, ms; doubled each time.
-    pub look_first_ms: u64,
-    /// The longest pause between looks, ms.
-    pub look_most_ms: u64,
-    /// So many longest pauses without a look are a gap: what happened in it is not known, and is not judged.
-    pub gap_looks: u32,
-    /// What refills may give beyond the ceiling in the long run, as a share of it.
-    pub gift_share: f64,
-    /// What refills may have given beyond that before grows wait, as time at the ceiling, ms: one whole refill.
-    pub gift_ms: u64,
-    /// `cpu.weight`: the lower, the more is shed when the node is overloaded. The kernel's default is 100.
-    pub weight: u32,
-    /// Whether the node's guard limits its growth and sheds its quota.
-    pub is_guarded: bool,
+crate::field::constants! {
+    /// The constants of the cpu law of one workload. Times are milliseconds, ratios fractions of one, periods those of
+    /// `cpu.max` (100 ms). The default is [`CpuLaw::standard`].
+    CpuLaw {
+        /// The share of throttled periods that is aimed at (rho*).
+        throttled_target: f64 = 0.10, Ratio(1.0);
+        /// Periods over which the share of throttled ones (rho) is counted; at most what the window holds, 50.
+        throttled_periods: u32 = 10, Count(1, 50);
+        /// So many times the target is too much: the quota grows.
+        grow_at: f64 = 3.0, Ratio(100.0);
+        /// The greatest step of a grow, as a share of the quota; below it the step is rho less what is too much.
+        grow_most: f64 = 1.0, Ratio(16.0);
+        /// The least first step after a time without throttling, as a share of the quota.
+        relief_step: f64 = 0.25, Ratio(16.0);
+        /// The time without throttling after which it is a first one again, and a workload that was throttled is looked at
+        /// less often, ms.
+        lately_ms: u64 = 1000, Millis(1);
+        /// The least time between two grows, ms: one period for the last one to be used, one to see it.
+        grow_gap_ms: u64 = 200, Millis(1);
+        /// The least time between any two changes, ms: a period, since each write refills the quota.
+        change_gap_ms: u64 = 100, Millis(1);
+        /// How much too early a look may come on the grid of looks and still count as on time, ms.
+        jitter_ms: u64 = 10, Millis(0);
+        /// The least time between a shrink and the change before it, and how often the margin is adjusted, ms.
+        shrink_gap_ms: u64 = 1000, Millis(1);
+        /// Periods of use that a shrink looks back upon; at most what the window holds, 50.
+        use_periods: u32 = 50, Count(1, 50);
+        /// What is left above the greatest use, as a share of it: a quota equal to a constant use would be met by its jitter.
+        headroom: f64 = 0.05, Ratio(16.0);
+        /// A shrink has to leave at most this share of the quota.
+        shrink_at: f64 = 0.9, Ratio(1.0);
+        /// One shrink leaves at least this share of the quota.
+        shrink_most: f64 = 0.5, Ratio(1.0);
+        /// The greatest margin (m), in deviations of use. Without a bound, an hour of throttling at the ceiling would forbid
+        /// shrinks for the nine hours after it.
+        margin_most: f64 = 3.0, Ratio(100.0);
+        /// Periods after a shrink in which throttling rolls it back.
+        rollback_periods: u32 = 10, Count(0, 36_000);
+        /// A grow so soon after a shrink doubles the time until the next shrink, ms. A later one forgets the doubling.
+        relapse_ms: u64 = 60_000, Millis(1);
+        /// The greatest time from a grow to the next shrink, ms. It begins at `shrink_gap_ms`; the doubling is what ends a cycle of
+        /// shrinks and grows that follows a periodic load.
+        hold_most_ms: u64 = 300_000, Millis(1);
+        /// Smaller changes, as a share of the quota, are not written; the last one to a bound may be.
+        change_least: f64 = 0.05, Ratio(1.0);
+        /// The share of the quota in use from which a workload is looked at each period.
+        hot_share: f64 = 0.8, Ratio(1.0);
+        /// How often a hot workload is looked at, ms.
+        look_hot_ms: u64 = 100, Millis(1);
+        /// The first pause between looks at one that is not hot, ms; doubled each time.
+        look_first_ms: u64 = 200, Millis(1);
+        /// The longest pause between looks, ms.
+        look_most_ms: u64 = 1000, Millis(1);
+        /// So many longest pauses without a look are a gap: what happened in it is not known, and is not judged.
+        gap_looks: u32 = 3, Count(1, 1000);
+        /// What refills may give beyond the ceiling in the long run, as a share of it.
+        gift_share: f64 = 0.01, Ratio(1.0);
+        /// What refills may have given beyond that before grows wait, as time at the ceiling, ms: one whole refill.
+        gift_ms: u64 = 100, Millis(0);
+        /// `cpu.weight`: the lower, the more is shed when the node is overloaded. The kernel's default is 100.
+        weight: u32 = 100, Count(1, 10_000);
+        /// Whether the node's guard limits its growth and sheds its quota.
+        is_guarded: bool = true, Flag;
+    }
 }
 
 /// The constants of the guard of a node.
@@ -89,13 +91,10 @@ pub struct NodeLaw {
     pub growth_ms: u64,
 }
 
-impl Default for CpuLaw {
-    fn default() -> Self {
-        Self::standard()
-    }
-}
-
 impl CpuLaw {
+    /// Pairs of constants of which the first may not be more than the second.
+    pub const PAIRS: &Pairs = &[("shrink_gap_ms", "hold_most_ms"), ("look_first_ms", "look_most_ms")];
+
     /// The law of a workload that answers people: hardly throttled, and exempt from the node's guard.
     #[must_use]
     pub const fn latency() -> Self {
@@ -105,36 +104,7 @@ impl CpuLaw {
     /// The law of a workload of no particular kind.
     #[must_use]
     pub const fn standard() -> Self {
-        Self {
-            throttled_target: 0.10,
-            throttled_periods: 10,
-            grow_at: 3.0,
-            grow_most: 1.0,
-            relief_step: 0.25,
-            lately_ms: 1000,
-            grow_gap_ms: 200,
-            change_gap_ms: 100,
-            jitter_ms: 10,
-            shrink_gap_ms: 1000,
-            use_periods: 50,
-            headroom: 0.05,
-            shrink_at: 0.9,
-            shrink_most: 0.5,
-            margin_most: 3.0,
-            rollback_periods: 10,
-            relapse_ms: 60_000,
-            hold_most_ms: 300_000,
-            change_least: 0.05,
-            hot_share: 0.8,
-            look_hot_ms: 100,
-            look_first_ms: 200,
-            look_most_ms: 1000,
-            gap_looks: 3,
-            gift_share: 0.01,
-            gift_ms: 100,
-            weight: 100,
-            is_guarded: true,
-        }
+        Self::DEFAULT
     }
 
     /// The law of a workload that can wait. Three times its target would be nine periods of ten: hardly anything is left above

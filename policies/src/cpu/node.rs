@@ -24,8 +24,10 @@ use crate::cpu::workload::CpuWorkload;
 use crate::decision::{Reason, Verb};
 use crate::units::Instant;
 
-/// Observations of use that are looked back upon: half a second of one a period.
+/// Observations of use that are looked back upon: half a second of one a period, a second of one in two.
 const OBSERVED: usize = 5;
+/// An observation over more time than this tells as much as that many.
+const WHOLE: Duration = Duration::from_millis(600);
 
 /// What the node can still give, and what it has to take back.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -96,6 +98,9 @@ impl NodeGuard {
         let slots = passed.as_secs_f64() * 1e3 / self.law.growth_ms.max(1) as f64;
         self.tokens = (self.tokens + slot * slots).min(slot);
         self.observed_at = Some(at);
+        if passed > WHOLE {
+            self.used = [used; OBSERVED];
+        }
         self.used[self.next] = used;
         self.next = (self.next + 1) % OBSERVED;
         let least = self.used.into_iter().min().unwrap_or(used);

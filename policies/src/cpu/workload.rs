@@ -184,6 +184,18 @@ impl CpuWorkload {
         self.shrunk = None;
     }
 
+    /// Takes in other bounds and constants: a policy was changed. What is governed from now on is the nearest quota within,
+    /// which is to be written.
+    pub fn govern(&mut self, bounds: CpuBounds, law: CpuLaw) {
+        let is_open = self.mode == Mode::Released;
+        self.quota = if is_open { bounds.ceiling } else { bounds.clamp(self.quota) };
+        self.bounds = bounds;
+        self.law = law;
+        self.hold_ms = self.hold_ms.max(law.shrink_gap_ms).min(law.hold_most_ms);
+        self.look_ms = law.look_first_ms;
+        self.shrunk = None;
+    }
+
     /// Governs again, from the ceiling on: the next look asks for it to be written, as it may stand open wider.
     pub fn rearm(&mut self) {
         if self.mode == Mode::Released {

@@ -9,6 +9,7 @@ use crate::memory::law::Law;
 use crate::memory::shrink::Room;
 use crate::memory::target;
 use crate::memory::workload::Workload;
+use crate::squeeze::Rung;
 use crate::units::Bytes;
 
 impl Workload {
@@ -69,6 +70,12 @@ impl Evidence {
             MemoryLaw::Band => {
                 (Verb::Shrink, Limits { high: now.high, max: self.least_max(law) }, Bytes::ZERO)
             }
+            MemoryLaw::SqueezeSlack | MemoryLaw::SqueezeCache => (
+                Verb::Shrink,
+                Limits { high: now.high.saturating_sub(self.asked), max: now.max },
+                Bytes::ZERO,
+            ),
+            MemoryLaw::Floor => (Verb::Grow, self.to_floor(law), Bytes::ZERO),
             MemoryLaw::Reclaim | MemoryLaw::Probe => (Verb::Reclaim, now, self.cold(law)),
             MemoryLaw::Stall => (Verb::Fail, Limits { high: now.max, max: now.max }, Bytes::ZERO),
         };
@@ -83,6 +90,12 @@ impl Evidence {
         let aim = bounds.clamp(self.current.saturating_add(step));
         let still = law.band(aim, self.threads, 0);
         target::grow(law, bounds, self.limits(), self.current, step, still, |high| self.band_above(law, high))
+    }
+
+    /// The floor, with its band.
+    fn to_floor(&self, law: &Law) -> Limits {
+        let high = self.floor.page_floor();
+        Limits { high, max: high.saturating_add(self.band_above(law, high)).max(self.max) }
     }
 
     /// The band that a grow to `high` puts above it.
@@ -133,6 +146,17 @@ impl Evidence {
     /// What use stands above that: the most that a reclaim may take.
     pub(crate) fn spare(&self, law: &Law) -> Bytes {
         self.current.saturating_sub(self.least_high(law))
+    }
+
+    /// What can be given to somebody who waits: room above use, or the cold part of the cache, a chunk at a time.
+    pub(crate) fn to_spare(&self, law: &Law, rung: Rung) -> Bytes {
+        match rung {
+            Rung::Slack => self.high.saturating_sub(self.slack_high(law)),
+            Rung::Reclaim => {
+                let above = self.high.saturating_sub(self.least_high(law));
+                self.cold.min(self.cache).min(law.reclaim_max).min(above).page_floor()
+            }
+        }
     }
 
     /// What to reclaim: a share of use, the less the more was waited, or a probe.

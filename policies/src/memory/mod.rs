@@ -25,6 +25,7 @@
 //! | `stall` | the stall clock: relieve or fail, never leave parked |
 //! | `shrink` | slack: room that use has left is taken back |
 //! | `reclaim` | cold memory: taken a little at a time, while nobody waits |
+//! | `squeeze` | what is given at once because another one waits |
 //! | `backoff` | the hold of both, which grows on relapse |
 //! | `problem` | whether a law can work at all |
 
@@ -35,6 +36,7 @@ mod law;
 mod problem;
 mod reclaim;
 mod shrink;
+mod squeeze;
 mod stall;
 pub(crate) mod target;
 mod verdict;
@@ -42,5 +44,6 @@ mod workload;
 
 pub use law::Law;
 pub use shrink::Room;
+pub use squeeze::Spare;
 pub use verdict::Verdict;
 pub use workload::Workload;

@@ -63,6 +63,13 @@ impl Workload {
         stall.seen = Some((*detail, high, current));
     }
 
+    /// Others give for it: what it has waited counts no more.
+    pub fn be_patient(&mut self) {
+        if let Some(stall) = &mut self.stall {
+            stall.bad_ms = 0.0;
+        }
+    }
+
     /// Whether the workload stalled for as long as is allowed.
     pub(crate) fn has_stalled(&self) -> bool {
         self.stall.is_some_and(|stall| stall.bad_ms >= self.law.stall_ms as f64)

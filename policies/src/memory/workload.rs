@@ -4,8 +4,9 @@
 //! what is to be gone back to after a release or a failure. Who writes tells us with [`Workload::commit`]; a grow that
 //! was decided and never committed was refused or failed, and is asked for again at a slow pace.
 
-use crate::decision::{Limits, Reason};
-use crate::evidence::Growth;
+use crate::budget::Seat;
+use crate::decision::{Decision, Limits, Reason};
+use crate::evidence::{Growth, MemoryLaw};
 use crate::memory::law::Law;
 use crate::memory::reclaim::Reclaim;
 use crate::memory::shrink::Shrink;
@@ -21,6 +22,8 @@ use crate::window::Window;
 pub struct Workload {
     pub(crate) bounds: Bounds,
     pub(crate) law: Law,
+    /// Its place in the budget; without one it is charged to the node alone.
+    pub(crate) seat: Option<Seat>,
     pub(crate) limits: Limits,
     pub(crate) window: Window,
     pub(crate) threads: u64,
@@ -129,6 +132,7 @@ impl Workload {
         Self {
             bounds,
             law,
+            seat: None,
             limits: target::launch(&law, bounds.floor),
             window: Window::default(),
             threads: law.launch_threads,
@@ -169,6 +173,18 @@ impl Workload {
         workload.window = Window::starting_at(sample);
         workload.shrink = Shrink::found(sample.at, sample.current);
         workload
+    }
+
+    /// The same workload with a place in the budget.
+    #[must_use]
+    pub fn seated(self, seat: Seat) -> Self {
+        Self { seat: Some(seat), ..self }
+    }
+
+    /// Its place in the budget, if it has one.
+    #[must_use]
+    pub const fn seat(&self) -> Option<Seat> {
+        self.seat
     }
 
     /// The limits to launch with: `memory.high` at the floor, `memory.max` a band above it.
@@ -235,6 +251,13 @@ impl Workload {
     #[must_use]
     pub const fn is_deferred(&self) -> bool {
         self.wanted.is_some()
+    }
+
+    /// Room has come for it: what it wants is asked for by the next look, not at the slow pace of who was refused.
+    pub fn ask_again(&mut self) {
+        if let Some(wanted) = &mut self.wanted {
+            wanted.asked = Instant(0);
+        }
     }
 
     /// Whether growth is known to be cache, and the limit held.
@@ -337,6 +360,20 @@ impl Workload {
     #[must_use]
     pub fn released_max(&self) -> Bytes {
         target::released_max(&self.law, self.bounds.ceiling, self.threads)
+    }
+
+    /// Takes in other bounds and constants: a policy was changed. Limits move with the next decisions, each within the new
+    /// bounds; what a raised floor lacks is asked for by [`Self::to_floor`].
+    pub const fn govern(&mut self, bounds: Bounds, law: Law) {
+        self.bounds = bounds;
+        self.law = law;
+    }
+
+    /// A grow to the floor, if the governed limit stands below it.
+    #[must_use]
+    pub fn to_floor(&self) -> Option<Decision> {
+        let is_below = self.limits.high < self.bounds.floor.page_floor();
+        (self.mode == Mode::Armed && is_below).then(|| self.decide(MemoryLaw::Floor, Reason::PolicyChanged))
     }
 
     /// Asks for the tripwire to be put back: the next [`crate::step`] decides where.

@@ -95,10 +95,11 @@ impl Lanes {
         }
     }
 
-    /// Whoever would take the answer in is gone: the plan, to be undone.
-    pub(super) fn abandon(&mut self, number: u64) -> Option<Plan> {
-        let job = self.jobs.iter_mut().find(|job| job.number == number)?;
-        Some(std::mem::replace(&mut job.plan, Plan::Nothing { reason: Reason::Calm }))
+    /// Whoever would take the answer in is gone, with all that was charged.
+    pub(super) fn abandon(&mut self, number: u64) {
+        for job in self.jobs.iter_mut().filter(|job| job.number == number) {
+            job.plan = Plan::Nothing { reason: Reason::Calm };
+        }
     }
 
     /// The answer has come: the job.
@@ -107,9 +108,9 @@ impl Lanes {
         Some(self.jobs.remove(index))
     }
 
-    /// What grows under way have been charged.
-    pub(crate) fn charged(&self) -> Bytes {
-        self.jobs.iter().fold(Bytes::ZERO, |sum, job| match job.plan {
+    /// What grows under way have been charged for a workload.
+    pub(crate) fn charged(&self, id: u64) -> Bytes {
+        self.jobs.iter().filter(|job| job.id == id).fold(Bytes::ZERO, |sum, job| match job.plan {
             Plan::Write { verb: Verb::Grow, from, to, .. } => {
                 sum.saturating_add(to.high.saturating_sub(from.high))
             }

@@ -1,6 +1,6 @@
 //! Beginnings and ends, as in `agent/src/control/{life,takeover,foreign}.rs`.
 
-use bellows_policies::{Budget, Bytes, CpuWorkload, Limits, Workload, settle, undo};
+use bellows_policies::{Base, Budget, Bytes, CpuWorkload, Limits, Seat, TenantId, Workload, settle};
 
 use super::{Agent, Answer, CLEAR_AGAIN, Entry, State};
 use crate::check;
@@ -15,13 +15,17 @@ const COMPARE_EVERY: u64 = 5 * SECOND;
 impl Agent {
     /// Launches a workload, if its floor is admitted. `life` is how long it runs, nanoseconds.
     pub(crate) fn launch(&mut self, node: &mut Node, id: u64, spec: Spec, load: (Memory, Cpu), life: u64) {
-        let law = Workload::new(spec.memory, self.law);
-        let Ok(plan) = bellows_policies::launch(&law, &mut self.budget) else { return };
+        let seat = self.seat(spec);
+        let law = Workload::new(spec.memory, self.law).seated(seat);
+        let Ok(plan) = bellows_policies::launch(&law, &mut self.budget) else {
+            self.budget.leave(seat);
+            return;
+        };
         self.entries.insert(id, Entry::new(&law, State::Starting));
         if node.chance.one_in(node.faults.write_fails) {
             // It could not be started.
             node.trace.record(node.now, id, What::Fault("launch failed"));
-            undo(&plan, &mut self.budget);
+            self.budget.leave(seat);
             self.entries.remove(&id);
             return;
         }
@@ -70,21 +74,44 @@ impl Agent {
     pub(super) fn clear_done(&mut self, node: &mut Node, id: u64) {
         node.groups.remove(&id);
         let Some(entry) = self.entries.remove(&id) else { return };
-        self.budget.give_back(entry.law.granted());
+        if let Some(seat) = entry.law.seat() {
+            self.budget.leave(seat);
+        }
         if let Some(number) = entry.shrink {
             // Nobody is left to take its answer in.
             self.lanes.cancel(number, node);
-            if let Some(plan) = self.lanes.abandon(number) {
-                undo(&plan, &mut self.budget);
-            }
+            self.lanes.abandon(number);
         }
         node.trace.record(node.now, id, What::Cleared);
         self.count(node, id);
     }
 
+    fn seat(&mut self, spec: Spec) -> Seat {
+        let weight = match spec.class {
+            Base::Latency => 500,
+            Base::Standard => 100,
+            Base::Batch => 20,
+        };
+        self.budget.join(self.tenants[spec.tenant], spec.class, weight)
+    }
+
+    /// Looks at those whose turn it is, since room has come.
+    pub(super) fn serve_waiting(&mut self, node: &mut Node) {
+        while let Some(seat) = self.budget.serve() {
+            let entry = self.entries.iter_mut().find(|(_, entry)| entry.law.seat() == Some(seat));
+            if let Some((&id, entry)) = entry {
+                entry.law.ask_again();
+                // Time has gone by since the last look, if only a little.
+                entry.looked = 0;
+                self.look(node, id, node.now);
+            }
+            self.budget.served(seat);
+        }
+    }
+
     /// A new process takes over what an earlier one left.
-    pub(crate) fn take_over(budget: Budget, node: &mut Node) -> Self {
-        let mut agent = Self::new(budget, node);
+    pub(crate) fn take_over(budget: Budget, tenants: Vec<TenantId>, node: &mut Node) -> Self {
+        let mut agent = Self::new(budget, tenants, node);
         let ids: Vec<u64> = node.groups.keys().copied().collect();
         for id in ids {
             agent.adopt(node, id);
@@ -108,8 +135,10 @@ impl Agent {
             check::tampered(node, id);
         }
         // It is counted, whether it fits or not.
-        self.budget.adopt(law.granted());
+        let law = law.seated(self.seat(spec));
+        self.budget.adopt(law.seat(), spec.memory.floor, law.granted());
         self.excess = self.budget.granted();
+        self.excess_of[spec.tenant] = self.budget.tenant(self.tenants[spec.tenant]).granted;
         node.trace.record(node.now, id, What::Adopted { found, governed });
         let mut entry = Entry::new(&law, State::Running);
         entry.sampled = sample.at.0;

@@ -6,11 +6,11 @@
 //! | this file | `control_loop.rs`, `vigil.rs`: waking up, timers, the slow pass, the heartbeat |
 //! | `turn` | `turn.rs`, `actuator.rs`: a look, and its writes |
 //! | `lanes` | `lanes.rs`, `shrinker.rs`: details, the slow lane |
-//! | `life` | `life.rs`, `takeover.rs`, `foreign.rs`: launch, end, adoption, foreign writes |
+//! | `life` | `life.rs`, `takeover.rs`, `foreign.rs`, `tenants.rs`: launch, end, adoption, foreign writes, who is served |
 //! | `quota` | `cpu_loop.rs`: the grid of quotas |
 //! | `watchdog` | `watchdog.rs`: what opens the limits of a dead or hung agent |
 //!
-//! Left out: launches that hang, lanes that are full, tenants, and the journal.
+//! Left out: launches that hang, lanes that are full, tenants that are made on the way, and the journal.
 
 mod lanes;
 mod life;
@@ -20,7 +20,7 @@ pub(crate) mod watchdog;
 
 use std::collections::BTreeMap;
 
-use bellows_policies::{Budget, Bytes, Detail, Law, Limits, Workload};
+use bellows_policies::{Budget, Bytes, Detail, Law, Limits, TenantId, Workload};
 
 use crate::faults::MS;
 use crate::node::{Node, Spec};
@@ -78,14 +78,17 @@ enum Answer {
 pub(crate) struct Agent {
     pub(crate) entries: BTreeMap<u64, Entry>,
     pub(crate) budget: Budget,
+    pub(crate) tenants: Vec<TenantId>,
     pub(crate) lanes: Lanes,
     pub(crate) quotas: Quotas,
     /// Events handled.
     pub(crate) steps: u64,
     /// The last heartbeat.
     pub(crate) beat: u64,
-    /// What was granted at the last step: more than the pool only after a takeover, and then it does not rise.
+    /// What was granted at the last step, in all and to each tenant: more than pool and cap only after a takeover, and then
+    /// it does not rise.
     pub(crate) excess: Bytes,
+    pub(crate) excess_of: Vec<Bytes>,
     law: Law,
     /// What comes back, and when; in order of arrival.
     answers: Vec<(u64, Answer)>,
@@ -97,10 +100,12 @@ pub(crate) struct Agent {
 
 impl Agent {
     /// A new process on `node`, with nothing to govern yet.
-    pub(crate) fn new(budget: Budget, node: &Node) -> Self {
+    pub(crate) fn new(budget: Budget, tenants: Vec<TenantId>, node: &Node) -> Self {
         Self {
             entries: BTreeMap::new(),
             budget,
+            excess_of: vec![Bytes::ZERO; tenants.len()],
+            tenants,
             lanes: Lanes::default(),
             quotas: Quotas::new(node),
             steps: 0,
@@ -125,6 +130,7 @@ impl Agent {
             self.obey(node);
             self.run_timers(node, woke);
             self.slow_pass(node, woke);
+            self.serve_waiting(node);
         }
         self.steps += self.quotas.run(node);
     }

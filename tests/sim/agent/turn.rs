@@ -102,6 +102,7 @@ impl Agent {
             Plan::Nothing { reason } => {
                 if decision.verb == Verb::Grow {
                     check::refused(node, id);
+                    crate::sums::guarantee(self, node, id);
                     node.trace.record(node.now, id, What::Refused(reason));
                 }
                 return;

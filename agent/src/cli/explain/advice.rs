@@ -16,6 +16,7 @@ pub(super) struct Advice {
 
 const FOLLOW: &str = "bellows events -f --workload {workload}";
 const PS: &str = "bellows ps";
+const TENANTS: &str = "bellows tenants";
 const EXPLAIN: &str = "bellows explain {workload}";
 const NOTHING: &str = "nothing should: it is how limits breathe";
 
@@ -64,6 +65,16 @@ pub(super) const fn advice(reason: Reason) -> Advice {
             "a higher floor, which stays granted",
             FOLLOW,
         ),
+        Reason::SlackSqueezed => (
+            "another workload waited for a grant, and was given room that this one did not use",
+            "a higher floor, which stays granted, or a class whose squeeze.rungs are empty",
+            FOLLOW,
+        ),
+        Reason::CacheSqueezed => (
+            "another workload of no lower priority waited for a grant, and was given for page cache that the kernel holds cold",
+            "a class of higher priority, or one whose squeeze.rungs do not say reclaim",
+            FOLLOW,
+        ),
         Reason::BandTaken => {
             ("memory.max stood higher than growth can need while it is reacted to", NOTHING, FOLLOW)
         }
@@ -92,6 +103,16 @@ pub(super) const fn advice(reason: Reason) -> Advice {
             "a larger node.capacity, or a lower ceiling that says so beforehand",
             PS,
         ),
+        Reason::TenantDeferred => (
+            "its tenant's cap leaves nothing to grant now; it is asked again 20 times a second",
+            "a higher cap of its tenant, or less granted to the tenant's other workloads",
+            TENANTS,
+        ),
+        Reason::TenantInfeasible => (
+            "more than its tenant's whole cap was asked for: waiting does not help",
+            "a higher cap of its tenant, or a lower ceiling that says so beforehand",
+            TENANTS,
+        ),
         Reason::StalledAtLimit => (
             "it made no progress at a limit that could not be raised, and is not left parked: the kernel ends it",
             "a higher ceiling, or more budget",
@@ -114,6 +135,11 @@ pub(super) const fn advice(reason: Reason) -> Advice {
             "its limits had been opened, by a release, a watchdog or somebody else, and are governed again",
             "an agent that is not held up, and nobody else who writes its limits",
             "bellows events --workload {workload}",
+        ),
+        Reason::PolicyChanged => (
+            "a policy was changed, and its floor is now above what was granted",
+            "nothing should: the policy says so",
+            "bellows policy show",
         ),
         Reason::QuotaExhausted => (
             "the cpu quota ran out after a time in which it had not: the first relief comes at once",

@@ -31,9 +31,14 @@ pub(super) fn memory(evidence: &Evidence, reason: Reason, law: &Law) -> Vec<Chec
     let Evidence { current, high, need, .. } = *evidence;
     let mut checks = vec![match evidence.law {
         MemoryLaw::Launch => plain("floor", size(evidence.floor)),
-        MemoryLaw::Slack | MemoryLaw::Band | MemoryLaw::Reclaim | MemoryLaw::Probe | MemoryLaw::Rearm => {
-            plain("use", size(current))
-        }
+        MemoryLaw::Slack
+        | MemoryLaw::Band
+        | MemoryLaw::Reclaim
+        | MemoryLaw::Probe
+        | MemoryLaw::Rearm
+        | MemoryLaw::SqueezeSlack
+        | MemoryLaw::SqueezeCache
+        | MemoryLaw::Floor => plain("use", size(current)),
         MemoryLaw::Grow
         | MemoryLaw::RearmAbove
         | MemoryLaw::TakeBack
@@ -72,6 +77,23 @@ pub(super) fn memory(evidence: &Evidence, reason: Reason, law: &Law) -> Vec<Chec
             let (waits, most) = (evidence.waits, law.reclaim_pressure);
             checks.push(check("time waited", share(waits), format!("below {}", share(most)), waits < most));
             checks.push(plain("clean page cache", size(evidence.cache)));
+        }
+        MemoryLaw::SqueezeSlack | MemoryLaw::SqueezeCache => {
+            let Evidence { asked, spare, cold, .. } = *evidence;
+            if evidence.law == MemoryLaw::SqueezeCache {
+                checks.push(plain("cold page cache", size(cold)));
+            }
+            let is_spare = asked <= spare.page_ceil();
+            checks.push(check(
+                "asked on behalf of another",
+                size(asked),
+                format!("to spare {spare}"),
+                is_spare,
+            ));
+        }
+        MemoryLaw::Floor => {
+            let floor = evidence.floor;
+            checks.push(check("memory.high", size(high), format!("below the floor {floor}"), high < floor));
         }
         MemoryLaw::Stall => {
             let (stalled, most) = (evidence.stalled_ms, law.stall_ms);

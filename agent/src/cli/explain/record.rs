@@ -167,11 +167,17 @@ pub(super) fn precisely(reason: Reason, grounds: Grounds<'_>, holders: &[Holder]
     if is_stalled {
         return Some(format!("a budget that can grant it more than {}", evidence.high));
     }
-    if !matches!(reason, Reason::BudgetDeferred | Reason::BudgetInfeasible) {
-        return None;
-    }
+    let is_budget = matches!(reason, Reason::BudgetDeferred | Reason::BudgetInfeasible);
+    let is_cap = matches!(reason, Reason::TenantDeferred | Reason::TenantInfeasible);
     let asked = evidence.want.saturating_sub(evidence.high);
     let missing = asked.saturating_sub(evidence.free.unwrap_or(Bytes::ZERO));
+    // Nothing is missing for one who only stands in line behind others.
+    if !(is_budget || is_cap) || missing == Bytes::ZERO {
+        return None;
+    }
+    if is_cap {
+        return Some(format!("{missing} more below the cap of its tenant"));
+    }
     let largest = holders.first().map(|h| format!("; the largest grant is that of {}", h.workload));
     Some(format!("{missing} more budget{}", largest.unwrap_or_default()))
 }

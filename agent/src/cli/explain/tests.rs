@@ -47,7 +47,7 @@ fn decided(id: u64, what: What) -> Record {
         id,
         unix_ns: THEN,
         workload: "acme/web".into(),
-        version: Some("standard@1f0c9a2e".into()),
+        version: Some("standard@built-in.1f0c9a2e".into()),
         prior: None,
         what,
     }
@@ -94,7 +94,7 @@ fn explained(what: What) -> RecordExplained {
     };
     RecordExplained {
         record: decided(57, what),
-        laws: Some(Laws::new("standard", Law::default(), CpuLaw::standard())),
+        laws: Some(Laws::new("standard", "built-in", Law::default(), CpuLaw::standard())),
         before: Vec::new(),
         after: Vec::new(),
         incidents: Vec::new(),

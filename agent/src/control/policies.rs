@@ -1,0 +1,98 @@
+//! A change of policies, taken in by one turn: whoever's class or bounds have changed is governed by the new ones from here on.
+//!
+//! Laws and bounds change at once, and limits with the next decisions, each within the new bounds; a limit below a raised
+//! floor is raised here. What a class writes besides (weight, protection, pids, swap, I/O, the failsafe) is written by a
+//! worker. This is the one turn that allocates: it is as rare as its cause.
+
+use std::sync::Arc;
+
+use bellows_policies::Ruleset;
+
+use super::control_loop::Control;
+use super::cpu_loop::Reform;
+use super::lanes::Job;
+use super::versions::Versions;
+use super::{actuator, cpu_loop};
+use crate::journal::What;
+use crate::kernel::clock;
+use crate::kernel::watch::Key;
+use crate::workload::rewrite::Rewrite;
+use crate::workload::spec::Spec;
+
+impl Control {
+    /// Governs by other policies from now on.
+    pub(super) fn take_policies(&mut self, rules: Arc<Ruleset>) {
+        let (version, classes, count) = (rules.version.clone(), rules.classes.len(), rules.rules.len());
+        self.versions = Versions::new(&version);
+        self.rules = rules;
+        self.reform_tenants();
+        let keys: Vec<Key> = self.registry.iter_mut().map(|entry| entry.key).collect();
+        let rewrites: Vec<_> = keys.into_iter().filter_map(|key| self.reform(key)).collect();
+        let what = What::PoliciesLoaded { version, classes, rules: count, changed: rewrites.len() };
+        self.journal.record(clock::unix_nanoseconds(), &self.node, what);
+        self.rewrite(rewrites);
+    }
+
+    /// Policies were not taken: the old ones stay.
+    pub(super) fn policies_refused(&self, error: String, problems: usize) {
+        let what = What::PoliciesRefused { error, problems };
+        self.journal.record(clock::unix_nanoseconds(), &self.node, what);
+    }
+
+    /// Brings a running workload in line with its class as it is now; what is to be written if that has changed.
+    pub(super) fn reform(&mut self, key: Key) -> Option<(Arc<str>, Rewrite)> {
+        let mut identity = self.registry.get(key).filter(|entry| entry.open.is_some())?.identity().clone();
+        let class = self.class_again(&mut identity);
+        let law = self.memory_law(&class);
+        let entry = self.registry.get(key)?;
+        let open = entry.open.as_ref()?;
+        // A quota that comes or goes is for launches to come.
+        let quota = entry.spec.identity.cpu.and(identity.cpu);
+        identity.cpu = quota.or(entry.spec.identity.cpu);
+        if class == entry.class && identity == entry.spec.identity {
+            return None;
+        }
+        entry.version = self.versions.of(&self.journal, &class, &law);
+        if let Some(bounds) = quota {
+            let burst = open.cgroup().open_write("cpu.max.burst").ok();
+            let version = Arc::clone(&entry.version);
+            cpu_loop::reform(&self.cpu, Reform { key, version, bounds, law: class.cpu.law, burst });
+        }
+        let before = actuator::class_files(entry.spec.identity.memory, &entry.class);
+        let after = actuator::class_files(identity.memory, &class);
+        entry.law.govern(identity.memory, law);
+        entry.published.bounds(identity.memory, identity.cpu);
+        let rewrite = Rewrite {
+            running: Arc::clone(&open.running),
+            files: actuator::changed_files(&before, &after),
+            failsafe: entry.law.released_max(),
+            failsafe_cpu: identity.cpu.map(|bounds| bounds.ceiling),
+        };
+        let name = Arc::clone(&entry.name);
+        if let Some(seat) = entry.law.seat() {
+            self.budget.regrade(seat, class.base, class.cpu.law.weight, identity.memory.floor);
+        }
+        let tenant = identity.tenant.clone();
+        entry.class = class;
+        entry.spec = Arc::new(Spec { identity, ..Spec::clone(&entry.spec) });
+        self.protect(&tenant);
+        self.raise_to_floor(key, clock::now());
+        Some((name, rewrite))
+    }
+
+    /// Has files written that no law moves.
+    pub(super) fn rewrite(&mut self, rewrites: Vec<(Arc<str>, Rewrite)>) {
+        if rewrites.is_empty() || self.lanes.submit(Job::Rewrite(rewrites)).is_ok() {
+            return;
+        }
+        let text =
+            "the workers have too much to do to write what a policy changed: reload once more".to_owned();
+        self.journal.record(clock::unix_nanoseconds(), &self.node, What::Trouble { text });
+    }
+
+    pub(super) fn rewritten(&self, troubles: Vec<(Arc<str>, String)>) {
+        for (name, text) in troubles {
+            self.journal.record(clock::unix_nanoseconds(), &name, What::Trouble { text });
+        }
+    }
+}

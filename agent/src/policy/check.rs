@@ -1,0 +1,189 @@
+//! What only shows between keys: bounds out of order, rules that nothing reaches, promises that cannot be kept.
+
+use std::collections::BTreeMap;
+
+use bellows_policies::field::{Field, Value};
+use bellows_policies::ruleset::{Class, Mode, Rule, Ruleset, glob};
+use bellows_policies::{Bytes, CpuLaw, Law};
+
+use super::compile::{Origins, Resolved, effective, word};
+use super::decode::{Block, Blocks, Tables};
+use super::diagnostic::{Diagnostic, meant};
+
+/// What is read and checked, and what nobody acts upon.
+pub(super) fn inert(tables: &Tables, blocks: &Blocks, found: &mut Vec<Diagnostic>) {
+    fn all<T>(fields: &[Field<T>], blocks: &[Block], found: &mut Vec<Diagnostic>) {
+        for set in blocks.iter().flat_map(|block| &block.sets) {
+            let field = &fields[set.field];
+            if field.is_inert {
+                let text = format!("{}: it is checked, but this version does not act upon it", field.key);
+                found.push(Diagnostic::warning(set.place, text));
+            }
+        }
+    }
+    all(&tables.node, &blocks.node, found);
+    all(&tables.class, &blocks.classes, found);
+    all(&tables.tenant, &blocks.tenants, found);
+    all(&tables.rule, &blocks.rules, found);
+}
+
+/// Floors above ceilings and the like, where a class itself has a part in it: what it inherits whole was told already.
+pub(super) fn classes(
+    fields: &[Field<Class>],
+    classes: &BTreeMap<String, Resolved>,
+    capacity: Option<Bytes>,
+    found: &mut Vec<Diagnostic>,
+) {
+    let index = |key: &str| fields.iter().position(|field| field.key == key);
+    let within = |prefix: &str, pair: &(&str, &str)| {
+        Some((index(&format!("{prefix}{}", pair.0))?, index(&format!("{prefix}{}", pair.1))?))
+    };
+    let pairs: Vec<(usize, usize)> = [("memory.floor", "memory.ceiling")]
+        .iter()
+        .chain(Class::PAIRS)
+        .filter_map(|pair| within("", pair))
+        .chain(Law::PAIRS.iter().filter_map(|pair| within("memory.", pair)))
+        .chain(CpuLaw::PAIRS.iter().filter_map(|pair| within("cpu.", pair)))
+        .collect();
+    let mode = index("mode");
+    for (name, resolved) in classes {
+        let own = |at: usize| resolved.own.contains(&at).then(|| resolved.origins[at]).flatten();
+        for &(least, most) in &pairs {
+            let value = |at: usize| (fields[at].get)(&resolved.class);
+            let (low, high) = (value(least), value(most));
+            let (here, other) = match (own(least), own(most)) {
+                (Some(place), _) => (place, most),
+                (None, Some(place)) => (place, least),
+                (None, None) => continue,
+            };
+            if is_above(&low, &high, capacity) {
+                let (low, high) = (low.plain(), high.plain());
+                let (least, most, other_key) = (&fields[least].key, &fields[most].key, &fields[other].key);
+                let text = format!("{least} = {low} is above {most} = {high} in the class `{name}`");
+                let note = format!("{other_key} is set here");
+                found.push(Diagnostic::error(here, text).note(note, resolved.origins[other]));
+            }
+        }
+        if resolved.class.mode == Mode::Observe
+            && let Some(place) = mode.and_then(own)
+        {
+            let text = format!(
+                "mode: this version of the agent cannot observe only, and refuses to load the class `{name}`"
+            );
+            let help = Some("use \"enforce\"".to_owned());
+            found.push(Diagnostic::unsupported(place, text).help(help));
+        }
+    }
+}
+
+/// Classes that are not there, and rules behind one that takes all that they match.
+pub(super) fn rules(
+    fields: &[Field<Rule>],
+    blocks: &[Block],
+    rules: &[Rule],
+    classes: &BTreeMap<String, Resolved>,
+    found: &mut Vec<Diagnostic>,
+) {
+    for (at, (block, rule)) in blocks.iter().zip(rules).enumerate() {
+        let sets = effective([block]);
+        match sets.values().find(|set| fields[set.field].key == "class") {
+            None => found.push(Diagnostic::error(block.place, "a rule needs a `class`")),
+            Some(set) if !classes.contains_key(&rule.class) => {
+                let text = format!("there is no class `{}`", rule.class);
+                let help = meant(word(set), classes.keys().map(String::as_str));
+                found.push(Diagnostic::error(set.place, text).help(help));
+            }
+            Some(_) => {}
+        }
+        let covers = |earlier: &Rule| {
+            glob::covers(&earlier.tenant, &rule.tenant) && glob::covers(&earlier.workload, &rule.workload)
+        };
+        if let Some(earlier) = rules[..at].iter().position(covers) {
+            let text = "nothing reaches this rule: an earlier one matches all that it matches";
+            let note = "the earlier one is here";
+            found.push(Diagnostic::error(block.place, text).note(note, Some(blocks[earlier].place)));
+        }
+    }
+}
+
+/// Whether what is promised can be kept.
+pub(super) fn budget(
+    tables: &Tables,
+    rules: &Ruleset,
+    tenants: &BTreeMap<String, Origins>,
+    node: &Origins,
+    capacity: Option<Bytes>,
+    found: &mut Vec<Diagnostic>,
+) {
+    let at = |key: &str| tables.tenant.iter().position(|field| field.key == key).unwrap_or_default();
+    let (guarantee_at, cap_at) = (at("memory.guarantee"), at("memory.cap"));
+    let pool = pool(rules, capacity);
+    let reserve_at = tables.node.iter().position(|field| field.key == "reserve").unwrap_or_default();
+    if let (Some(place), Some(pool)) = (node[reserve_at], pool)
+        && pool == Bytes::ZERO
+    {
+        found.push(Diagnostic::error(place, "reserve: it leaves nothing of the capacity to grant"));
+    }
+    let mut sum = Bytes::ZERO;
+    for (name, tenant) in &rules.tenants {
+        let Some(place) = tenants[name][guarantee_at] else { continue };
+        let (Some(guarantee), cap) = (
+            tenant.guarantee.and_then(|amount| amount.known(capacity)),
+            tenant.cap.and_then(|amount| amount.known(capacity)),
+        ) else {
+            continue;
+        };
+        if let Some(cap) = cap.filter(|cap| guarantee > *cap) {
+            let text =
+                format!("the guarantee of the tenant `{name}`, {guarantee}, is above its cap of {cap}");
+            found.push(Diagnostic::error(place, text).note("the cap is set here", tenants[name][cap_at]));
+        }
+        let before = sum;
+        sum = sum.saturating_add(guarantee);
+        if let Some(pool) = pool.filter(|pool| sum > *pool && before <= *pool) {
+            let text = format!(
+                "with the tenant `{name}` the guarantees come to {sum}, and the node has {pool} to grant"
+            );
+            found.push(Diagnostic::error(place, text));
+        }
+    }
+}
+
+/// Floors that can never be admitted.
+pub(super) fn floors(
+    fields: &[Field<Class>],
+    rules: &Ruleset,
+    classes: &BTreeMap<String, Resolved>,
+    capacity: Option<Bytes>,
+    found: &mut Vec<Diagnostic>,
+) {
+    let Some(pool) = pool(rules, capacity) else { return };
+    let Some(at) = fields.iter().position(|field| field.key == "memory.floor") else { return };
+    for (name, resolved) in classes.iter().filter(|(_, resolved)| resolved.own.contains(&at)) {
+        let floor = resolved.class.memory.floor.and_then(|floor| floor.known(capacity));
+        if let (Some(floor), Some(place)) = (floor.filter(|floor| *floor > pool), resolved.origins[at]) {
+            let text = format!(
+                "a floor of {floor} in the class `{name}` can never be had: the node has {pool} to grant"
+            );
+            found.push(Diagnostic::error(place, text));
+        }
+    }
+}
+
+/// What can be granted: the capacity less the reserve, a tenth when nothing is said.
+fn pool(rules: &Ruleset, capacity: Option<Bytes>) -> Option<Bytes> {
+    let capacity = capacity?;
+    let reserve = rules.node.reserve.map_or_else(|| capacity.scale(0.1), |amount| amount.of(capacity));
+    Some(capacity.saturating_sub(reserve))
+}
+
+fn is_above(low: &Value, high: &Value, capacity: Option<Bytes>) -> bool {
+    use bellows_policies::field::Amount::Percent;
+    match (low, high) {
+        (Value::Amount(Percent(low)), Value::Amount(Percent(high))) => low > high,
+        (Value::Amount(low), Value::Amount(high)) => {
+            low.known(capacity).zip(high.known(capacity)).is_some_and(|(low, high)| low > high)
+        }
+        _ => low.is_above(high),
+    }
+}

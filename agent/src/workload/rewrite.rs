@@ -1,0 +1,36 @@
+//! What a change of policy writes to a running workload besides the limits that laws move. Done by a worker: it opens files.
+
+use std::sync::Arc;
+
+use bellows_policies::{Bytes, Cpus};
+
+use super::supervisor::{FAILSAFE, FAILSAFE_CPU, Running};
+use crate::kernel::cgroup::CgroupError;
+use crate::kernel::cpu::quota_text;
+
+/// What is to be written.
+#[derive(Debug)]
+pub struct Rewrite {
+    /// Where.
+    pub running: Arc<Running>,
+    /// Files and values, in the order of writing.
+    pub files: Vec<(&'static str, String)>,
+    /// The failsafe `memory.max`.
+    pub failsafe: Bytes,
+    /// The failsafe quota, where one is governed.
+    pub failsafe_cpu: Option<Cpus>,
+}
+
+impl Rewrite {
+    /// Writes all; what failed, in words. A workload that is gone needs nothing.
+    #[must_use]
+    pub fn carry_out(&self) -> Vec<String> {
+        let cgroup = &self.running.cgroup;
+        let files = self.files.iter().map(|(file, value)| cgroup.write(file, value));
+        let failsafe = cgroup.set_attribute(FAILSAFE, self.failsafe.0.to_string().as_bytes());
+        let quota =
+            self.failsafe_cpu.map(|cpus| cgroup.set_attribute(FAILSAFE_CPU, quota_text(cpus).as_bytes()));
+        let failed = files.chain([failsafe]).chain(quota).filter_map(Result::err);
+        failed.filter(|error: &CgroupError| !error.is_gone()).map(|error| error.to_string()).collect()
+    }
+}

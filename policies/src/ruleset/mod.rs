@@ -1,0 +1,165 @@
+//! The rule set: policies compiled into what an agent governs by. Classes, what assigns them, tenants, and the node.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `class` | a class: bounds, weight, laws; the three that are built in |
+//! | `parts` | tenants, the node, and rules |
+//! | `glob` | patterns of names |
+//!
+//! It is built from files elsewhere, as a whole or not at all, and never changes afterwards: who governs by it shares it.
+
+mod class;
+pub mod glob;
+mod parts;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+pub use class::{Base, Class, CpuControl, CpuPart, Io, MemoryPart, Mode, RUNGS};
+pub use parts::{Node, Rule, Tenant};
+
+use crate::memory::Law;
+
+/// The class of whoever asks for none and matches no rule.
+pub const DEFAULT_CLASS: &str = "standard";
+
+/// What the built-in classes begin with: an agent's configuration may set it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Defaults {
+    /// The memory law.
+    pub memory: Law,
+    /// `pids.max`.
+    pub pids: u64,
+}
+
+/// All policies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ruleset {
+    /// Tells one rule set from another: of the files' content.
+    pub version: String,
+    /// The node.
+    pub node: Node,
+    /// The classes by name; the built-in ones are always there.
+    pub classes: BTreeMap<String, Arc<Class>>,
+    /// The tenants by name.
+    pub tenants: BTreeMap<String, Tenant>,
+    /// The first that matches assigns.
+    pub rules: Vec<Rule>,
+}
+
+/// Which class a workload has, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assignment {
+    /// The class.
+    pub class: Arc<Class>,
+    /// Where the rule stands that assigned it; `None` when it was asked for, or is the default.
+    pub rule: Option<String>,
+    /// The rule set's version.
+    pub version: String,
+}
+
+/// A class that the rule set does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownClass {
+    /// Its name.
+    pub name: String,
+    /// Those that there are.
+    pub known: Vec<String>,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self { memory: Law::DEFAULT, pids: 4096 }
+    }
+}
+
+impl Ruleset {
+    /// The rule set of no files at all.
+    #[must_use]
+    pub fn built_in(defaults: Defaults) -> Self {
+        let class = |base: Base| (base.as_str().to_owned(), Arc::new(Class::built_in(base, defaults)));
+        Self {
+            version: "built-in".to_owned(),
+            node: Node::default(),
+            classes: Base::ALL.into_iter().map(class).collect(),
+            tenants: BTreeMap::new(),
+            rules: Vec::new(),
+        }
+    }
+
+    /// The class of a workload: that of the first rule that matches, unless it asks for one and the rule lets it; and without
+    /// a rule the one asked for, or the default.
+    pub fn assign(
+        &self,
+        tenant: &str,
+        workload: &str,
+        asked: Option<&str>,
+    ) -> Result<Assignment, UnknownClass> {
+        let rule = self
+            .rules
+            .iter()
+            .find(|rule| glob::matches(&rule.tenant, tenant) && glob::matches(&rule.workload, workload));
+        let rule = rule.filter(|rule| rule.force || asked.is_none());
+        let name = rule.map(|rule| rule.class.as_str()).or(asked).unwrap_or(DEFAULT_CLASS);
+        Ok(Assignment {
+            class: Arc::clone(self.class(name)?),
+            rule: rule.map(|rule| rule.origin.clone()),
+            version: self.version.clone(),
+        })
+    }
+
+    /// A class by its name.
+    pub fn class(&self, name: &str) -> Result<&Arc<Class>, UnknownClass> {
+        self.classes.get(name).ok_or_else(|| UnknownClass {
+            name: name.to_owned(),
+            known: self.classes.keys().cloned().collect(),
+        })
+    }
+}
+
+impl fmt::Display for UnknownClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there is no class `{}`: there are {}", self.name, self.known.join(", "))
+    }
+}
+
+impl std::error::Error for UnknownClass {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(tenant: &str, workload: &str, class: &str, force: bool) -> Rule {
+        let origin = format!("test.toml:{class}");
+        Rule { tenant: tenant.into(), workload: workload.into(), class: class.into(), force, origin }
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_assigns() {
+        let mut rules = Ruleset::built_in(Defaults::default());
+        rules.rules = vec![
+            rule("acme", "web-*", "latency", false),
+            rule("acme", "*", "batch", true),
+            rule("b*", "?", "latency", false),
+        ];
+        for (tenant, workload, asked, class, is_by_rule) in [
+            ("acme", "web-1", None, "latency", true),
+            ("acme", "web-1", Some("standard"), "standard", false),
+            ("acme", "job", None, "batch", true),
+            ("acme", "job", Some("latency"), "batch", true),
+            ("blue", "x", None, "latency", true),
+            ("blue", "xy", None, "standard", false),
+            ("other", "web-1", Some("batch"), "batch", false),
+        ] {
+            let assignment = rules.assign(tenant, workload, asked).unwrap();
+            assert_eq!(
+                (&*assignment.class.name, assignment.rule.is_some()),
+                (class, is_by_rule),
+                "{tenant}/{workload}"
+            );
+        }
+        let unknown = rules.assign("other", "x", Some("wbe")).unwrap_err();
+        insta::assert_snapshot!(unknown, @"there is no class `wbe`: there are batch, latency, standard");
+    }
+}

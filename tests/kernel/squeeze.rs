@@ -1,0 +1,59 @@
+//! Squeezing: who waits for a grant gets what others can do without, slack first, then cold cache of who matters less.
+
+use bellows::journal::What;
+use bellows_policies::{Reason, Verb};
+
+use crate::held::big_file;
+use crate::rig::{Agent, Follower, MIB, eventually, is_ended, is_grow, number};
+
+/// A budget that does not hold what all have been granted, if nothing is given back.
+const NODE: [&str; 4] = ["--capacity", "400M", "--reserve", "64M"];
+
+fn squeezed(journal: &mut Follower, workload: &str, wanted: Reason) -> usize {
+    let is = |what: &What| matches!(what, What::LimitsMoved { verb: Verb::Shrink, reason, .. } if *reason == wanted);
+    journal.of(workload).iter().filter(|what| is(what)).count()
+}
+
+/// What a batch workload was granted and has freed is taken back as soon as somebody needs it, long before its hold ends.
+#[test]
+fn slack_is_given_at_once() {
+    let agent = Agent::start(&NODE);
+    let mut journal = agent.follow();
+    let load = crate::rig::program("bellows-load").display().to_string();
+    let script = format!("{load} grow 220; exec sleep 60");
+    let fat = agent.run_with("fat", "16M..300M", &["--class", "batch"], &["sh", "-c", &script]);
+    journal.wait("default/fat", is_grow);
+    let cgroup = agent.tree.workload("fat");
+    eventually("it has freed what it was granted", || {
+        let (high, current) = (number(&cgroup.join("memory.high")), number(&cgroup.join("memory.current")));
+        high != u64::MAX && high >= 200 * MIB && current < 40 * MIB
+    });
+    // 220 of 336 MiB are granted: there is no room for this one unless the other gives.
+    let finished = agent.load("hungry", "16M..300M", &["grow", "240"]).finish();
+    journal.wait("default/hungry", is_ended);
+    assert_eq!(finished.code, 0, "{finished:?}\n{}", journal.told());
+    assert!(squeezed(&mut journal, "default/fat", Reason::SlackSqueezed) > 0, "{}", journal.told());
+    drop(fat);
+}
+
+/// Cold cache of a batch workload goes next.
+#[test]
+fn cold_cache_is_given_by_who_matters_less() {
+    let file = big_file().display().to_string();
+    let agent = Agent::start(&NODE);
+    let mut journal = agent.follow();
+    let load = crate::rig::program("bellows-load").display().to_string();
+    // Grown by need, freed, and filled with the pages of a file that nobody looks at any more.
+    let script = format!("{load} grow 140; {load} read {file} 1; exec sleep 60");
+    let cold = agent.run_with("cold", "16M..200M", &["--class", "batch"], &["sh", "-c", &script]);
+    let cgroup = agent.tree.workload("cold");
+    eventually("cache fills what it was granted", || {
+        let (high, current) = (number(&cgroup.join("memory.high")), number(&cgroup.join("memory.current")));
+        high != u64::MAX && high >= 130 * MIB && current > 120 * MIB
+    });
+    let finished = agent.load("hungry", "16M..300M", &["grow", "240"]).finish();
+    journal.wait("default/hungry", is_ended);
+    assert_eq!(finished.code, 0, "{finished:?}\n{}", journal.told());
+    assert!(squeezed(&mut journal, "default/cold", Reason::CacheSqueezed) > 0, "{}", journal.told());
+    drop(cold);
+}

@@ -102,10 +102,7 @@ fn what_a_class_does_not_allow_is_refused() {
 #[test]
 fn a_change_reaches_who_runs_and_a_mistake_does_not() {
     let policies = Policies::new("reload", CLASS);
-    let agent = Agent::start_on(
-        crate::rig::Tree::without_swap(),
-        &["--policies", policies.0.to_str().expect("utf-8")],
-    );
+    let agent = Agent::start_on(Tree::without_swap(), &["--policies", policies.0.to_str().expect("utf-8")]);
     let mut journal = agent.follow();
     let child = start(&agent, &["grow", "400", "--pause-ms", "60"]);
     journal.wait("default/by-rule", is_grow);

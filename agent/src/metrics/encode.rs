@@ -166,7 +166,7 @@ mod tests {
     use crate::metrics::Facts;
     use bellows_policies::decision::Limits;
     use bellows_policies::units::{Bounds, Bytes};
-    use bellows_policies::{Budget, Class, Cpus, TenantBounds};
+    use bellows_policies::{Base, Budget, Cpus, TenantBounds};
 
     #[test]
     fn unlimited_is_infinite_and_zeros_are_there() {
@@ -185,7 +185,7 @@ mod tests {
         let id = budget.open();
         let bounds = TenantBounds { guarantee: Bytes::mib(1), ..TenantBounds::default() };
         budget.set_bounds(id, bounds).unwrap();
-        let seat = budget.join(id, bellows_policies::Base::Standard, 100);
+        let seat = budget.join(id, Base::Standard, 100);
         budget.admit(Some(seat), Bytes::mib(2)).unwrap();
         let tenant = Arc::new(PublishedTenant::new("acme".to_owned()));
         tenant.publish(budget.tenant(id));

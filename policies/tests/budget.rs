@@ -1,6 +1,8 @@
 //! The budget by examples: who is granted what, what is kept for whom, who is refused at which level, and who is served when
 //! room comes.
 
+#![expect(clippy::unwrap_used, reason = "a test helper may panic")]
+
 use bellows_policies::budget::{BoundsError, LEAST_PART};
 use bellows_policies::{
     Base, Budget, Bytes, Grant, Level, Overcommit, Reason, Refusal, Seat, TenantBounds, TenantId,
@@ -258,4 +260,19 @@ fn a_refused_workload_asks_again_when_its_turn_has_come() {
     budget.served(seat);
     assert!(matches!(granted, Plan::Write { to, .. } if to.high == MIB(80)), "{granted:?}");
     assert_eq!((budget.granted(), budget.waiting()), (MIB(80), 0));
+}
+
+#[test]
+fn while_room_is_shared_others_have_what_the_line_leaves() {
+    let (mut budget, [acme, other]) = node(300, [bounds(0, Some(100), 100), bounds(0, None, 100)]);
+    let (first, second, third) =
+        (seat(&mut budget, acme, 80), seat(&mut budget, acme, 1), seat(&mut budget, other, 1));
+    assert_eq!(budget.request(Some(second), MIB(1), MIB(61)), Grant::Partial(MIB(20)));
+    budget.give_back(Some(first), MIB(80));
+    assert!(budget.is_sharing());
+    // 278 are free, and 40 of them are for the one in line.
+    assert_eq!(budget.request(Some(third), MIB(1), MIB(239)), Grant::Full);
+    assert_eq!(budget.request(Some(third), MIB(239), MIB(240)), Grant::Deferred(Level::Node));
+    budget.withdraw(Some(third));
+    assert_eq!(serve(&mut budget, 40), [(second, Grant::Full)]);
 }

@@ -2,6 +2,13 @@
 //! somebody waits, shares are by weight, and nobody starves. Held against a model that keeps nothing but what each workload
 //! holds and wants, and computes everything else from scratch.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test of small numbers may panic"
+)]
+
 use bellows_policies::budget::LEAST_PART;
 use bellows_policies::{Base, Budget, Bytes, Grant, Level, Overcommit, Seat, TenantBounds, TenantId};
 use proptest::prelude::*;
@@ -89,7 +96,11 @@ impl Model {
 
     fn request(&mut self, index: usize) -> Checked {
         let before = self.held[index].clone();
-        let (room, own, most) = (self.room(&before), self.owed(before.tenant), self.most(&before));
+        let (room, most) = (self.room(&before), self.most(&before));
+        // What is offered to others of its tenant is charged already, and so owed no more.
+        let of_tenant = self.held.iter().filter(|h| h.tenant == before.tenant && h.seat != before.seat);
+        let own =
+            self.owed(before.tenant).saturating_sub(sum(of_tenant.map(|h| self.budget.offered(h.seat))));
         let more = before.want.saturating_sub(before.granted);
         let offered = self.budget.offered(before.seat);
         let answer = self.budget.request(Some(before.seat), before.granted, before.want);

@@ -33,7 +33,7 @@ use crate::journal::{What, Writer};
 use crate::kernel::clock;
 use crate::kernel::cpu::{CpuFiles, NodeTime, NodeUse, SubtreeUse};
 use crate::kernel::watch::Key;
-use crate::metrics::{Metrics, Outcome, Published, Resource};
+use crate::metrics::{Metrics, Published, Resource};
 
 /// Time between two ticks: one period of the quotas.
 const TICK: Duration = Duration::from_micros(PERIOD_US);
@@ -367,39 +367,7 @@ impl CpuLoop {
         governed.is_hot = governed.law.is_hot();
         // The grid decides when exactly: half a tick early is on time.
         governed.due = now.plus(step.look_again.saturating_sub(TICK / 2));
-        let outcome = match plan {
-            CpuPlan::Nothing { .. } => Outcome::Nothing,
-            CpuPlan::Write { verb, from, to, reason, evidence } => {
-                let written = governed.files.set_quota(to);
-                let wrote = clock::now();
-                let (what, outcome) = match written {
-                    Ok(()) => {
-                        governed.law.commit(to, reason, sample.at);
-                        governed.published.quota(Some(to));
-                        governed.published.quota_moved();
-                        let wake_to_write_us =
-                            u64::try_from(wrote.since(now).as_micros()).unwrap_or(u64::MAX);
-                        let what = What::QuotaMoved {
-                            verb,
-                            reason,
-                            from,
-                            to,
-                            throttled,
-                            wake_to_write_us,
-                            evidence,
-                        };
-                        (what, Outcome::Applied)
-                    }
-                    Err(error) => {
-                        let errno = error.raw_os_error().unwrap_or(libc::EIO);
-                        (What::QuotaFailed { to, errno }, Outcome::Failed)
-                    }
-                };
-                let now = clock::unix_nanoseconds();
-                self.parts.journal.decided(now, &governed.name, &governed.version, what);
-                outcome
-            }
-        };
+        let outcome = quotas::carry_out(&self.parts, governed, plan, sample.at, throttled, now);
         let (CpuPlan::Write { reason, .. } | CpuPlan::Nothing { reason }) = plan;
         self.parts.metrics.decided(Resource::Cpu, step.decision.verb, reason, outcome);
         explained

@@ -89,7 +89,7 @@ pub fn encode(
 }
 
 fn of_tenants(text: &mut String, tenants: &[Arc<PublishedTenant>]) {
-    let gauges: [(&str, &str, fn(&TenantView) -> u64); 5] = [
+    let gauges: [(&str, &str, GetOfTenant); 5] = [
         ("tenant_memory_granted_bytes", "The sum of memory.high of a tenant's workloads.", |t| t.granted.0),
         ("tenant_memory_guarantee_bytes", "What is kept for a tenant, granted or not.", |t| t.guarantee.0),
         ("tenant_memory_cap_bytes", "What a tenant's grants never exceed.", |t| {
@@ -146,6 +146,7 @@ fn cpu(text: &mut String, workloads: &[Arc<Published>]) {
 }
 
 type Get = fn(&Published) -> &AtomicU64;
+type GetOfTenant = fn(&TenantView) -> u64;
 
 fn series(
     text: &mut String,
@@ -174,7 +175,7 @@ mod tests {
     use crate::metrics::Facts;
     use bellows_policies::decision::Limits;
     use bellows_policies::units::{Bounds, Bytes};
-    use bellows_policies::{Budget, Cpus, TenantBounds};
+    use bellows_policies::{Base, Budget, Cpus, TenantBounds};
 
     #[test]
     fn unlimited_is_infinite_and_zeros_are_there() {
@@ -193,7 +194,7 @@ mod tests {
         let id = budget.open();
         let bounds = TenantBounds { guarantee: Bytes::mib(1), ..TenantBounds::default() };
         budget.set_bounds(id, bounds).unwrap();
-        let seat = budget.join(id, bellows_policies::Base::Standard, 100);
+        let seat = budget.join(id, Base::Standard, 100);
         budget.admit(Some(seat), Bytes::mib(2)).unwrap();
         let tenant = Arc::new(PublishedTenant::new("acme".to_owned()));
         tenant.publish(budget.tenant(id));

@@ -247,10 +247,22 @@ impl Budget {
         if allowance > Bytes::ZERO {
             (allowance.max(own), level)
         } else if self.is_sharing() || room < LEAST_PART {
-            (own, level)
+            (room.saturating_sub(self.wanted_in_line()).max(own), level)
         } else {
             (room, level)
         }
+    }
+
+    /// What those in line want, as far as caps let them have it: while room is shared, that is left for them.
+    fn wanted_in_line(&self) -> Bytes {
+        let (mut sum, mut next) = (Bytes::ZERO, self.line.first());
+        while let Some(index) = next {
+            next = self.tenant_links[index].next();
+            let tenant = &self.tenants[index];
+            let wanted = tenant.wanted.into_iter().fold(Bytes::ZERO, Bytes::saturating_add);
+            sum = sum.saturating_add(wanted.min(tenant.below_cap()));
+        }
+        sum
     }
 
     /// Whether anybody else stands in line who could use what it asks for.

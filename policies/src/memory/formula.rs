@@ -75,7 +75,7 @@ impl Evidence {
                 Limits { high: now.high.saturating_sub(self.asked), max: now.max },
                 Bytes::ZERO,
             ),
-            MemoryLaw::Floor => (Verb::Grow, self.to_floor(law), Bytes::ZERO),
+            MemoryLaw::Floor => (Verb::Grow, self.floor_limits(law), Bytes::ZERO),
             MemoryLaw::Reclaim | MemoryLaw::Probe => (Verb::Reclaim, now, self.cold(law)),
             MemoryLaw::Stall => (Verb::Fail, Limits { high: now.max, max: now.max }, Bytes::ZERO),
         };
@@ -93,7 +93,7 @@ impl Evidence {
     }
 
     /// The floor, with its band.
-    fn to_floor(&self, law: &Law) -> Limits {
+    fn floor_limits(&self, law: &Law) -> Limits {
         let high = self.floor.page_floor();
         Limits { high, max: high.saturating_add(self.band_above(law, high)).max(self.max) }
     }
@@ -149,7 +149,7 @@ impl Evidence {
     }
 
     /// What can be given to somebody who waits: room above use, or the cold part of the cache, a chunk at a time.
-    pub(crate) fn to_spare(&self, law: &Law, rung: Rung) -> Bytes {
+    pub(crate) fn squeezable(&self, law: &Law, rung: Rung) -> Bytes {
         match rung {
             Rung::Slack => self.high.saturating_sub(self.slack_high(law)),
             Rung::Reclaim => {

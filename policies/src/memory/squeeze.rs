@@ -88,6 +88,6 @@ impl Workload {
         };
         let cold = self.detail.map_or(Bytes::ZERO, |detail| detail.stat.inactive_file);
         let known = Evidence { cold, peak: self.current(), ..self.evidence(law) };
-        Evidence { spare: known.to_spare(&self.law, rung), ..known }
+        Evidence { spare: known.squeezable(&self.law, rung), ..known }
     }
 }

@@ -71,7 +71,7 @@ pub(super) const fn advice(reason: Reason) -> Advice {
             FOLLOW,
         ),
         Reason::CacheSqueezed => (
-            "another workload of no lower priority waited for a grant, and was given for page cache that the kernel holds cold",
+            "another workload of no lower priority waited for a grant: cold page cache was given up for it",
             "a class of higher priority, or one whose squeeze.rungs do not say reclaim",
             FOLLOW,
         ),

@@ -172,6 +172,26 @@ fn a_grant_that_was_deferred() {
 }
 
 #[test]
+fn a_tenant_at_its_cap() {
+    let evidence = Evidence { law: MemoryLaw::Grow, want: MIB(336), free: Some(MIB(16)), ..known() };
+    insta::assert_snapshot!(text(held(Reason::TenantDeferred, &evidence)));
+}
+
+#[test]
+fn cache_that_was_given_to_another() {
+    let evidence = Evidence {
+        law: MemoryLaw::SqueezeCache,
+        need: MIB(100),
+        cold: MIB(60),
+        spare: MIB(32),
+        asked: MIB(20),
+        free: None,
+        ..known()
+    };
+    insta::assert_snapshot!(text(moved(Reason::CacheSqueezed, &evidence)));
+}
+
+#[test]
 fn a_stall_that_was_ended() {
     let evidence = Evidence {
         law: MemoryLaw::Stall,

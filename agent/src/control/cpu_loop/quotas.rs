@@ -1,11 +1,44 @@
-//! Quotas as they stand in the kernel: compared with the governed ones, and opened by a release.
+//! Quotas as they stand in the kernel: moved by a plan, compared with the governed ones, and opened by a release.
 
 use std::sync::atomic::Ordering;
 
-use super::CpuLoop;
+use bellows_policies::CpuPlan;
+use bellows_policies::units::Instant;
+
+use super::{CpuLoop, CpuParts, Governed};
 use crate::journal::What;
 use crate::kernel::clock;
 use crate::kernel::cpu::quota_text;
+use crate::metrics::Outcome;
+
+/// Writes the quota of a plan, and tells of it. `looked` is when its sample was taken, `woke` when the tick began.
+pub(super) fn carry_out(
+    parts: &CpuParts,
+    governed: &mut Governed,
+    plan: CpuPlan,
+    looked: Instant,
+    throttled: u64,
+    woke: Instant,
+) -> Outcome {
+    let CpuPlan::Write { verb, from, to, reason, evidence } = plan else { return Outcome::Nothing };
+    let written = governed.files.set_quota(to);
+    let wake_to_write_us = u64::try_from(clock::now().since(woke).as_micros()).unwrap_or(u64::MAX);
+    let (what, outcome) = match written {
+        Ok(()) => {
+            governed.law.commit(to, reason, looked);
+            governed.published.quota(Some(to));
+            governed.published.quota_moved();
+            let what = What::QuotaMoved { verb, reason, from, to, throttled, wake_to_write_us, evidence };
+            (what, Outcome::Applied)
+        }
+        Err(error) => {
+            let errno = error.raw_os_error().unwrap_or(libc::EIO);
+            (What::QuotaFailed { to, errno }, Outcome::Failed)
+        }
+    };
+    parts.journal.decided(clock::unix_nanoseconds(), &governed.name, &governed.version, what);
+    outcome
+}
 
 impl CpuLoop {
     /// Compares the next `count` quotas with the kernel's: what somebody else wrote is written over, and told of.

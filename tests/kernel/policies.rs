@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use bellows::journal::What;
 
-use crate::rig::{Agent, MIB, Tree, eventually, is_grow, is_launched, number, read};
+use crate::rig::{Agent, MIB, Tree, eventually, is_ended, is_grow, is_launched, number, read};
 
 /// A directory of policies of a test's own.
 pub(crate) struct Policies(PathBuf);
@@ -114,10 +114,22 @@ fn a_change_reaches_who_runs_and_a_mistake_does_not() {
     assert_eq!(read(&cgroup.join("cpu.weight")).trim(), "321");
     assert!(agent.http("/readyz").contains("ready, by old policies"));
     policies.write(&CLASS.replace("512MiB", "160MiB").replace("321", "123"));
-    journal.wait("", |w| matches!(w, What::PoliciesLoaded { changed: 1, .. }));
+    let loaded = journal.wait("", |w| matches!(w, What::PoliciesLoaded { changed: 1, .. }));
     eventually("the weight is the new one", || read(&cgroup.join("cpu.weight")).trim() == "123");
     assert!(agent.http("/metrics").contains("bellows_policy_last_reload_successful 1"));
     let output = child.wait_with_output().expect("its end");
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("out of memory at its ceiling of 160 MiB"), "{text}\n{}", journal.told());
+    // What is decided from then on names the rule set that it is decided by.
+    journal.wait("default/by-rule", is_ended);
+    let What::PoliciesLoaded { ruleset, .. } = &loaded.what else { unreachable!() };
+    let decided: Vec<_> = journal
+        .seen
+        .iter()
+        .filter(|r| matches!(r.what, What::LimitsMoved { .. } | What::Held { .. }))
+        .map(|r| (r.id > loaded.id, r.version.clone().unwrap_or_default()))
+        .collect();
+    let of_new = |name: &str| name.starts_with(&format!("steps@{ruleset}."));
+    assert!(decided.iter().any(|(is_later, _)| *is_later) && decided.iter().any(|(is_later, _)| !is_later));
+    assert!(decided.iter().all(|(is_later, name)| of_new(name) == *is_later), "{decided:?}");
 }

@@ -116,8 +116,8 @@ pub(super) fn what(what: &What) -> String {
             or_max(*found_high),
             or_max(*found_max)
         ),
-        What::PoliciesLoaded { version, classes, rules, changed } => format!(
-            "policies {version} in force: {classes} classes, {rules} rules; {changed} workloads governed differently"
+        What::PoliciesLoaded { ruleset, classes, rules, changed } => format!(
+            "policies {ruleset} in force: {classes} classes, {rules} rules; {changed} workloads governed differently"
         ),
         What::PoliciesRefused { error, problems } => {
             format!("policies refused, the old ones stay: {problems} problems, the first: {error}")

@@ -12,7 +12,7 @@
 //! heartbeat, silence, watchdog             vigil
 //! what an earlier agent left               takeover
 //! limits that somebody else wrote          foreign
-//! what came of a move                      outcomes
+//! what came of a move                       outcomes
 //! what it looks like inside                 incidents  on a thread of its own
 //! a change of policies                      policies
 //! cpu.stat, cpu.max: a thread of its own   cpu_loop, hidden

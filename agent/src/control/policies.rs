@@ -22,13 +22,13 @@ use crate::workload::spec::Spec;
 impl Control {
     /// Governs by other policies from now on.
     pub(super) fn take_policies(&mut self, rules: Arc<Ruleset>) {
-        let (version, classes, count) = (rules.version.clone(), rules.classes.len(), rules.rules.len());
-        self.versions = Versions::new(&version);
+        let (ruleset, classes, count) = (rules.version.clone(), rules.classes.len(), rules.rules.len());
+        self.versions = Versions::new(&ruleset);
         self.rules = rules;
         self.reform_tenants();
         let keys: Vec<Key> = self.registry.iter_mut().map(|entry| entry.key).collect();
         let rewrites: Vec<_> = keys.into_iter().filter_map(|key| self.reform(key)).collect();
-        let what = What::PoliciesLoaded { version, classes, rules: count, changed: rewrites.len() };
+        let what = What::PoliciesLoaded { ruleset, classes, rules: count, changed: rewrites.len() };
         self.journal.record(clock::unix_nanoseconds(), &self.node, what);
         self.rewrite(rewrites);
     }

@@ -217,8 +217,8 @@ pub enum What {
     },
     /// Other policies are in force.
     PoliciesLoaded {
-        /// Their version.
-        version: String,
+        /// Their version; not called so, since a record has a field of that name beside this one.
+        ruleset: String,
         /// How many classes there are.
         classes: usize,
         /// How many rules there are.
@@ -310,6 +310,10 @@ mod tests {
             r#"{"id":7,"unix_ns":1,"workload":"acme/web","event":"ended","how":"exited with code 3","code":3}"#
         );
         assert_eq!(serde_json::from_str::<Record>(&text).unwrap().id, 7);
+        let what = What::PoliciesLoaded { ruleset: "1f".to_owned(), classes: 3, rules: 1, changed: 2 };
+        let text = serde_json::to_string(&Record { what, ..record }).unwrap();
+        let read: Record = serde_json::from_str(&text).unwrap();
+        assert!(matches!(&read.what, What::PoliciesLoaded { ruleset, .. } if ruleset == "1f"), "{text}");
     }
 
     #[test]

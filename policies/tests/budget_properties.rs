@@ -2,6 +2,13 @@
 //! somebody waits, shares are by weight, and nobody starves. Held against a model that keeps nothing but what each workload
 //! holds and wants, and computes everything else from scratch.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test may panic, and its numbers are small"
+)]
+
 use bellows_policies::budget::LEAST_PART;
 use bellows_policies::{Base, Budget, Bytes, Grant, Level, Overcommit, Seat, TenantBounds, TenantId};
 use proptest::prelude::*;

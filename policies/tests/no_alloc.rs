@@ -126,9 +126,13 @@ fn sharing_does_not_allocate() {
     let mut budget = Budget::new(Bytes::mib(4000), Bytes::ZERO);
     let bounds = TenantBounds { guarantee: Bytes::mib(10), cap: Some(Bytes::mib(900)), weight: 100 };
     let tenants: Vec<_> = (0..10).map(|_| budget.open()).collect();
-    tenants.iter().for_each(|tenant| budget.set_bounds(*tenant, bounds).unwrap());
-    let seats: Vec<_> =
-        (0..1000).map(|n| budget.join(tenants[n % 10], Base::ALL[n % 3], 1 + n as u32 % 7)).collect();
+    for &tenant in &tenants {
+        budget.set_bounds(tenant, bounds).unwrap();
+    }
+    let seats: Vec<_> = (0..1000_usize)
+        .zip((1..8).cycle())
+        .map(|(n, weight)| budget.join(tenants[n % 10], Base::ALL[n % 3], weight))
+        .collect();
     let mut held = vec![Bytes::ZERO; seats.len()];
     let mut served = 0_u64;
 

@@ -279,7 +279,8 @@ impl Run {
         }
         self.next_birth = self.node.now + self.chance.below(8 * SECOND);
         let chance = &mut self.chance;
-        let spec = Spec { tenant: chance.below(self.tenants.len() as u64) as usize, ..spec(chance) };
+        let tenant = usize::try_from(chance.below(self.tenants.len() as u64)).unwrap_or_default();
+        let spec = Spec { tenant, ..spec(chance) };
         let life = chance.between(SECOND / 10, 180 * SECOND);
         let (memory, cpu) = (Memory::drawn(chance, spec.memory.ceiling.0), Cpu::drawn(chance));
         self.launch(spec, memory, cpu, life);

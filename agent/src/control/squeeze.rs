@@ -52,11 +52,10 @@ impl Control {
         let tenant = is_capped.then(|| entry.identity().tenant.clone());
         let waiter = Waiter { key, priority: entry.priority(), tenant };
         let missing = missing.saturating_sub(self.on_its_way());
-        if missing == Bytes::ZERO || Rung::ALL.into_iter().any(|rung| self.round(&waiter, rung, missing, now))
-        {
-            if let Some(entry) = self.registry.get(key) {
-                entry.law.be_patient();
-            }
+        let is_helped = missing == Bytes::ZERO
+            || Rung::ALL.into_iter().any(|rung| self.round(&waiter, rung, missing, now));
+        if let Some(entry) = self.registry.get(key).filter(|_| is_helped) {
+            entry.law.be_patient();
         }
     }
 

@@ -80,8 +80,11 @@ pub fn encode(
     text
 }
 
+/// Name, help, and where the value comes from; the greatest is infinite.
+type TenantGauge = (&'static str, &'static str, fn(&TenantView) -> u64);
+
 fn of_tenants(text: &mut String, tenants: &[Arc<PublishedTenant>]) {
-    let gauges: [(&str, &str, fn(&TenantView) -> u64); 5] = [
+    let gauges: [TenantGauge; 5] = [
         ("tenant_memory_granted_bytes", "The sum of memory.high of a tenant's workloads.", |t| t.granted.0),
         ("tenant_memory_guarantee_bytes", "What is kept for a tenant, granted or not.", |t| t.guarantee.0),
         ("tenant_memory_cap_bytes", "What a tenant's grants never exceed.", |t| {

@@ -110,10 +110,12 @@ macro_rules! words {
 }
 words! {
     /// The built-in classes.
+    #[derive(Default)]
     Base {
         /// Answers people: its floor is protected absolutely, and the node's cpu guard spares it.
         Latency = "latency",
         /// Neither.
+        #[default]
         Standard = "standard",
         /// Can wait.
         Batch = "batch",
@@ -131,12 +133,6 @@ words! {
         Quota = "quota",
         /// `cpu.weight` alone.
         WeightOnly = "weight-only",
-    }
-}
-
-impl Default for Base {
-    fn default() -> Self {
-        Self::Standard
     }
 }
 

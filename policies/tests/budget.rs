@@ -18,7 +18,7 @@ fn bounds(guarantee: u64, cap: Option<u64>, weight: u32) -> TenantBounds {
 /// A budget of so many MiB, and tenants.
 fn node<const N: usize>(pool: u64, tenants: [TenantBounds; N]) -> (Budget, [TenantId; N]) {
     let mut budget = Budget::new(MIB(pool), Bytes::ZERO);
-    let tenants = tenants.map(|bounds| open(&mut budget, bounds).unwrap());
+    let tenants = tenants.map(|bounds| open(&mut budget, bounds).expect("bounds that can be kept"));
     (budget, tenants)
 }
 
@@ -29,7 +29,7 @@ fn open(budget: &mut Budget, bounds: TenantBounds) -> Result<TenantId, BoundsErr
 
 fn seat(budget: &mut Budget, tenant: TenantId, floor: u64) -> Seat {
     let seat = budget.join(tenant, Base::Standard, 100);
-    budget.admit(Some(seat), MIB(floor)).unwrap();
+    budget.admit(Some(seat), MIB(floor)).expect("a floor that fits");
     seat
 }
 

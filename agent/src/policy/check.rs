@@ -7,25 +7,8 @@ use bellows_policies::ruleset::{Class, Mode, Rule, Ruleset, glob};
 use bellows_policies::{Bytes, CpuLaw, Law};
 
 use super::compile::{Origins, Resolved, effective, word};
-use super::decode::{Block, Blocks, Tables};
+use super::decode::{Block, Tables};
 use super::diagnostic::{Diagnostic, meant};
-
-/// What is read and checked, and what nobody acts upon.
-pub(super) fn inert(tables: &Tables, blocks: &Blocks, found: &mut Vec<Diagnostic>) {
-    fn all<T>(fields: &[Field<T>], blocks: &[Block], found: &mut Vec<Diagnostic>) {
-        for set in blocks.iter().flat_map(|block| &block.sets) {
-            let field = &fields[set.field];
-            if field.is_inert {
-                let text = format!("{}: it is checked, but this version does not act upon it", field.key);
-                found.push(Diagnostic::warning(set.place, text));
-            }
-        }
-    }
-    all(&tables.node, &blocks.node, found);
-    all(&tables.class, &blocks.classes, found);
-    all(&tables.tenant, &blocks.tenants, found);
-    all(&tables.rule, &blocks.rules, found);
-}
 
 /// Floors above ceilings and the like, where a class itself has a part in it: what it inherits whole was told already.
 pub(super) fn classes(

@@ -68,9 +68,8 @@ impl Compiled {
     /// Why an agent cannot govern by it, if so: the first reason, and how many there are.
     #[must_use]
     pub fn refusal(&self) -> Option<(String, usize)> {
-        let mut bad = self.diagnostics.iter().filter(|d| d.level > Level::Warning);
-        let first = bad.next()?.brief(&self.sources);
-        Some((first, 1 + bad.count()))
+        let first = self.diagnostics.first()?.brief(&self.sources);
+        Some((first, self.diagnostics.len()))
     }
 }
 
@@ -108,7 +107,6 @@ pub fn compile(sources: Vec<Source>, mut found: Vec<Diagnostic>, node: Node) -> 
     }
     bound("rules", MOST_RULES, &blocks.rules, &mut found);
     bound("classes", MOST_CLASSES, &blocks.classes, &mut found);
-    check::inert(&tables, &blocks, &mut found);
     // With half of the files unread, what refers to the rest would be told of too.
     if is_whole && found.iter().all(|d| d.level < Level::Error) {
         check::classes(&tables.class, &classes, capacity, &mut found);

@@ -13,8 +13,6 @@ const SHOWN: usize = 240;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// It works, and perhaps not as it was meant.
-    Warning,
     /// It is well-formed, and this version of the agent cannot do it: it refuses to govern by it.
     Unsupported,
     /// It is wrong.
@@ -38,10 +36,6 @@ pub struct Diagnostic {
 impl Diagnostic {
     pub(super) fn error(place: Place, message: impl Into<String>) -> Self {
         Self { level: Level::Error, place, message: message.into(), help: None, note: None }
-    }
-
-    pub(super) fn warning(place: Place, message: impl Into<String>) -> Self {
-        Self { level: Level::Warning, ..Self::error(place, message) }
     }
 
     pub(super) fn unsupported(place: Place, message: impl Into<String>) -> Self {
@@ -71,7 +65,7 @@ impl Diagnostic {
         let source = &sources[self.place.file];
         let (number, column) = source.position(self.place.start);
         let level = match self.level {
-            Level::Warning | Level::Unsupported => "warning",
+            Level::Unsupported => "warning",
             Level::Error => "error",
         };
         let gutter = " ".repeat(number.to_string().len());

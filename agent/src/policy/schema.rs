@@ -32,8 +32,7 @@ pub fn schema() -> Json {
 pub fn reference() -> String {
     let mut text = String::from(
         "# Policy reference\n\nEvery key of a policy file, made from the tables that the agent reads it by (`bellows policy \
-         reference`). How to write policies, by example: [policies.md](policies.md). A key marked with * is checked, and this \
-         version does not act upon it.\n",
+         reference`). How to write policies, by example: [policies.md](policies.md).\n",
     );
     let classes = Base::ALL.map(|base| Class::built_in(base, Defaults::default()));
     let [latency, standard, batch] = &classes;
@@ -60,9 +59,8 @@ fn rows<T>(text: &mut String, header: &str, fields: &[Field<T>], whole: &T, othe
         {
             let _ = write!(default, " (latency {latency}, batch {batch})");
         }
-        let mark = if field.is_inert { " *" } else { "" };
         let expected = field.kind.expected();
-        let _ = writeln!(text, "| `{}`{mark} | {expected} | {default} | {} |", field.key, field.doc);
+        let _ = writeln!(text, "| `{}` | {expected} | {default} | {} |", field.key, field.doc);
     }
 }
 

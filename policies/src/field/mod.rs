@@ -62,8 +62,6 @@ pub struct Field<T> {
     pub kind: Kind,
     /// What it is for.
     pub doc: &'static str,
-    /// It is read and checked, and nothing acts upon it yet.
-    pub is_inert: bool,
     /// Reads it.
     pub get: Get<T>,
     /// Sets it; a value of another kind changes nothing.
@@ -92,7 +90,6 @@ impl<T: 'static> Field<T> {
             key: format!("{prefix}.{}", self.key),
             kind: self.kind,
             doc: self.doc,
-            is_inert: self.is_inert,
             get: Box::new(move |whole| get(part(whole))),
             set: Box::new(move |whole, value| set(part_mut(whole), value)),
         }

@@ -46,14 +46,13 @@ impl<T: Settable + Default> Settable for Option<T> {
     }
 }
 
-/// The fields of a section: key, kind, and its documentation; `inert` before those that nothing acts upon yet.
+/// The fields of a section: key, kind, and its documentation.
 macro_rules! fields {
-    ($type:ty { $($(#[doc = $doc:literal])+ $key:literal $($at:ident).+: $kind:expr $(, $inert:ident)?;)+ }) => {
+    ($type:ty { $($(#[doc = $doc:literal])+ $key:literal $($at:ident).+: $kind:expr;)+ }) => {
         vec![$($crate::field::Field::<$type> {
             key: $key.to_owned(),
             kind: $kind,
             doc: concat!($($doc),+).trim_ascii_start(),
-            is_inert: [$(stringify!($inert) == "inert",)? false][0],
             get: Box::new(|whole: &$type| $crate::field::Settable::value(&whole.$($at).+)),
             set: Box::new(|whole: &mut $type, value| $crate::field::Settable::set(&mut whole.$($at).+, value)),
         }),+]
@@ -83,7 +82,6 @@ macro_rules! constants {
                     key: stringify!($field).to_owned(),
                     kind: $kind,
                     doc: concat!($($doc),+).trim_ascii_start(),
-                    is_inert: false,
                     get: Box::new(|law: &Self| $crate::field::Settable::value(&law.$field)),
                     set: Box::new(|law: &mut Self, value| $crate::field::Settable::set(&mut law.$field, value)),
                 }),+]

@@ -1,8 +1,6 @@
 //! The budget by examples: who is granted what, what is kept for whom, who is refused at which level, and who is served when
 //! room comes.
 
-#![expect(clippy::unwrap_used, reason = "a test helper may panic")]
-
 use bellows_policies::budget::{BoundsError, LEAST_PART};
 use bellows_policies::{
     Base, Budget, Bytes, Grant, Level, Overcommit, Reason, Refusal, Seat, TenantBounds, TenantId,

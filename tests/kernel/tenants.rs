@@ -10,10 +10,12 @@ fn is_refused_by_its_tenant(what: &What) -> bool {
     matches!(what, What::Held { reason: Reason::TenantDeferred | Reason::TenantInfeasible, .. })
 }
 
-/// At its tenant's cap a workload waits while another tenant's grows; and it grows in the turn in which its neighbour ends.
+/// At its tenant's cap a workload waits while another tenant's grows; and it grows in the turn in which its neighbour ends. Nobody
+/// is squeezed: its neighbour's slack would serve it before.
 #[test]
 fn who_waits_at_a_cap_grows_when_a_neighbour_ends() {
-    let text = "[node]\ncapacity = \"1G\"\nreserve = \"100M\"\n[tenant.acme]\nmemory.cap = \"128M\"\n";
+    let text = "[node]\ncapacity = \"1G\"\nreserve = \"100M\"\n[tenant.acme]\nmemory.cap = \"128M\"\n\
+                [class.standard]\nsqueeze.rungs = []\n";
     let policies = Policies::new("cap", text);
     let agent = policies.agent_on(Tree::new());
     let mut journal = agent.follow();

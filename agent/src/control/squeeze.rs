@@ -51,7 +51,7 @@ impl Control {
         let is_capped = matches!(reason, Reason::TenantDeferred | Reason::TenantInfeasible);
         let tenant = is_capped.then(|| entry.identity().tenant.clone());
         let waiter = Waiter { key, priority: entry.priority(), tenant };
-        let missing = missing.saturating_sub(self.on_its_way());
+        let missing = missing.saturating_sub(self.on_its_way(&waiter));
         let is_helped = missing == Bytes::ZERO
             || Rung::ALL.into_iter().any(|rung| self.round(&waiter, rung, missing, now));
         if is_helped && let Some(entry) = self.registry.get(key) {
@@ -59,9 +59,10 @@ impl Control {
         }
     }
 
-    /// What shrinks under way will give back.
-    fn on_its_way(&mut self) -> Bytes {
-        let lowered = self.registry.iter_mut().filter_map(|entry| match entry.shrink.as_ref()?.plan {
+    /// What shrinks under way will give back, of those that can help: another tenant's do not below a cap.
+    fn on_its_way(&mut self, waiter: &Waiter) -> Bytes {
+        let can_help = self.registry.iter_mut().filter(|entry| waiter.is_helped_by(entry));
+        let lowered = can_help.filter_map(|entry| match entry.shrink.as_ref()?.plan {
             Plan::Write { from, to, .. } => Some(from.high.saturating_sub(to.high)),
             Plan::Reclaim { .. } | Plan::Nothing { .. } => None,
         });
@@ -114,9 +115,15 @@ impl Control {
 }
 
 impl Waiter {
+    fn is_helped_by(&self, entry: &Entry) -> bool {
+        self.tenant.as_ref().is_none_or(|tenant| *tenant == entry.identity().tenant)
+    }
+
     fn may_ask(&self, entry: &Entry, rung: Rung) -> bool {
-        let is_alike = self.tenant.as_ref().is_none_or(|tenant| *tenant == entry.identity().tenant);
         let is_free = entry.state == State::Running && entry.shrink.is_none() && entry.key != self.key;
-        is_alike && is_free && entry.may_give(rung) && rung.may_take(entry.priority(), self.priority)
+        self.is_helped_by(entry)
+            && is_free
+            && entry.may_give(rung)
+            && rung.may_take(entry.priority(), self.priority)
     }
 }

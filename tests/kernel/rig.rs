@@ -373,6 +373,11 @@ pub(crate) fn field(path: &Path, key: &str) -> u64 {
     value.unwrap_or(0)
 }
 
+/// What a cgroup holds, in bytes, be it in memory or swapped out: a limit that was met on the way has moved some of it.
+pub(crate) fn held(cgroup: &Path) -> u64 {
+    number(&cgroup.join("memory.current")) + number(&cgroup.join("memory.swap.current"))
+}
+
 /// Waits until something holds.
 pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
     eventually_or_tell(what, holds, String::new);

@@ -16,9 +16,7 @@ fn metrics_health_and_listing_tell_the_same() {
     journal.wait("acme/web", is_launched);
     journal.wait("acme/web", is_grow);
     let cgroup = agent.tree.root.join("workloads/acme/web");
-    // What the kernel swapped out on the way is not touched again.
-    let held = || number(&cgroup.join("memory.current")) + number(&cgroup.join("memory.swap.current"));
-    crate::rig::eventually("it has grown", || held() > 100 * MIB);
+    crate::rig::eventually("it has grown", || crate::rig::held(&cgroup) > 100 * MIB);
     assert_eq!(number(&cgroup.join("memory.min")), 32 * MIB, "the floor of the latency class is protected");
     assert_eq!(number(&cgroup.join("cpu.weight")), 500);
 

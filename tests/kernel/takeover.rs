@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bellows::journal::What;
 use nix::sys::signal::Signal;
 
-use crate::rig::{Agent, MIB, eventually, is_grow, is_launched, number, program, read};
+use crate::rig::{Agent, MIB, eventually, held, is_grow, is_launched, number, program, read};
 
 pub(crate) fn is_taken_over(what: &What) -> bool {
     matches!(what, What::TakenOver { .. })
@@ -71,7 +71,7 @@ fn a_stop_and_a_start_go_back_to_the_limits_in_force() {
     let mut journal = agent.follow();
     let run = agent.load("holder", "32M..512M", &["grow", "100", "--hold-ms", "20000"]);
     let cgroup = agent.tree.workload("holder");
-    eventually("it has grown", || number(&cgroup.join("memory.current")) >= 100 * MIB);
+    eventually("it has grown", || held(&cgroup) >= 100 * MIB);
     journal.wait("default/holder", is_grow);
     let settled = || {
         let (before, after) = (number(&cgroup.join("memory.high")), {

@@ -4,7 +4,7 @@ use bellows::journal::What;
 use bellows_policies::{Reason, Verb};
 
 use crate::policies::Policies;
-use crate::rig::{MIB, Tree, eventually, is_ended, is_grow, is_launched, number, read};
+use crate::rig::{MIB, Tree, eventually, held, is_ended, is_grow, is_launched, number, read};
 
 fn is_refused_by_its_tenant(what: &What) -> bool {
     matches!(what, What::Held { reason: Reason::TenantDeferred | Reason::TenantInfeasible, .. })
@@ -21,8 +21,8 @@ fn who_waits_at_a_cap_grows_when_a_neighbour_ends() {
     let mut journal = agent.follow();
     let acme = &["--tenant", "acme"][..];
     let _first = agent.load_with("first", "32M..256M", acme, &["grow", "70", "--hold-ms", "300000"]);
-    let grown = agent.tree.root.join("workloads/acme/first/memory.current");
-    eventually("the first has grown", || number(&grown) > 68 * MIB);
+    let first = agent.tree.root.join("workloads/acme/first");
+    eventually("the first has grown", || held(&first) > 68 * MIB);
 
     let refused = agent.run_with("large", "256M..512M", acme, &["true"]).finish();
     assert_eq!(refused.code, 5, "{refused:?}");

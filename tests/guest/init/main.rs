@@ -38,6 +38,7 @@ fn serve() -> Result<()> {
     mounts::load_modules()?;
     let loaded = start.elapsed();
     mounts::enter_root(&plan)?;
+    mounts::keep_quotas_on()?;
     network::bring_up("lo", None)?;
     if plan.has_network {
         network::bring_up("eth0", Some(network::GUEST))?;

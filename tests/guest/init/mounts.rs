@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use bellows_tests::guest::boot::{MODULES_DIR, Plan, ROOT_TAG, SCRATCH, SCRATCH_DISK, SHARE_TAG, SWAP_DISK};
+use bellows_tests::guest::boot::{
+    CGROUP, MODULES_DIR, Plan, ROOT_TAG, SCRATCH, SCRATCH_DISK, SHARE_TAG, SWAP_DISK,
+};
 use bellows_tests::guest::signals;
 use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
@@ -71,6 +73,20 @@ pub(super) fn enter_root(plan: &Plan) -> Result<()> {
     nix::unistd::chroot(".").context("chroot")?;
     std::env::set_current_dir("/")?;
     nix::unistd::sethostname("guest").context("sethostname")
+}
+
+/// Keeps one quota in force for as long as the guest runs. The kernel patches its scheduler's code when the first quota is set
+/// and when the last one goes, and QEMU's translated cpus may still run into the breakpoint of a patch that is done: Linux 6.12
+/// died of that in `enqueue_task_fair`. So there is one patch, at a time when nothing else runs.
+pub(super) fn keep_quotas_on() -> Result<()> {
+    let root = Path::new(CGROUP);
+    let kept = root.join("quotas-on");
+    let write = |path: PathBuf, text: &str| {
+        fs::write(&path, text).with_context(|| format!("write {text} to {}", path.display()))
+    };
+    write(root.join("cgroup.subtree_control"), "+cpu")?;
+    fs::create_dir(&kept).with_context(|| format!("create {}", kept.display()))?;
+    write(kept.join("cpu.max"), "100000")
 }
 
 /// Mounts the scratch disk and switches swap on. Needs the final root.

@@ -85,7 +85,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     // Of workload only what a name is.
     ("policy", &["workload"]),
     ("reload", &["control", "kernel", "policy"]),
-    // From kernel only the taking over of received descriptors; from workload the types of the wire.
+    // From kernel only received descriptors and the name of a peer; from workload the types of the wire.
     ("api", &["control", "journal", "metrics", "workload", "kernel"]),
     ("cli", &["api", "config", "control", "journal", "kernel", "workload", "agent", "watchdog", "policy"]),
 ];

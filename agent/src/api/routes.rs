@@ -11,7 +11,7 @@ use super::Shared;
 use super::explain;
 use super::stream::{events, incidents};
 use super::types::{LaunchRequest, Peer, Problem, Released, SignalRequest, TenantRow, WorkloadView};
-use crate::control::{Ended, Launched, Refused};
+use crate::control::{Ended, Launched, Order, Refused};
 use crate::metrics;
 use crate::workload::spec::Name;
 
@@ -50,6 +50,7 @@ pub(super) fn reading(shared: Shared) -> Router {
 
 async fn launch(
     State(shared): State<Shared>,
+    ConnectInfo(Peer(by)): ConnectInfo<Peer>,
     Body(request): Body<LaunchRequest>,
 ) -> Result<(StatusCode, Json<Launched>), Response> {
     let LaunchRequest { spec, stdio } = request;
@@ -60,7 +61,7 @@ async fn launch(
         let text = "the stdio token is not known: it is valid while its connection to stdio.sock is open";
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, text));
     };
-    let launched = shared.control.launch(spec, descriptors).await.map_err(refused)?;
+    let launched = shared.control.launch(spec, descriptors, by).await.map_err(refused)?;
     Ok((StatusCode::CREATED, Json(launched)))
 }
 
@@ -70,7 +71,7 @@ async fn exit(State(shared): State<Shared>, Path(id): Path<u64>) -> Result<Json<
 
 async fn send_signal(
     State(shared): State<Shared>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    ConnectInfo(Peer(by)): ConnectInfo<Peer>,
     Path((tenant, name)): Path<(Name, Name)>,
     Body(request): Body<SignalRequest>,
 ) -> Result<StatusCode, Response> {
@@ -78,15 +79,15 @@ async fn send_signal(
         let text = format!("{} is not a signal: use a number from 1 to 64", request.signal);
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, &text));
     }
-    shared.control.signal(tenant, name, request.signal, peer.uid).await.map_err(refused)?;
+    shared.control.operate(tenant, name, Order::Signal(request.signal), by).await.map_err(refused)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn release(
     State(shared): State<Shared>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    ConnectInfo(Peer(by)): ConnectInfo<Peer>,
 ) -> Result<Json<Released>, Response> {
-    let opened = shared.control.release(peer.uid).await.map_err(refused)?;
+    let opened = shared.control.release(by).await.map_err(refused)?;
     Ok(Json(Released { workloads: opened.workloads, failed: opened.failed }))
 }
 

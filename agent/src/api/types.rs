@@ -1,5 +1,7 @@
 //! The wire: everything that crosses the API, apart from the types that the journal and the control loop share with it.
 
+use std::sync::Arc;
+
 use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
 use bellows_policies::units::{Bounds, Bytes};
@@ -7,7 +9,8 @@ use bellows_policies::{CpuBounds, Cpus};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
-use crate::journal::{Laws, Record};
+use crate::journal::{Caller, Laws, Record};
+use crate::kernel::process;
 use crate::metrics::{Published, PublishedTenant};
 use crate::workload::lifecycle::State;
 use crate::workload::spec::{Asked, Spec};
@@ -196,15 +199,17 @@ pub struct Problem {
 }
 
 /// Who is at the other end of the control socket, as the kernel vouches for it.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer {
-    /// Its user.
-    pub uid: u32,
-}
+#[derive(Debug, Clone)]
+pub struct Peer(pub Arc<Caller>);
 
 impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        let credentials = stream.io().peer_cred().ok();
         // Unknown is nobody, never root.
-        Self { uid: stream.io().peer_cred().map_or(u32::MAX, |cred| cred.uid()) }
+        let uid = credentials.map_or(u32::MAX, |known| known.uid());
+        let pid = credentials.and_then(|known| known.pid()).unwrap_or(0);
+        // Asked now, while it is most likely still the one that connected.
+        let command = process::name(pid).unwrap_or_else(|| "?".to_owned());
+        Self(Arc::new(Caller { uid, pid, command }))
     }
 }

@@ -41,7 +41,13 @@ pub(super) fn age(unix_ns: u64) -> String {
 /// A record as one line: when, who, what, why.
 pub(super) fn sentence(record: &Record) -> String {
     let who = if record.workload.is_empty() { "node" } else { &record.workload };
-    format!("{} {who:<20} {}", time_of_day(record.unix_ns), what(&record.what))
+    format!("{} {who:<20} {}", time_of_day(record.unix_ns), deed(record))
+}
+
+/// What happened, and who asked for it.
+pub(super) fn deed(record: &Record) -> String {
+    let by = record.by.as_ref().map(|by| format!(", by order of {by}")).unwrap_or_default();
+    what(&record.what) + &by
 }
 
 /// `14:03:07.120`, UTC.
@@ -96,11 +102,9 @@ pub(super) fn what(what: &What) -> String {
         What::WriteFailed { to, errno } => {
             format!("the kernel refused {to}: {}", std::io::Error::from_raw_os_error(*errno))
         }
-        What::SignalSent { signal, uid } => format!("signal {signal}, sent by uid {uid}"),
-        What::Released { uid: Some(uid) } => {
-            format!("all limits opened, no longer governed, by order of uid {uid}")
-        }
-        What::Released { uid: None } => "all limits opened, no longer governed".to_owned(),
+        What::SignalSent { signal } => format!("signal {signal} sent"),
+        What::OrderRefused { order, error } => format!("{order} refused: {error}"),
+        What::Released {} => "all limits opened, no longer governed".to_owned(),
         What::TakenBack { gap_ms } => {
             format!("governed again after the agent had been held up for {gap_ms} ms")
         }
@@ -146,6 +150,7 @@ fn millis(us: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::Caller;
     use bellows_policies::{Evidence, Limits, Reason};
 
     #[test]
@@ -165,12 +170,30 @@ mod tests {
             },
             version: None,
             prior: None,
+            by: None,
         };
         assert_eq!(
             sentence(&record),
             "14:03:07.120 acme/web             grow: high 64 MiB -> 80 MiB, max 80 MiB -> 96 MiB in 143 us, \
              at a use of 64 MiB: a charge crossed memory.high"
         );
+    }
+
+    #[test]
+    fn who_asked_is_told() {
+        let by = Caller { uid: 1000, pid: 118, command: "bellows".to_owned() };
+        let record = Record {
+            id: 1,
+            unix_ns: 0,
+            workload: "acme/web".into(),
+            version: None,
+            prior: None,
+            by: Some(by.into()),
+            what: What::SignalSent { signal: 15 },
+        };
+        assert_eq!(deed(&record), "signal 15 sent, by order of uid 1000 (pid 118, bellows)");
+        let read: Record = serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap();
+        assert_eq!(read.by, record.by);
     }
 
     #[test]

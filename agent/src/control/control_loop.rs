@@ -228,17 +228,17 @@ impl Control {
     fn obey(&mut self) {
         while let Some(command) = self.commands.pop() {
             match command {
-                Command::Launch { spec, stdio, reply } => self.launch(*spec, stdio, reply),
+                Command::Launch { spec, stdio, by, reply } => self.launch(*spec, stdio, by, reply),
                 Command::LaunchDone { key, result } => self.launch_done(key, result),
                 Command::ClearDone { key, result } => self.clear_done(key, result),
                 Command::DetailRead { key, detail } => self.detail_read(key, detail),
                 Command::ShrinkDone { key, result } => self.shrink_done(key, result),
                 Command::Wait { id, reply } => self.wait_for_end(id, reply),
-                Command::Signal { tenant, name, signal, uid, reply } => {
-                    let _ = reply.send(self.signal(&tenant, &name, signal, uid));
+                Command::Operate { tenant, name, order, by, reply } => {
+                    let _ = reply.send(self.operate(&tenant, &name, order, &by));
                 }
-                Command::Release { uid, reply } => {
-                    let _ = reply.send(self.release_all(Some(uid)));
+                Command::Release { by, reply } => {
+                    let _ = reply.send(self.release_all(Some(&by)));
                 }
                 Command::Policies { rules } => self.take_policies(rules),
                 Command::PoliciesRefused { error, problems } => self.policies_refused(error, problems),

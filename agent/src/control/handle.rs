@@ -12,9 +12,10 @@ use crossbeam_queue::ArrayQueue;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::operate::Order;
 use super::registry::Open;
 use super::shrinker::Reclaimed;
-use crate::journal::Journal;
+use crate::journal::{Caller, Journal, What};
 use crate::kernel::cgroup::CgroupError;
 use crate::kernel::clock;
 use crate::kernel::watch::{Key, Waker};
@@ -36,6 +37,8 @@ pub enum Command {
         spec: Box<Spec<Asked>>,
         /// Its standard input, output and error.
         stdio: [OwnedFd; 3],
+        /// Who asks.
+        by: Arc<Caller>,
         /// Where the answer goes, when the command has been executed.
         reply: oneshot::Sender<Result<Launched, Refused>>,
     },
@@ -46,23 +49,23 @@ pub enum Command {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Ended, Refused>>,
     },
-    /// Send a signal to a workload: to its init, or with SIGKILL to everything in its cgroup.
-    Signal {
+    /// Carry out an operator's order about a workload.
+    Operate {
         /// Its owner.
         tenant: Name,
         /// Its name.
         name: Name,
-        /// The signal's number.
-        signal: i32,
+        /// What is asked for.
+        order: Order,
         /// Who asks.
-        uid: u32,
-        /// Where the answer goes.
-        reply: oneshot::Sender<Result<(), Refused>>,
+        by: Arc<Caller>,
+        /// Where the answer goes: what the journal is told of it.
+        reply: oneshot::Sender<Result<What, Refused>>,
     },
     /// Open all limits and stop governing.
     Release {
         /// Who asks.
-        uid: u32,
+        by: Arc<Caller>,
         /// Where the number of opened workloads goes.
         reply: oneshot::Sender<Opened>,
     },
@@ -198,8 +201,13 @@ impl Handle {
     }
 
     /// Starts a workload and returns when its command has been executed.
-    pub async fn launch(&self, spec: Spec<Asked>, stdio: [OwnedFd; 3]) -> Result<Launched, Refused> {
-        self.ask(|reply| Command::Launch { spec: Box::new(spec), stdio, reply }).await?
+    pub async fn launch(
+        &self,
+        spec: Spec<Asked>,
+        stdio: [OwnedFd; 3],
+        by: Arc<Caller>,
+    ) -> Result<Launched, Refused> {
+        self.ask(|reply| Command::Launch { spec: Box::new(spec), stdio, by, reply }).await?
     }
 
     /// Waits until the workload with this id has ended.
@@ -207,14 +215,20 @@ impl Handle {
         self.ask(|reply| Command::Wait { id, reply }).await?
     }
 
-    /// Signals a workload.
-    pub async fn signal(&self, tenant: Name, name: Name, signal: i32, uid: u32) -> Result<(), Refused> {
-        self.ask(|reply| Command::Signal { tenant, name, signal, uid, reply }).await?
+    /// Has an order about a workload carried out; what the journal was told of it.
+    pub async fn operate(
+        &self,
+        tenant: Name,
+        name: Name,
+        order: Order,
+        by: Arc<Caller>,
+    ) -> Result<What, Refused> {
+        self.ask(|reply| Command::Operate { tenant, name, order, by, reply }).await?
     }
 
     /// Opens all limits; returns how many workloads were opened.
-    pub async fn release(&self, uid: u32) -> Result<Opened, Refused> {
-        self.ask(|reply| Command::Release { uid, reply }).await
+    pub async fn release(&self, by: Arc<Caller>) -> Result<Opened, Refused> {
+        self.ask(|reply| Command::Release { by, reply }).await
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Refused> {

@@ -1,6 +1,6 @@
-//! What happens to a workload besides growing: launch, end, signals, release, and the answers of the lanes.
+//! What happens to a workload besides growing: launch, end, release, and the answers of the lanes.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use bellows_policies::sample::Detail;
@@ -11,13 +11,13 @@ use tokio::sync::oneshot;
 use super::control_loop::{CLEAR_AGAIN, Control};
 use super::handle::{Ended, Launched, Refused};
 use super::lanes::{Full, Job};
-use super::registry::{Entry, Open};
+use super::registry::{Entry, Launching, Open};
 use super::tenants::told;
 use super::{actuator, cpu_loop, incidents};
-use crate::journal::{Kind, What};
+use crate::journal::{Caller, Kind, What};
 use crate::kernel::cgroup::CgroupError;
+use crate::kernel::clock;
 use crate::kernel::watch::{Key, Sources};
-use crate::kernel::{clock, spawn};
 use crate::metrics::{Facts, Published};
 use crate::watchdog::Opened;
 use crate::workload::lease;
@@ -25,10 +25,14 @@ use crate::workload::lifecycle::Event;
 use crate::workload::spec::{Asked, Identity, Name, Spec};
 use crate::workload::supervisor::{LaunchError, LaunchOrder, Remains, Running};
 
-type LaunchReply = oneshot::Sender<Result<Launched, Refused>>;
-
 impl Control {
-    pub(super) fn launch(&mut self, spec: Spec<Asked>, stdio: [std::os::fd::OwnedFd; 3], reply: LaunchReply) {
+    pub(super) fn launch(
+        &mut self,
+        spec: Spec<Asked>,
+        stdio: [OwnedFd; 3],
+        by: Arc<Caller>,
+        reply: oneshot::Sender<Result<Launched, Refused>>,
+    ) {
         let name: Arc<str> = format!("{}/{}", spec.identity.tenant, spec.identity.name).into();
         if self.stopping {
             let _ = reply.send(Err(Refused::Stopping));
@@ -41,14 +45,14 @@ impl Control {
         let (spec, class) = match self.admit(spec) {
             Ok(admitted) => admitted,
             Err(text) => {
-                self.launch_failed(&name, text.clone());
+                self.launch_failed(&name, Some(&by), text.clone());
                 let _ = reply.send(Err(Refused::NotAllowed(text)));
                 return;
             }
         };
         let identity = &spec.identity;
         if let Some(text) = self.tenants.problem(&identity.tenant) {
-            self.launch_failed(&name, text.clone());
+            self.launch_failed(&name, Some(&by), text.clone());
             let _ = reply.send(Err(Refused::NoRoomNow(text)));
             return;
         }
@@ -58,7 +62,7 @@ impl Control {
             Err(refusal) => {
                 self.unseat(&identity.tenant, law.seat());
                 let text = told(&identity.tenant, refusal);
-                self.launch_failed(&name, text.clone());
+                self.launch_failed(&name, Some(&by), text.clone());
                 let _ = reply.send(Err(match refusal {
                     Refusal::Deferred { .. } => Refused::NoRoomNow(text),
                     Refusal::Infeasible { .. } => Refused::NoRoomEver(text),
@@ -78,12 +82,14 @@ impl Control {
         let published = Arc::new(Published::new(facts(identity, clock::unix_nanoseconds())));
         published.limits(to);
         let entry = self.registry.insert(|key| Entry::new(key, spec, class, &law, version, published));
-        entry.launched = Some(reply);
+        entry.launched = Some(Launching { by, reply });
         let key = entry.key;
         if self.lanes.submit(Job::Launch(key, order)).is_err() {
             if let Some(entry) = self.registry.remove(key) {
                 self.unseat(&entry.identity().tenant, entry.law.seat());
-                answer(entry.launched, Err(Refused::Busy));
+                if let Some(launching) = entry.launched {
+                    launching.answer(Err(Refused::Busy));
+                }
             }
             return;
         }
@@ -120,9 +126,13 @@ impl Control {
                 let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
                 let evidence = entry.law.evidence(MemoryLaw::Launch);
                 let what = What::Launched { pid, limits, took_us, evidence };
-                self.journal.decided(clock::unix_nanoseconds(), &entry.name, &entry.version, what);
+                let launching = entry.launched.take();
+                let by = launching.as_ref().map(|launching| Arc::clone(&launching.by));
+                self.journal.decided_for(clock::unix_nanoseconds(), &entry.name, &entry.version, by, what);
                 self.metrics.launch.observe(took.as_secs_f64());
-                answer(entry.launched.take(), Ok(Launched { id, pid }));
+                if let Some(launching) = launching {
+                    launching.answer(Ok(Launched { id, pid }));
+                }
                 self.attend(key, open, None);
                 // Its class may have changed while it was started.
                 let changed = self.reform(key);
@@ -137,14 +147,15 @@ impl Control {
                 self.look(key, clock::now());
             }
             Err(text) => {
-                let name = Arc::clone(&entry.name);
-                if let Some(mut entry) = self.registry.remove(key) {
-                    self.unseat(&entry.identity().tenant, entry.law.seat());
-                    self.protect(&entry.identity().tenant);
-                    entry.state = entry.state.after(Event::StartFailed);
-                    answer(entry.launched, Err(Refused::Failed(text.clone())));
+                let Some(mut entry) = self.registry.remove(key) else { return };
+                self.unseat(&entry.identity().tenant, entry.law.seat());
+                self.protect(&entry.identity().tenant);
+                entry.state = entry.state.after(Event::StartFailed);
+                let by = entry.launched.as_ref().map(|launching| Arc::clone(&launching.by));
+                if let Some(launching) = entry.launched {
+                    launching.answer(Err(Refused::Failed(text.clone())));
                 }
-                self.launch_failed(&name, text);
+                self.launch_failed(&entry.name, by.as_ref(), text);
             }
         }
     }
@@ -175,9 +186,9 @@ impl Control {
         self.protect(&tenant);
     }
 
-    fn launch_failed(&mut self, name: &Arc<str>, error: String) {
+    fn launch_failed(&mut self, name: &Arc<str>, by: Option<&Arc<Caller>>, error: String) {
         self.metrics.launches_failed.inc();
-        self.journal.record(clock::unix_nanoseconds(), name, What::LaunchFailed { error });
+        self.journal.ordered(clock::unix_nanoseconds(), name, by, What::LaunchFailed { error });
     }
 
     /// The first process of a workload has ended: what is left is cleared away.
@@ -266,33 +277,13 @@ impl Control {
         }
     }
 
-    pub(super) fn signal(
-        &mut self,
-        tenant: &Name,
-        name: &Name,
-        signal: i32,
-        uid: u32,
-    ) -> Result<(), Refused> {
-        let missing = || Refused::NotFound(format!("{tenant}/{name}"));
-        let entry = self.registry.find(tenant, name).ok_or_else(missing)?;
-        let open = entry.open.as_ref().ok_or_else(missing)?;
-        if signal == libc::SIGKILL {
-            open.cgroup().kill().map_err(|e| Refused::Failed(e.to_string()))?;
-        } else {
-            let process = open.running.process.as_ref().ok_or_else(missing)?;
-            spawn::signal(&process.pidfd, signal).map_err(|e| Refused::Failed(e.to_string()))?;
-        }
-        self.journal.record(clock::unix_nanoseconds(), &entry.name, What::SignalSent { signal, uid });
-        Ok(())
-    }
-
     /// Opens every limit and stops governing; workloads started from now on are opened too.
-    pub(super) fn release_all(&mut self, uid: Option<u32>) -> Opened {
+    pub(super) fn release_all(&mut self, by: Option<&Arc<Caller>>) -> Opened {
         self.released = true;
         self.cpu.release();
         let keys: Vec<Key> = self.registry.iter_mut().filter(|e| e.open.is_some()).map(|e| e.key).collect();
         let workloads = keys.iter().filter(|&&key| self.release_one(key)).count();
-        self.journal.record(clock::unix_nanoseconds(), &self.node, What::Released { uid });
+        self.journal.ordered(clock::unix_nanoseconds(), &self.node, by, What::Released {});
         Opened { workloads, failed: keys.len() - workloads }
     }
 
@@ -336,12 +327,6 @@ impl Control {
         entry.published.detail(&detail);
         // The verdict may allow what the last look had to wait for.
         self.look(key, clock::now());
-    }
-}
-
-fn answer(reply: Option<LaunchReply>, result: Result<Launched, Refused>) {
-    if let Some(reply) = reply {
-        let _ = reply.send(result);
     }
 }
 

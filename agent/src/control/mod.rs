@@ -6,7 +6,8 @@
 //!   -> the plan's writes                    actuator       grow here and now, shrink on the slow lane
 //!   -> record, metrics, published values
 //! lost events, and what moves without any  pass         some workloads, ten times a second
-//! launches, ends, signals, release          life
+//! launches, ends, release                   life
+//! what an operator orders: signals           operate
 //! tenants: seats in the budget, their cgroups' files, who is served when room comes   tenants
 //! what others give for who waits            squeeze
 //! heartbeat, silence, watchdog             vigil
@@ -32,6 +33,7 @@ mod hidden;
 mod incidents;
 mod lanes;
 mod life;
+mod operate;
 mod outcomes;
 mod pass;
 mod policies;
@@ -47,4 +49,5 @@ mod vigil;
 
 pub use control_loop::{Control, Parts, default_reserve};
 pub use handle::{Command, Ended, Handle, Launched, Refused};
+pub use operate::Order;
 pub use takeover::Takeover;

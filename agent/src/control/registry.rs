@@ -17,6 +17,7 @@ use super::lanes::DetailFiles;
 use super::outcomes::Pending;
 use super::pass::Rest;
 use super::shrinker::{Shrink, SlowFiles};
+use crate::journal::Caller;
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::cpu::CpuFiles;
 use crate::kernel::limit::LimitFile;
@@ -67,8 +68,22 @@ pub(super) struct Entry {
     pub(super) outcome: Option<Pending>,
     /// OOM kills that were told.
     pub(super) oom_kills: u64,
-    pub(super) launched: Option<oneshot::Sender<Result<Launched, Refused>>>,
+    pub(super) launched: Option<Launching>,
     pub(super) waiting: Vec<oneshot::Sender<Result<Ended, Refused>>>,
+}
+
+/// Who asked for a launch, and waits for the answer.
+#[derive(Debug)]
+pub(super) struct Launching {
+    pub(super) by: Arc<Caller>,
+    pub(super) reply: oneshot::Sender<Result<Launched, Refused>>,
+}
+
+impl Launching {
+    /// Answers. A client that hung up hears nothing.
+    pub(super) fn answer(self, result: Result<Launched, Refused>) {
+        let _ = self.reply.send(result);
+    }
 }
 
 impl Entry {

@@ -144,6 +144,7 @@ mod tests {
                 workload: name.into(),
                 version: None,
                 prior: None,
+                by: None,
                 what,
             }));
         }

@@ -52,7 +52,8 @@ impl Links {
             | What::AgentStopping { .. }
             | What::LaunchFailed { .. }
             | What::SignalSent { .. }
-            | What::Released { .. }
+            | What::OrderRefused { .. }
+            | What::Released {}
             | What::LeftoverRemoved { .. }
             | What::Trouble { .. }
             | What::PoliciesLoaded { .. }
@@ -119,8 +120,8 @@ mod tests {
         ];
         let mut links = Links::default();
         for (id, (workload, what, prior)) in (1..).zip(table) {
-            let mut record =
-                Record { id, unix_ns: 0, workload: workload.into(), version: None, prior: None, what };
+            let workload = workload.into();
+            let mut record = Record { id, unix_ns: 0, workload, version: None, prior: None, by: None, what };
             links.join(&mut record);
             assert_eq!(record.prior, prior, "record {id}");
         }

@@ -7,6 +7,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `record` | what can happen, and a record of it |
+//! | `caller` | who asked for it |
 //! | `laws` | the constants that decisions were made by, under the name that records carry |
 //! | `incident` | what a workload looked like when a limit was in its way |
 //! | `keep` | what the drain does with a record |
@@ -14,6 +15,7 @@
 //! | `store` | the files on disk |
 //! | `filter` | which records a reader wants |
 
+mod caller;
 mod filter;
 mod incident;
 mod keep;
@@ -31,6 +33,7 @@ use std::time::Duration;
 use crossbeam_queue::ArrayQueue;
 use tokio::sync::broadcast;
 
+pub use caller::Caller;
 pub use filter::Filter;
 use incident::Incidents;
 pub use incident::{Incident, Kind, Process, Snapshot};
@@ -60,12 +63,29 @@ pub struct Writer {
 impl Writer {
     /// Records something. Never blocks; a full queue is counted instead.
     pub fn record(&self, unix_ns: u64, workload: &Arc<str>, what: What) {
-        self.push(unix_ns, workload, None, what);
+        self.push(unix_ns, workload, None, None, what);
+    }
+
+    /// The same of something that `by` asked for.
+    pub fn ordered(&self, unix_ns: u64, workload: &Arc<str>, by: Option<&Arc<Caller>>, what: What) {
+        self.push(unix_ns, workload, None, by.cloned(), what);
     }
 
     /// The same of something that was decided by the laws named `version`.
     pub fn decided(&self, unix_ns: u64, workload: &Arc<str>, version: &Arc<str>, what: What) {
-        self.push(unix_ns, workload, Some(Arc::clone(version)), what);
+        self.push(unix_ns, workload, Some(Arc::clone(version)), None, what);
+    }
+
+    /// The same of what a law decided because somebody asked for it.
+    pub fn decided_for(
+        &self,
+        unix_ns: u64,
+        workload: &Arc<str>,
+        version: &Arc<str>,
+        by: Option<Arc<Caller>>,
+        what: What,
+    ) {
+        self.push(unix_ns, workload, Some(Arc::clone(version)), by, what);
     }
 
     /// Makes laws known, before anything is decided by them. Takes a lock: not for the path of an event.
@@ -73,9 +93,17 @@ impl Writer {
         self.versions.add(laws);
     }
 
-    fn push(&self, unix_ns: u64, workload: &Arc<str>, version: Option<Arc<str>>, what: What) {
+    fn push(
+        &self,
+        unix_ns: u64,
+        workload: &Arc<str>,
+        version: Option<Arc<str>>,
+        by: Option<Arc<Caller>>,
+        what: What,
+    ) {
         // The drain numbers it: one thread, one order.
-        let record = Record { id: 0, unix_ns, workload: Arc::clone(workload), version, prior: None, what };
+        let workload = Arc::clone(workload);
+        let record = Record { id: 0, unix_ns, workload, version, prior: None, by, what };
         if self.queue.push(record).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }

@@ -7,6 +7,7 @@ use bellows_policies::units::Bytes;
 use bellows_policies::{CpuEvidence, Cpus, Evidence};
 use serde::{Deserialize, Serialize};
 
+use super::caller::Caller;
 use super::incident::Incident;
 
 /// One thing that happened.
@@ -24,6 +25,9 @@ pub struct Record {
     /// The record of the same workload and resource that this one follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prior: Option<u64>,
+    /// Who asked for it; absent when the agent did it by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Arc<Caller>>,
     /// What.
     #[serde(flatten)]
     pub what: What,
@@ -162,15 +166,16 @@ pub enum What {
     SignalSent {
         /// Its number.
         signal: i32,
-        /// Who asked, by the socket's peer credentials.
-        uid: u32,
+    },
+    /// Something that somebody asked for was refused, and nothing was changed.
+    OrderRefused {
+        /// What was asked for.
+        order: String,
+        /// Why it was refused.
+        error: String,
     },
     /// The limits were opened and are no longer governed.
-    Released {
-        /// Who asked; absent when the agent did so itself.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        uid: Option<u32>,
-    },
+    Released {},
     /// The limits are governed again after the agent had been held up and its watchdog had opened them.
     TakenBack {
         /// For how long the agent had not run, in milliseconds.
@@ -269,7 +274,8 @@ impl What {
             | Self::Incident(_)
             | Self::WriteFailed { .. }
             | Self::SignalSent { .. }
-            | Self::Released { .. }
+            | Self::OrderRefused { .. }
+            | Self::Released {}
             | Self::TakenBack { .. }
             | Self::TakenOver { .. }
             | Self::ForeignWrite { .. }
@@ -302,6 +308,7 @@ mod tests {
             workload: "acme/web".into(),
             version: None,
             prior: None,
+            by: None,
             what: What::Ended { how: "exited with code 3".to_owned(), code: 3 },
         };
         let text = serde_json::to_string(&record).unwrap();

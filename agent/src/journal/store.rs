@@ -223,7 +223,8 @@ mod tests {
 
     fn record(id: u64) -> Record {
         let what = What::Ended { how: "exited with code 3".to_owned(), code: 3 };
-        Record { id, unix_ns: id, workload: "a/x".into(), version: None, prior: None, what }
+        let workload = "a/x".into();
+        Record { id, unix_ns: id, workload, version: None, prior: None, by: None, what }
     }
 
     fn ids(past: &Past) -> Vec<u64> {

@@ -30,14 +30,19 @@ pub fn largest(cgroup: &Cgroup, most: usize) -> Result<(Vec<Process>, usize), Cg
     Ok((found, pids.len()))
 }
 
-fn look(pid: i32) -> Option<Process> {
+/// The name of a process, which it chooses itself: nothing of it may steer a terminal.
+#[must_use]
+pub fn name(pid: i32) -> Option<String> {
     let comm = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    Some(String::from_utf8_lossy(&comm).trim_end().replace(char::is_control, "?"))
+}
+
+fn look(pid: i32) -> Option<Process> {
+    let comm = name(pid)?;
     let statm = fs::read(format!("/proc/{pid}/statm")).ok()?;
     // Size and resident size, in pages. The kernel's page is ours on every machine that has been tried.
     let resident = statm.split(|&byte| byte == b' ').nth(1)?;
     let rss = Bytes(parse::number(resident)?.saturating_mul(PAGE));
-    // A tenant chooses this name: nothing of it may steer a terminal.
-    let comm = String::from_utf8_lossy(&comm).trim_end().replace(char::is_control, "?");
     Some(Process { pid, comm, rss })
 }
 

@@ -19,7 +19,7 @@ pub(super) fn text(explained: &RecordExplained) -> String {
     let record = &explained.record;
     let who = if record.workload.is_empty() { "the node" } else { &record.workload };
     let mut out = format!("record {}, {} UTC, {who}\n", record.id, time_of_day(record.unix_ns));
-    let _ = writeln!(out, "  {}", text::what(&record.what));
+    let _ = writeln!(out, "  {}", text::deed(record));
     let reason = record.what.reason();
     if let Some(reason) = reason {
         let _ = writeln!(out, "  {}", advice(reason).means);

@@ -49,6 +49,7 @@ fn decided(id: u64, what: What) -> Record {
         workload: "acme/web".into(),
         version: Some("standard@built-in.1f0c9a2e".into()),
         prior: None,
+        by: None,
         what,
     }
 }

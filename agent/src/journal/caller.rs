@@ -1,0 +1,22 @@
+//! Who asked: whoever is at the other end of the control socket, as the kernel vouches for it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A client of the control socket when it connected. Carried by the record of whatever it asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caller {
+    /// Its user.
+    pub uid: u32,
+    /// Its process as the agent sees it; 0 when it is in a pid namespace that the agent does not see.
+    pub pid: i32,
+    /// The name of that process, which it chooses itself: a hint, no proof.
+    pub command: String,
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "uid {} (pid {}, {})", self.uid, self.pid, self.command)
+    }
+}

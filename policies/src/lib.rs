@@ -54,7 +54,7 @@ pub use decision::{Decision, Limits, Reason, Step, Verb};
 pub use evidence::{Evidence, MemoryLaw};
 pub use guard::{Outcome, Plan, launch, plan, replay, settle, undo};
 pub use memory::{Law, Room, Verdict, Workload};
-pub use ruleset::{Assignment, Base, Class, Ruleset};
+pub use ruleset::{AssignedBy, Assignment, Base, Class, Ruleset};
 pub use sample::{Detail, MemoryEvents, MemoryStat, Pressure, Sample};
 pub use signals::Signals;
 pub use units::{Bounds, Bytes, Instant, Limit, UnitError};

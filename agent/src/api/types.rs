@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
 use bellows_policies::units::{Bounds, Bytes};
-use bellows_policies::{CpuBounds, Cpus};
+use bellows_policies::{AssignedBy, CpuBounds, Cpus};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
@@ -52,6 +52,9 @@ pub struct WorkloadView {
     pub name: String,
     /// Its class.
     pub class: String,
+    /// What gave it that class.
+    #[serde(default)]
+    pub assigned: Option<AssignedBy>,
     /// Where it is in its life.
     pub state: String,
     /// Pid of its init.
@@ -84,12 +87,13 @@ pub struct WorkloadView {
 
 impl From<&Published> for WorkloadView {
     fn from(published: &Published) -> Self {
-        let (facts, view) = (&published.facts, published.view());
+        let (facts, view, terms) = (&published.facts, published.view(), published.terms());
         let limit = |bytes: Bytes| (bytes.0 != u64::MAX).then_some(bytes);
         Self {
             tenant: facts.tenant.clone(),
             name: facts.workload.clone(),
-            class: facts.class.clone(),
+            class: terms.class.to_string(),
+            assigned: terms.assigned,
             state: State::ALL.get(usize::from(view.state)).map_or("unknown", |s| s.as_str()).to_owned(),
             pid: view.pid,
             memory_current: view.current,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::bail;
-use bellows_policies::Bytes;
+use bellows_policies::{AssignedBy, Bytes};
 use clap::{Args, Subcommand};
 
 use super::CHECK_FAILED;
@@ -141,9 +141,10 @@ fn show(arguments: &Show) -> anyhow::Result<ExitCode> {
             };
             let (tenant, name): (Name, Name) = (tenant, name);
             let assignment = compiled.rules.assign(tenant.as_str(), name.as_str(), None)?;
-            why = Some(
-                assignment.rule.map_or("no rule matches".to_owned(), |rule| format!("by the rule {rule}")),
-            );
+            why = Some(match &assignment.by {
+                AssignedBy::Rule(_) => assignment.by.to_string(),
+                AssignedBy::Asked | AssignedBy::Default => "no rule matches".to_owned(),
+            });
             Some(assignment.class)
         }
         (None, None) => None,

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bellows_policies::{Bytes, Verb};
+use bellows_policies::{AssignedBy, Bytes, Verb};
 
 use crate::journal::{Incident, Record, What};
 
@@ -63,8 +63,9 @@ pub(super) fn what(what: &What) -> String {
         What::AgentStopping { workloads_end: false } => {
             "the agent stops, and leaves all workloads running".to_owned()
         }
-        What::Launched { pid, limits, took_us, .. } => {
-            format!("started as pid {pid} in {:.1} ms, {limits}", millis(*took_us))
+        What::Launched { pid, class, assigned, limits, took_us, .. } => {
+            let class = class_and_why(class, assigned.as_ref());
+            format!("started as pid {pid} in {:.1} ms, {class}, {limits}", millis(*took_us))
         }
         What::LaunchFailed { error } => format!("not started: {error}"),
         What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us, .. } => {
@@ -128,6 +129,12 @@ pub(super) fn what(what: &What) -> String {
         }
         What::LeftoverRemoved { name } => format!("removed {name}, a launch that was cut short"),
     }
+}
+
+/// The class of a workload, and what gave it that.
+pub(super) fn class_and_why(class: &str, assigned: Option<&AssignedBy>) -> String {
+    let why = assigned.map(|by| format!(" {by}")).unwrap_or_default();
+    format!("class {class}{why}")
 }
 
 fn incident_line(incident: &Incident) -> String {

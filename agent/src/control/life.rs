@@ -18,7 +18,7 @@ use crate::journal::{Caller, Kind, What};
 use crate::kernel::cgroup::CgroupError;
 use crate::kernel::clock;
 use crate::kernel::watch::{Key, Sources};
-use crate::metrics::{Facts, Published};
+use crate::metrics::{Facts, Published, Terms};
 use crate::watchdog::Opened;
 use crate::workload::lease;
 use crate::workload::lifecycle::Event;
@@ -104,9 +104,7 @@ impl Control {
             .rules
             .assign(asked.tenant.as_str(), asked.name.as_str(), class)
             .map_err(|e| e.to_string())?;
-        let identity = asked.become_of(&assignment.class, self.budget.capacity).map_err(|text| {
-            assignment.rule.map_or(text.clone(), |rule| format!("{text} (by the rule {rule})"))
-        })?;
+        let identity = asked.become_of(&assignment, self.budget.capacity)?;
         Ok((Arc::new(Spec { identity, argv, env, cwd }), assignment.class))
     }
 
@@ -125,7 +123,9 @@ impl Control {
                 let limits = entry.law.limits();
                 let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
                 let evidence = entry.law.evidence(MemoryLaw::Launch);
-                let what = What::Launched { pid, limits, took_us, evidence };
+                let Identity { class, assigned, .. } = entry.identity();
+                let (class, assigned) = (class.to_string(), assigned.clone());
+                let what = What::Launched { pid, class, assigned, limits, took_us, evidence };
                 let launching = entry.launched.take();
                 let by = launching.as_ref().map(|launching| Arc::clone(&launching.by));
                 self.journal.decided_for(clock::unix_nanoseconds(), &entry.name, &entry.version, by, what);
@@ -330,12 +330,17 @@ impl Control {
     }
 }
 
+/// What is published of what only an order changes.
+pub(super) fn terms(identity: &Identity) -> Terms {
+    Terms { class: identity.class.as_str().into(), assigned: identity.assigned.clone() }
+}
+
 /// What is published of a workload from its birth on.
 pub(super) fn facts(identity: &Identity, started_unix_ns: u64) -> Facts {
     Facts {
         tenant: identity.tenant.to_string(),
         workload: identity.name.to_string(),
-        class: identity.class.to_string(),
+        terms: terms(identity),
         memory: identity.memory,
         cpu: identity.cpu,
         started_unix_ns,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bellows_policies::decision::{Limits, Reason, Verb};
 use bellows_policies::units::Bytes;
-use bellows_policies::{CpuEvidence, Cpus, Evidence};
+use bellows_policies::{AssignedBy, CpuEvidence, Cpus, Evidence};
 use serde::{Deserialize, Serialize};
 
 use super::caller::Caller;
@@ -51,6 +51,12 @@ pub enum What {
     Launched {
         /// Pid of its init.
         pid: i32,
+        /// Its class; empty in a record of old.
+        #[serde(default)]
+        class: String,
+        /// What gave it that class.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        assigned: Option<AssignedBy>,
         /// Its limits.
         limits: Limits,
         /// From admission to execution, in microseconds.

@@ -50,7 +50,7 @@ pub fn encode(
 
     header(&mut text, "bellows_workload_info", "gauge", "Always 1: what a workload is, as labels.");
     for w in workloads {
-        let _ = writeln!(text, "bellows_workload_info{{{},class=\"{}\"}} 1", w.labels, w.facts.class);
+        let _ = writeln!(text, "bellows_workload_info{{{},class=\"{}\"}} 1", w.labels, w.terms().class);
     }
     let gauges: [(&str, &str, Get); 5] = [
         ("memory_current_bytes", "memory.current at the last look.", |w| &w.current),
@@ -172,7 +172,7 @@ fn header(text: &mut String, name: &str, kind: &str, help: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::Facts;
+    use crate::metrics::{Facts, Terms};
     use bellows_policies::decision::Limits;
     use bellows_policies::units::{Bounds, Bytes};
     use bellows_policies::{Base, Budget, Cpus, TenantBounds};
@@ -182,7 +182,7 @@ mod tests {
         let facts = Facts {
             tenant: "acme".to_owned(),
             workload: "web".to_owned(),
-            class: "latency".to_owned(),
+            terms: Terms { class: "latency".into(), assigned: None },
             memory: Bounds { floor: Bytes::mib(64), ceiling: Bytes::mib(128) },
             cpu: Some("0.1..2".parse().unwrap()),
             started_unix_ns: 0,

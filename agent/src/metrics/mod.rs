@@ -14,7 +14,7 @@ mod tenant;
 
 pub use agent::{Metrics, Outcome, Resource};
 pub use encode::encode;
-pub use published::{Facts, Published};
+pub use published::{Facts, Published, Terms};
 pub use reloads::Reloads;
 pub use table::{Table, TenantTable};
 pub use tenant::{PublishedTenant, TenantView};

@@ -1,23 +1,35 @@
 //! What the control loop publishes of each workload: plain atomics, written on every look, read by scrapes and `ps`.
 //!
-//! The fields of one workload are not read as one consistent picture; each is right for itself.
+//! The fields of one workload are not read as one consistent picture; each is right for itself. What only an operator's order
+//! changes is behind a lock, which no turn of an event takes.
 
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
+use bellows_policies::AssignedBy;
 use bellows_policies::cpu::{CpuBounds, CpuSample, Cpus};
 use bellows_policies::decision::Limits;
 use bellows_policies::sample::{Detail, MemoryEvents, Sample};
 use bellows_policies::units::{Bounds, Bytes};
 
-/// What does not change in a workload's life.
+/// What only an operator's order changes.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// Its class.
+    pub class: Arc<str>,
+    /// What gave it that class, where it is known.
+    pub assigned: Option<AssignedBy>,
+}
+
+/// What does not change in a workload's life, and what it begins with.
 #[derive(Debug, Clone)]
 pub struct Facts {
     /// Its owner.
     pub tenant: String,
     /// Its name.
     pub workload: String,
-    /// Its class.
-    pub class: String,
+    /// Its class and what belongs to it, at first.
+    pub terms: Terms,
     /// Between what its memory limit moves, at first.
     pub memory: Bounds,
     /// Between what its cpu quota moves, if it has one, at first.
@@ -48,6 +60,7 @@ pub struct Published {
     /// `usage_usec`, `nr_periods`, `nr_throttled`, `throttled_usec` of `cpu.stat`.
     pub(super) cpu: [AtomicU64; 4],
     pub(super) quota_moves: AtomicU64,
+    terms: RwLock<Terms>,
     /// Floor and ceiling of memory, and of the quota if there is one: policies may change.
     bounds: [AtomicU64; 4],
 }
@@ -65,6 +78,7 @@ impl Published {
         let bounds = [facts.memory.floor.0, facts.memory.ceiling.0, cpu.0, cpu.1].map(AtomicU64::new);
         Self {
             bounds,
+            terms: RwLock::new(facts.terms.clone()),
             facts,
             labels,
             state: AtomicU8::new(0),
@@ -80,6 +94,17 @@ impl Published {
             cpu: [const { AtomicU64::new(0) }; 4],
             quota_moves: AtomicU64::new(0),
         }
+    }
+
+    /// Publishes what an order changed. Takes a lock: not for the path of an event.
+    pub fn set_terms(&self, terms: Terms) {
+        *self.terms.write().unwrap_or_else(PoisonError::into_inner) = terms;
+    }
+
+    /// What only an operator's order changes.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        self.terms.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Publishes bounds.

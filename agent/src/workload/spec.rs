@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use bellows_policies::ruleset::DEFAULT_CLASS;
 use bellows_policies::units::{Bounds, Bytes};
-use bellows_policies::{Class, CpuBounds};
+use bellows_policies::{AssignedBy, Assignment, CpuBounds};
 use serde::{Deserialize, Serialize};
 
 /// The name of a tenant or a workload, which is also the name of its cgroup directory.
@@ -74,6 +74,9 @@ pub struct Identity {
     /// Its class.
     #[serde(default = "default_class")]
     pub class: Name,
+    /// What gave it that class; unknown of a record of old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assigned: Option<AssignedBy>,
     /// Between what its memory limit moves.
     pub memory: Bounds,
     /// Between what its cpu quota moves; without bounds it has none, and its weight decides.
@@ -114,12 +117,18 @@ pub struct Asked {
 
 impl Asked {
     /// Who it is, once its class is known, on a node of `capacity`; or why it cannot be that.
-    pub fn become_of(self, class: &Class, capacity: Bytes) -> Result<Identity, String> {
+    pub fn become_of(self, assignment: &Assignment, capacity: Bytes) -> Result<Identity, String> {
+        let Assignment { class, by, .. } = assignment;
+        let refused = |text: String| match by {
+            AssignedBy::Rule(_) => format!("{text} ({by})"),
+            AssignedBy::Asked | AssignedBy::Default => text,
+        };
         let by_class = ByClass { memory: self.memory.is_none(), cpu: self.cpu.is_none() };
         Ok(Identity {
-            memory: class.memory_bounds(self.memory, capacity)?,
-            cpu: class.cpu_bounds(self.cpu)?,
+            memory: class.memory_bounds(self.memory, capacity).map_err(refused)?,
+            cpu: class.cpu_bounds(self.cpu).map_err(refused)?,
             class: class.name.parse().map_err(|error: NameError| error.to_string())?,
+            assigned: Some(by.clone()),
             tenant: self.tenant,
             name: self.name,
             by_class,

@@ -19,6 +19,8 @@ use std::sync::Arc;
 pub use class::{Base, Class, CpuControl, CpuPart, Io, MemoryPart, Mode, RUNGS};
 pub use parts::{Node, Rule, Tenant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::memory::Law;
 
 /// The class of whoever asks for none and matches no rule.
@@ -53,10 +55,22 @@ pub struct Ruleset {
 pub struct Assignment {
     /// The class.
     pub class: Arc<Class>,
-    /// Where the rule stands that assigned it; `None` when it was asked for, or is the default.
-    pub rule: Option<String>,
+    /// What gave it to it.
+    pub by: AssignedBy,
     /// The rule set's version.
     pub version: String,
+}
+
+/// What gave a workload its class.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AssignedBy {
+    /// The rule that stands there: file and line.
+    Rule(String),
+    /// It was asked for.
+    Asked,
+    /// Nothing: it is the default.
+    Default,
 }
 
 /// A class that the rule set does not have.
@@ -101,12 +115,12 @@ impl Ruleset {
             .iter()
             .find(|rule| glob::matches(&rule.tenant, tenant) && glob::matches(&rule.workload, workload));
         let rule = rule.filter(|rule| rule.force || asked.is_none());
-        let name = rule.map(|rule| rule.class.as_str()).or(asked).unwrap_or(DEFAULT_CLASS);
-        Ok(Assignment {
-            class: Arc::clone(self.class(name)?),
-            rule: rule.map(|rule| rule.origin.clone()),
-            version: self.version.clone(),
-        })
+        let (name, by) = match (rule, asked) {
+            (Some(rule), _) => (rule.class.as_str(), AssignedBy::Rule(rule.origin.clone())),
+            (None, Some(asked)) => (asked, AssignedBy::Asked),
+            (None, None) => (DEFAULT_CLASS, AssignedBy::Default),
+        };
+        Ok(Assignment { class: Arc::clone(self.class(name)?), by, version: self.version.clone() })
     }
 
     /// A class by its name.
@@ -115,6 +129,16 @@ impl Ruleset {
             name: name.to_owned(),
             known: self.classes.keys().cloned().collect(),
         })
+    }
+}
+
+impl fmt::Display for AssignedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule(origin) => write!(f, "by the rule {origin}"),
+            Self::Asked => f.write_str("by --class"),
+            Self::Default => f.write_str("by default"),
+        }
     }
 }
 
@@ -143,19 +167,19 @@ mod tests {
             rule("acme", "*", "batch", true),
             rule("b*", "?", "latency", false),
         ];
-        for (tenant, workload, asked, class, is_by_rule) in [
-            ("acme", "web-1", None, "latency", true),
-            ("acme", "web-1", Some("standard"), "standard", false),
-            ("acme", "job", None, "batch", true),
-            ("acme", "job", Some("latency"), "batch", true),
-            ("blue", "x", None, "latency", true),
-            ("blue", "xy", None, "standard", false),
-            ("other", "web-1", Some("batch"), "batch", false),
+        for (tenant, workload, asked, class, by) in [
+            ("acme", "web-1", None, "latency", "by the rule test.toml:latency"),
+            ("acme", "web-1", Some("standard"), "standard", "by --class"),
+            ("acme", "job", None, "batch", "by the rule test.toml:batch"),
+            ("acme", "job", Some("latency"), "batch", "by the rule test.toml:batch"),
+            ("blue", "x", None, "latency", "by the rule test.toml:latency"),
+            ("blue", "xy", None, "standard", "by default"),
+            ("other", "web-1", Some("batch"), "batch", "by --class"),
         ] {
             let assignment = rules.assign(tenant, workload, asked).unwrap();
             assert_eq!(
-                (&*assignment.class.name, assignment.rule.is_some()),
-                (class, is_by_rule),
+                (&*assignment.class.name, &*assignment.by.to_string()),
+                (class, by),
                 "{tenant}/{workload}"
             );
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bellows_policies::cpu::{CpuEvidence, CpuRule};
 use bellows_policies::evidence::{Growth, Interval};
 use bellows_policies::{
-    Bytes, CpuLaw, Cpus, Evidence, Law, Limits, MemoryLaw, Outcome, Reason, Verb, replay,
+    AssignedBy, Bytes, CpuLaw, Cpus, Evidence, Law, Limits, MemoryLaw, Outcome, Reason, Verb, replay,
 };
 
 use super::{record, workload};
@@ -254,6 +254,7 @@ fn a_workload_at_its_ceiling() {
         tenant: "acme".to_owned(),
         name: "web".to_owned(),
         class: "standard".to_owned(),
+        assigned: Some(AssignedBy::Rule("web.toml:7".to_owned())),
         state: "running".to_owned(),
         pid: 118,
         memory_current: MIB(513),

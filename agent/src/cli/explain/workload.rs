@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::advice::advice;
 use super::record::{inside, precisely};
 use crate::api::types::{WorkloadExplained, WorkloadView};
-use crate::cli::text::{age, sentence};
+use crate::cli::text::{age, class_and_why, sentence};
 use crate::journal::{Grounds, Record, What};
 
 /// The whole of it.
@@ -41,7 +41,8 @@ pub(super) fn text(explained: &WorkloadExplained) -> String {
 fn state(view: &WorkloadView, age: &str) -> String {
     let limit =
         |limit: Option<bellows_policies::Bytes>| limit.map_or_else(|| "max".to_owned(), |b| b.to_string());
-    let mut out = format!("{}/{}, class {}, {} for {age}\n", view.tenant, view.name, view.class, view.state);
+    let class = class_and_why(&view.class, view.assigned.as_ref());
+    let mut out = format!("{}/{}, {class}, {} for {age}\n", view.tenant, view.name, view.state);
     let _ = writeln!(
         out,
         "  memory: uses {}, of which {} is needed; memory.high {}, memory.max {}, between {} and {}; {} moves",

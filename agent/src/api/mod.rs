@@ -2,7 +2,7 @@
 //! descriptors.
 //!
 //! ```text
-//! api.sock    0660; launch, signal, release, and everything that can be read
+//! api.sock    0660; launch, signal, set, release, and everything that can be read; who asks is recorded
 //! stdio.sock  0660; three descriptors in, a token out; a launch names the token
 //! tcp         GET only: /metrics /healthz /readyz /api/v1/{workloads,tenants,events,incidents,explain}
 //! ```

@@ -12,7 +12,9 @@ use super::explain;
 use super::stream::{events, incidents};
 use super::types::{LaunchRequest, Peer, Problem, Released, SignalRequest, TenantRow, WorkloadView};
 use crate::control::{Ended, Launched, Order, Refused};
+use crate::journal::What;
 use crate::metrics;
+use crate::workload::change::Change;
 use crate::workload::spec::Name;
 
 /// The largest request body: arguments and environment of a command, which the kernel bounds at 2 MiB.
@@ -23,6 +25,7 @@ pub(super) fn control(shared: Shared) -> Router {
     let changing = Router::new()
         .route("/api/v1/workloads", post(launch))
         .route("/api/v1/workloads/{tenant}/{name}/signal", post(send_signal))
+        .route("/api/v1/workloads/{tenant}/{name}/set", post(set))
         .route("/api/v1/exits/{id}", get(exit))
         .route("/api/v1/release", post(release))
         .layer(DefaultBodyLimit::max(BODY))
@@ -81,6 +84,15 @@ async fn send_signal(
     }
     shared.control.operate(tenant, name, Order::Signal(request.signal), by).await.map_err(refused)?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn set(
+    State(shared): State<Shared>,
+    ConnectInfo(Peer(by)): ConnectInfo<Peer>,
+    Path((tenant, name)): Path<(Name, Name)>,
+    Body(change): Body<Change>,
+) -> Result<Json<What>, Response> {
+    shared.control.operate(tenant, name, Order::Set(change), by).await.map(Json).map_err(refused)
 }
 
 async fn release(

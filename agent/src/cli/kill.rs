@@ -6,26 +6,16 @@ use std::str::FromStr;
 use clap::Args;
 use nix::sys::signal::Signal;
 
-use super::Connection;
-use super::client::Client;
+use super::order::Target;
 use crate::api::types::SignalRequest;
-use crate::workload::spec::Name;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Its owner.
-    #[arg(long, default_value = "default")]
-    tenant: Name,
-    /// Its name.
-    name: Name,
+    #[command(flatten)]
+    target: Target,
     /// The signal, by name or number. TERM goes to its command; KILL to every process in its cgroup.
     #[arg(short, long, default_value = "TERM")]
     signal: Wanted,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    connection: Connection,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -44,12 +34,11 @@ impl FromStr for Wanted {
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&arguments.connection.runtime_dir);
-    let Arguments { tenant, name, signal, json, .. } = arguments;
-    let path = format!("/api/v1/workloads/{tenant}/{name}/signal");
-    client.order(&path, &SignalRequest { signal: signal.0 }).await?;
-    if json {
-        println!("{}", serde_json::json!({ "tenant": tenant, "name": name, "signal": signal.0 }));
+    let Arguments { target, signal: Wanted(signal) } = arguments;
+    target.client().order(&target.path("signal"), &SignalRequest { signal }).await?;
+    if target.json {
+        let Target { tenant, name, .. } = target;
+        println!("{}", serde_json::json!({ "tenant": tenant, "name": name, "signal": signal }));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,10 +6,12 @@ mod doctor;
 mod events;
 mod explain;
 mod kill;
+mod order;
 mod policy;
 mod ps;
 mod release;
 mod run;
+mod set;
 mod tenants;
 mod text;
 
@@ -53,6 +55,8 @@ enum Verb {
     Explain(explain::Arguments),
     /// Signal a workload.
     Kill(kill::Arguments),
+    /// Change what a running workload is governed by: its bounds, its class, its weight.
+    Set(set::Arguments),
     /// Open all limits to their ceilings and stop governing; works without an agent too.
     Release(release::Arguments),
     /// Check whether this machine is ready, and say what to do where it is not.
@@ -97,6 +101,7 @@ pub fn main() -> ExitCode {
         Verb::Events(arguments) => on_runtime(events::run(arguments)),
         Verb::Explain(arguments) => on_runtime(explain::run(arguments)),
         Verb::Kill(arguments) => on_runtime(kill::run(arguments)),
+        Verb::Set(arguments) => on_runtime(set::run(arguments)),
         Verb::Release(arguments) => on_runtime(release::run(arguments)),
     };
     match result {

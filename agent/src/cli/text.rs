@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bellows_policies::{AssignedBy, Bytes, Verb};
 
-use crate::journal::{Incident, Record, What};
+use crate::journal::{Incident, Record, Conditions, What};
 
 /// Columns as wide as their widest cell, two spaces apart.
 pub(super) fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
@@ -104,6 +104,7 @@ pub(super) fn what(what: &What) -> String {
             format!("the kernel refused {to}: {}", std::io::Error::from_raw_os_error(*errno))
         }
         What::SignalSent { signal } => format!("signal {signal} sent"),
+        What::SettingsChanged { from, to } => settings(from, to),
         What::OrderRefused { order, error } => format!("{order} refused: {error}"),
         What::Released {} => "all limits opened, no longer governed".to_owned(),
         What::TakenBack { gap_ms } => {
@@ -129,6 +130,19 @@ pub(super) fn what(what: &What) -> String {
         }
         What::LeftoverRemoved { name } => format!("removed {name}, a launch that was cut short"),
     }
+}
+
+fn settings(from: &Conditions, to: &Conditions) -> String {
+    let cpu = |settings: &Conditions| settings.cpu.map_or_else(|| "max".to_owned(), |cpu| cpu.to_string());
+    let pairs = [
+        ("class", from.class.clone(), to.class.clone()),
+        ("memory", from.memory.to_string(), to.memory.to_string()),
+        ("cpu", cpu(from), cpu(to)),
+        ("weight", from.weight.to_string(), to.weight.to_string()),
+    ];
+    let other = pairs.iter().filter(|(_, from, to)| from != to);
+    let changes: Vec<String> = other.map(|(what, from, to)| format!("{what} {from} -> {to}")).collect();
+    if changes.is_empty() { "set: as it was".to_owned() } else { format!("set: {}", changes.join(", ")) }
 }
 
 /// The class of a workload, and what gave it that.

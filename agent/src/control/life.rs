@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use bellows_policies::sample::Detail;
 use bellows_policies::units::Bytes;
-use bellows_policies::{Class, Cpus, Law, MemoryLaw, Plan, Refusal, Workload, settle};
+use bellows_policies::{Class, Cpus, Law, MemoryLaw, Plan, Workload, settle};
 use tokio::sync::oneshot;
 
 use super::control_loop::{CLEAR_AGAIN, Control};
 use super::handle::{Ended, Launched, Refused};
 use super::lanes::{Full, Job};
 use super::registry::{Entry, Launching, Open};
-use super::tenants::told;
+use super::tenants::{no_room, told};
 use super::{actuator, cpu_loop, incidents};
 use crate::journal::{Caller, Kind, What};
 use crate::kernel::cgroup::CgroupError;
@@ -61,12 +61,9 @@ impl Control {
             Ok(plan) => plan,
             Err(refusal) => {
                 self.unseat(&identity.tenant, law.seat());
-                let text = told(&identity.tenant, refusal);
-                self.launch_failed(&name, Some(&by), text.clone());
-                let _ = reply.send(Err(match refusal {
-                    Refusal::Deferred { .. } => Refused::NoRoomNow(text),
-                    Refusal::Infeasible { .. } => Refused::NoRoomEver(text),
-                }));
+                let refused = no_room(&identity.tenant, refusal);
+                self.launch_failed(&name, Some(&by), told(&identity.tenant, refusal));
+                let _ = reply.send(Err(refused));
                 return;
             }
         };
@@ -137,6 +134,7 @@ impl Control {
                 // Its class may have changed while it was started.
                 let changed = self.reform(key);
                 self.rewrite(changed.into_iter().collect());
+                self.raise_to_floor(key, clock::now());
                 if self.released {
                     self.release_one(key);
                 }

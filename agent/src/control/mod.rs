@@ -7,7 +7,7 @@
 //!   -> record, metrics, published values
 //! lost events, and what moves without any  pass         some workloads, ten times a second
 //! launches, ends, release                   life
-//! what an operator orders: signals           operate
+//! what an operator orders: signals, settings operate
 //! tenants: seats in the budget, their cgroups' files, who is served when room comes   tenants
 //! what others give for who waits            squeeze
 //! heartbeat, silence, watchdog             vigil

@@ -6,15 +6,21 @@ use std::sync::Arc;
 use super::control_loop::Control;
 use super::handle::Refused;
 use super::registry::Entry;
-use crate::journal::{Caller, What};
+use super::tenants::no_room;
+use crate::journal::{Caller, Conditions, What};
+use crate::kernel::watch::Key;
 use crate::kernel::{clock, spawn};
-use crate::workload::spec::Name;
+use crate::workload::change::Change;
+use crate::workload::spec::{Identity, Name};
+use crate::workload::supervisor::identify;
 
 /// An order about a running workload.
 #[derive(Debug)]
 pub enum Order {
     /// Send it a signal: to its init, or with SIGKILL to everything in its cgroup.
     Signal(i32),
+    /// Govern it otherwise.
+    Set(Change),
 }
 
 impl Control {
@@ -28,36 +34,72 @@ impl Control {
     ) -> Result<What, Refused> {
         let full: Arc<str> = format!("{tenant}/{name}").into();
         let asked = order.to_string();
-        let entry = self.registry.find(tenant, name).filter(|entry| entry.open.is_some());
-        let result = match (entry, order) {
-            (None, _) => Err(Refused::NotFound(full.to_string())),
-            (Some(entry), Order::Signal(signal)) => send(entry, signal),
-        };
+        let key = self.registry.find(tenant, name).filter(|entry| entry.open.is_some()).map(|entry| entry.key);
+        let carried_out = key.and_then(|key| match order {
+            Order::Signal(signal) => self.send(key, signal),
+            Order::Set(change) => self.set(key, &change),
+        });
+        let result = carried_out.unwrap_or_else(|| Err(Refused::NotFound(full.to_string())));
         let what = match &result {
             Ok(what) => what.clone(),
             Err(refused) => What::OrderRefused { order: asked, error: refused.to_string() },
         };
         self.journal.ordered(clock::unix_nanoseconds(), &full, Some(by), what);
+        if let (Some(key), Ok(_)) = (key, &result) {
+            self.raise_to_floor(key, clock::now());
+        }
         result
     }
+
+    /// `None`: it has no process any more.
+    fn send(&mut self, key: Key, signal: i32) -> Option<Result<What, Refused>> {
+        let running = &self.registry.get(key)?.open.as_ref()?.running;
+        let sent = if signal == libc::SIGKILL {
+            running.cgroup.kill().map_err(|e| e.to_string())
+        } else {
+            spawn::signal(&running.process.as_ref()?.pidfd, signal).map_err(|e| e.to_string())
+        };
+        Some(sent.map(|()| What::SignalSent { signal }).map_err(Refused::Failed))
+    }
+
+    /// Changes class, bounds or weight by the rules of a launch. The identity is written first: whoever takes the workload
+    /// over governs it as it was set.
+    fn set(&mut self, key: Key, change: &Change) -> Option<Result<What, Refused>> {
+        let entry = self.registry.get(key)?;
+        let (identity, granted, seat) = (entry.identity().clone(), entry.law.granted(), entry.law.seat());
+        let from = conditions(entry);
+        let mut changed = match change.of(&identity, &self.rules, self.budget.capacity) {
+            Ok(changed) => changed,
+            Err(text) => return Some(Err(Refused::NotAllowed(text))),
+        };
+        let floor = changed.memory.floor;
+        if floor > identity.memory.floor
+            && let Err(refusal) = self.budget.fits(seat, granted, floor)
+        {
+            return Some(Err(no_room(&identity.tenant, refusal)));
+        }
+        let entry = self.registry.get(key)?;
+        if let Err(error) = identify(entry.open.as_ref()?.cgroup(), &changed) {
+            return Some(Err(Refused::Failed(error.to_string())));
+        }
+        let class = self.class_again(&mut changed);
+        let rewrite = self.govern_as(key, changed, class);
+        self.rewrite(rewrite.into_iter().collect());
+        let to = conditions(self.registry.get(key)?);
+        Some(Ok(What::SettingsChanged { from, to }))
+    }
+}
+
+fn conditions(entry: &Entry) -> Conditions {
+    let Identity { class, memory, cpu, .. } = entry.identity();
+    Conditions { class: class.to_string(), memory: *memory, cpu: *cpu, weight: entry.weight() }
 }
 
 impl std::fmt::Display for Order {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Signal(signal) => write!(f, "signal {signal}"),
+            Self::Set(_) => f.write_str("set"),
         }
     }
-}
-
-fn send(entry: &Entry, signal: i32) -> Result<What, Refused> {
-    let Some(open) = &entry.open else { return Err(Refused::NotFound(entry.name.to_string())) };
-    if signal == libc::SIGKILL {
-        open.cgroup().kill().map_err(|e| Refused::Failed(e.to_string()))?;
-    } else {
-        let process = open.running.process.as_ref();
-        let process = process.ok_or_else(|| Refused::NotFound(entry.name.to_string()))?;
-        spawn::signal(&process.pidfd, signal).map_err(|e| Refused::Failed(e.to_string()))?;
-    }
-    Ok(What::SignalSent { signal })
 }

@@ -1,4 +1,5 @@
-//! A change of policies, taken in by one turn: whoever's class or bounds have changed is governed by the new ones from here on.
+//! A change of policies, or of what an operator has set, taken in by one turn: whoever's class or bounds have changed is
+//! governed by the new ones from here on.
 //!
 //! Laws and bounds change at once, and limits with the next decisions, each within the new bounds; a limit below a raised
 //! floor is raised here. What a class writes besides (weight, protection, pids, swap, I/O, the failsafe) is written by a
@@ -6,18 +7,19 @@
 
 use std::sync::Arc;
 
-use bellows_policies::Ruleset;
+use bellows_policies::{Class, Ruleset};
 
 use super::control_loop::Control;
 use super::cpu_loop::Reform;
 use super::lanes::Job;
+use super::life::terms;
 use super::versions::Versions;
 use super::{actuator, cpu_loop};
 use crate::journal::What;
 use crate::kernel::clock;
 use crate::kernel::watch::Key;
 use crate::workload::rewrite::Rewrite;
-use crate::workload::spec::Spec;
+use crate::workload::spec::{Identity, Spec};
 
 impl Control {
     /// Governs by other policies from now on.
@@ -27,10 +29,13 @@ impl Control {
         self.rules = rules;
         self.reform_tenants();
         let keys: Vec<Key> = self.registry.iter_mut().map(|entry| entry.key).collect();
-        let rewrites: Vec<_> = keys.into_iter().filter_map(|key| self.reform(key)).collect();
+        let rewrites: Vec<_> = keys.iter().filter_map(|&key| self.reform(key)).collect();
         let what = What::PoliciesLoaded { ruleset, classes, rules: count, changed: rewrites.len() };
         self.journal.record(clock::unix_nanoseconds(), &self.node, what);
         self.rewrite(rewrites);
+        for key in keys {
+            self.raise_to_floor(key, clock::now());
+        }
     }
 
     /// Policies were not taken: the old ones stay.
@@ -43,6 +48,16 @@ impl Control {
     pub(super) fn reform(&mut self, key: Key) -> Option<(Arc<str>, Rewrite)> {
         let mut identity = self.registry.get(key).filter(|entry| entry.open.is_some())?.identity().clone();
         let class = self.class_again(&mut identity);
+        self.govern_as(key, identity, class)
+    }
+
+    /// Governs a running workload as another identity and by another class; what is to be written if that is a change.
+    pub(super) fn govern_as(
+        &mut self,
+        key: Key,
+        mut identity: Identity,
+        class: Arc<Class>,
+    ) -> Option<(Arc<str>, Rewrite)> {
         let law = self.memory_law(&class);
         let entry = self.registry.get(key)?;
         let open = entry.open.as_ref()?;
@@ -62,6 +77,7 @@ impl Control {
         let after = actuator::class_files(identity.memory, &class);
         entry.law.govern(identity.memory, law);
         entry.published.bounds(identity.memory, identity.cpu);
+        entry.published.set_terms(terms(&identity));
         let rewrite = Rewrite {
             running: Arc::clone(&open.running),
             files: actuator::changed_files(&before, &after),
@@ -76,7 +92,6 @@ impl Control {
         entry.class = class;
         entry.spec = Arc::new(Spec { identity, ..Spec::clone(&entry.spec) });
         self.protect(&tenant);
-        self.raise_to_floor(key, clock::now());
         Some((name, rewrite))
     }
 
@@ -86,7 +101,7 @@ impl Control {
             return;
         }
         let text =
-            "the workers have too much to do to write what a policy changed: reload once more".to_owned();
+            "the workers have too much to do to write what was changed: reload, or set it, once more".to_owned();
         self.journal.record(clock::unix_nanoseconds(), &self.node, What::Trouble { text });
     }
 

@@ -78,7 +78,7 @@ impl Control {
             self.journal.record(clock::unix_nanoseconds(), &name, What::Trouble { text });
         };
         let class = match self.rules.class(identity.class.as_str()) {
-            Ok(class) => Arc::clone(class),
+            Ok(class) => class.weighing(identity.weight),
             Err(unknown) => {
                 trouble(format!("{unknown}; governed as {DEFAULT_CLASS}, within its old bounds"));
                 return self.rules.class(DEFAULT_CLASS).map(Arc::clone).unwrap_or_default();

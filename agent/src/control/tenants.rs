@@ -17,6 +17,7 @@ use bellows_policies::{Budget, Bytes, Class, Level, Refusal, Ruleset, Seat, Tena
 
 use super::actuator;
 use super::control_loop::Control;
+use super::handle::Refused;
 use crate::journal::What;
 use crate::kernel::cgroup::Cgroup;
 use crate::kernel::clock;
@@ -250,6 +251,12 @@ impl Control {
         let index = (directory.slot as usize).checked_sub(1)?;
         self.tenants.directories.get(index).map(|(name, _)| name.clone())
     }
+}
+
+/// A refusal as an answer to who asked.
+pub(super) fn no_room(tenant: &Name, refusal: Refusal) -> Refused {
+    let text = told(tenant, refusal);
+    if refusal.is_deferred() { Refused::NoRoomNow(text) } else { Refused::NoRoomEver(text) }
 }
 
 /// A refusal in words, with the name of the level that it was refused at.

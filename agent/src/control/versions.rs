@@ -15,8 +15,8 @@ use crate::journal::{Laws, Writer};
 #[derive(Debug)]
 pub(super) struct Versions {
     rules: String,
-    /// By class.
-    told: HashMap<String, Arc<str>>,
+    /// By class and weight: a workload may have one of its own.
+    told: HashMap<(String, u32), Arc<str>>,
 }
 
 impl Versions {
@@ -27,13 +27,14 @@ impl Versions {
 
     /// The version that governs `class`, with `memory` as its memory law; told to the journal when it is new.
     pub(super) fn of(&mut self, journal: &Writer, class: &Class, memory: &Law) -> Arc<str> {
-        if let Some(version) = self.told.get(&class.name) {
+        let key = (class.name.clone(), class.cpu.law.weight);
+        if let Some(version) = self.told.get(&key) {
             return Arc::clone(version);
         }
         let laws = Laws::new(&class.name, &self.rules, *memory, class.cpu.law);
         let version = Arc::clone(&laws.version);
         journal.tell(laws);
-        self.told.insert(class.name.clone(), Arc::clone(&version));
+        self.told.insert(key, Arc::clone(&version));
         version
     }
 }

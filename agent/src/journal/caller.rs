@@ -1,7 +1,8 @@
-//! Who asked: whoever is at the other end of the control socket, as the kernel vouches for it.
+//! Who asked, whoever is at the other end of the control socket as the kernel vouches for it, and what can be asked for.
 
 use std::fmt;
 
+use bellows_policies::{Bounds, CpuBounds};
 use serde::{Deserialize, Serialize};
 
 /// A client of the control socket when it connected. Carried by the record of whatever it asked for.
@@ -19,4 +20,17 @@ impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "uid {} (pid {}, {})", self.uid, self.pid, self.command)
     }
+}
+
+/// What a workload is governed by, as far as an operator can set it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conditions {
+    /// Its class.
+    pub class: String,
+    /// Between what its memory limit moves.
+    pub memory: Bounds,
+    /// Between what its cpu quota moves, if it has one.
+    pub cpu: Option<CpuBounds>,
+    /// Its share of memory and cpu beside others.
+    pub weight: u32,
 }

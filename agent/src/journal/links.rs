@@ -52,6 +52,7 @@ impl Links {
             | What::AgentStopping { .. }
             | What::LaunchFailed { .. }
             | What::SignalSent { .. }
+            | What::SettingsChanged { .. }
             | What::OrderRefused { .. }
             | What::Released {}
             | What::LeftoverRemoved { .. }

@@ -7,7 +7,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `record` | what can happen, and a record of it |
-//! | `caller` | who asked for it |
+//! | `caller` | who asked for it, and what an operator can set |
 //! | `laws` | the constants that decisions were made by, under the name that records carry |
 //! | `incident` | what a workload looked like when a limit was in its way |
 //! | `keep` | what the drain does with a record |
@@ -33,7 +33,7 @@ use std::time::Duration;
 use crossbeam_queue::ArrayQueue;
 use tokio::sync::broadcast;
 
-pub use caller::Caller;
+pub use caller::{Caller, Conditions};
 pub use filter::Filter;
 use incident::Incidents;
 pub use incident::{Incident, Kind, Process, Snapshot};

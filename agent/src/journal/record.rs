@@ -7,7 +7,7 @@ use bellows_policies::units::Bytes;
 use bellows_policies::{AssignedBy, CpuEvidence, Cpus, Evidence};
 use serde::{Deserialize, Serialize};
 
-use super::caller::Caller;
+use super::caller::{Caller, Conditions};
 use super::incident::Incident;
 
 /// One thing that happened.
@@ -173,6 +173,13 @@ pub enum What {
         /// Its number.
         signal: i32,
     },
+    /// An operator has set what a workload is governed by.
+    SettingsChanged {
+        /// As it was.
+        from: Conditions,
+        /// As it is.
+        to: Conditions,
+    },
     /// Something that somebody asked for was refused, and nothing was changed.
     OrderRefused {
         /// What was asked for.
@@ -280,6 +287,7 @@ impl What {
             | Self::Incident(_)
             | Self::WriteFailed { .. }
             | Self::SignalSent { .. }
+            | Self::SettingsChanged { .. }
             | Self::OrderRefused { .. }
             | Self::Released {}
             | Self::TakenBack { .. }

@@ -1,6 +1,7 @@
 //! A workload: what is asked for, how it lives, and the work of starting and clearing it away.
 //!
 //! ```text
+//! change      what an operator changes of a running one
 //! spec        names, class, bounds, command: validated where it enters
 //! lifecycle   state x event -> state, pure
 //! tree        the delegated subtree: taken, locked, laid out
@@ -10,6 +11,7 @@
 //! takeover    what an earlier agent left in the tree
 //! ```
 
+pub mod change;
 pub mod lease;
 pub mod lifecycle;
 pub mod records;

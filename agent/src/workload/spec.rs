@@ -82,6 +82,9 @@ pub struct Identity {
     /// Between what its cpu quota moves; without bounds it has none, and its weight decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<CpuBounds>,
+    /// Its share of memory and cpu beside others; that of its class when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
     /// Which of these bounds are its class's, and follow it.
     #[serde(default)]
     pub by_class: ByClass,
@@ -129,6 +132,7 @@ impl Asked {
             cpu: class.cpu_bounds(self.cpu).map_err(refused)?,
             class: class.name.parse().map_err(|error: NameError| error.to_string())?,
             assigned: Some(by.clone()),
+            weight: None,
             tenant: self.tenant,
             name: self.name,
             by_class,

@@ -137,6 +137,11 @@ pub struct Remains {
     pub events: MemoryEvents,
 }
 
+/// Notes who a workload is on its cgroup: the next agent governs it as that.
+pub fn identify(cgroup: &Cgroup, identity: &Identity) -> Result<(), CgroupError> {
+    cgroup.set_attribute(IDENTITY, &serde_json::to_vec(identity).unwrap_or_default())
+}
+
 /// Makes the cgroup, limits it, and starts the command in it.
 pub fn launch(ground: &Ground, order: LaunchOrder) -> Result<Running, LaunchError> {
     let identity = &order.spec.identity;
@@ -252,8 +257,7 @@ fn furnish(cgroup: &Cgroup, order: &LaunchOrder) -> Result<(), LaunchError> {
     for (file, value) in &order.limits {
         cgroup.write(file, value)?;
     }
-    let identity = serde_json::to_vec(&order.spec.identity).unwrap_or_default();
-    cgroup.set_attribute(IDENTITY, &identity)?;
+    identify(cgroup, &order.spec.identity)?;
     cgroup.set_attribute(FAILSAFE, order.failsafe.0.to_string().as_bytes())?;
     if let Some(bounds) = order.spec.identity.cpu {
         cgroup.set_attribute(FAILSAFE_CPU, quota_text(bounds.ceiling).as_bytes())?;

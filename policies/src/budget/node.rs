@@ -114,16 +114,20 @@ impl Budget {
         self.line.count() > 0 && self.has_room || !self.served.is_empty()
     }
 
-    /// Charges the floor of a launch, all or nothing.
-    pub fn admit(&mut self, seat: Option<Seat>, floor: Bytes) -> Result<(), Refusal> {
+    /// Whether a floor fits, of a workload that holds `granted` already.
+    pub fn fits(&self, seat: Option<Seat>, granted: Bytes, floor: Bytes) -> Result<(), Refusal> {
         let (most, level) = self.most_for(seat);
         if floor > most {
             return Err(Refusal::Infeasible { level, floor, most });
         }
-        let (free, level) = self.room(seat);
-        if floor > free {
-            return Err(Refusal::Deferred { level, floor, free });
-        }
+        let (room, level) = self.room(seat);
+        let free = room.saturating_add(granted);
+        if floor > free { Err(Refusal::Deferred { level, floor, free }) } else { Ok(()) }
+    }
+
+    /// Charges the floor of a launch, all or nothing.
+    pub fn admit(&mut self, seat: Option<Seat>, floor: Bytes) -> Result<(), Refusal> {
+        self.fits(seat, Bytes::ZERO, floor)?;
         self.charge(seat, floor);
         self.protect(seat, floor);
         Ok(())

@@ -3,6 +3,8 @@
 //! Three are built in, one for each base. A class of one's own inherits from another one, and so has a base in the end:
 //! what cannot be set one by one, how the floor is protected and whether the node's cpu guard counts it, is the base's.
 
+use std::sync::Arc;
+
 use crate::cpu::{CpuBounds, CpuLaw, Cpus};
 use crate::field::{Amount, Field, Kind, Pairs, Settable, Value, fields};
 use crate::memory::Law;
@@ -190,6 +192,18 @@ impl Class {
             pids: defaults.pids,
             io: Io::default(),
             rungs: RUNGS.iter().map(|&rung| rung.to_owned()).collect(),
+        }
+    }
+
+    /// The same class with a weight of a workload's own, if it has one.
+    #[must_use]
+    pub fn weighing(self: &Arc<Self>, weight: Option<u32>) -> Arc<Self> {
+        match weight.filter(|weight| *weight != self.cpu.law.weight) {
+            None => Arc::clone(self),
+            Some(weight) => {
+                let law = CpuLaw { weight, ..self.cpu.law };
+                Arc::new(Self { cpu: CpuPart { law, ..self.cpu }, ..Self::clone(self) })
+            }
         }
     }
 

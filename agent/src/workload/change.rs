@@ -1,0 +1,227 @@
+//! What an operator changes of a running workload, by the rules of a launch and in its words.
+//!
+//! What is not changed stays as it is, and is not held against the class anew, which a reload may have made narrower since.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use bellows_policies::units::{Bounds, Bytes};
+use bellows_policies::{Assignment, CpuBounds, Ruleset};
+use serde::{Deserialize, Serialize};
+
+use super::spec::{Identity, Name};
+
+/// The weights that the kernel takes.
+const WEIGHTS: std::ops::RangeInclusive<u32> = 1..=10_000;
+
+/// What is to be changed; what is absent stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// Its class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Name>,
+    /// Between what its memory limit moves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Setting<Bounds>>,
+    /// Between what its cpu quota moves, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Setting<CpuBounds>>,
+    /// Its share of memory and cpu beside others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<Setting<u32>>,
+}
+
+/// A value that a workload can have of its class or of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Setting<T> {
+    /// That of its class, which it follows.
+    Class,
+    /// Its own.
+    Own(T),
+}
+
+impl<T: FromStr> FromStr for Setting<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        if text == "class" { Ok(Self::Class) } else { text.parse().map(Self::Own) }
+    }
+}
+
+impl Change {
+    /// Who a workload is after it, on a node of `capacity`; or why it cannot be that.
+    pub fn of(&self, identity: &Identity, rules: &Ruleset, capacity: Bytes) -> Result<Identity, String> {
+        let mut changed = identity.clone();
+        let class = match &self.class {
+            None => rules.class(identity.class.as_str()).map(Arc::clone),
+            Some(asked) => {
+                let Assignment { class, by, .. } = rules
+                    .assign(identity.tenant.as_str(), identity.name.as_str(), Some(asked.as_str()))
+                    .map_err(|e| e.to_string())?;
+                if class.name != asked.as_str() {
+                    return Err(format!(
+                        "--class {asked} is refused: it has the class {} {by}, which forces it",
+                        class.name
+                    ));
+                }
+                changed.class = asked.clone();
+                changed.assigned = Some(by);
+                Ok(class)
+            }
+        };
+        let class = class.map_err(|e| e.to_string())?;
+        if self.class.is_some() || self.memory.is_some() {
+            let own = wanted(self.memory, Some(identity.memory).filter(|_| !identity.by_class.memory));
+            changed.memory = class.memory_bounds(own, capacity)?;
+            changed.by_class.memory = own.is_none();
+        }
+        if self.class.is_some() || self.cpu.is_some() {
+            let own = wanted(self.cpu, identity.cpu.filter(|_| !identity.by_class.cpu));
+            let bounds = class.cpu_bounds(own)?;
+            if self.cpu.is_some() && bounds.is_some() != identity.cpu.is_some() {
+                let text = "--cpu is refused: whether a workload has a quota is decided at its launch";
+                return Err(text.to_owned());
+            }
+            // So a quota that the class gives or takes is for launches to come, as after a reload.
+            changed.cpu = bounds.filter(|_| identity.cpu.is_some()).or(identity.cpu);
+            changed.by_class.cpu = own.is_none();
+        }
+        changed.weight = wanted(self.weight, identity.weight);
+        match changed.weight {
+            Some(weight) if !WEIGHTS.contains(&weight) => {
+                let (least, most) = (WEIGHTS.start(), WEIGHTS.end());
+                Err(format!("--weight {weight} is refused: it has to be between {least} and {most}"))
+            }
+            Some(_) | None => Ok(changed),
+        }
+    }
+}
+
+/// The value that is asked for, if it is the workload's own; `own` is that which it has of its own so far.
+fn wanted<T>(setting: Option<Setting<T>>, own: Option<T>) -> Option<T> {
+    match setting {
+        Some(Setting::Own(value)) => Some(value),
+        Some(Setting::Class) => None,
+        None => own,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bellows_policies::AssignedBy;
+    use bellows_policies::field::Amount;
+    use crate::workload::spec::ByClass;
+    use bellows_policies::ruleset::{Class, CpuControl, Defaults, Rule};
+
+    fn rules() -> Ruleset {
+        let mut rules = Ruleset::built_in(Defaults::default());
+        let mut bounded = Class { name: "bounded".to_owned(), ..Class::default() };
+        bounded.memory.floor = Some(Amount::Size(Bytes::mib(64)));
+        bounded.memory.ceiling = Some(Amount::Size(Bytes::mib(256)));
+        let mut weighed = Class { name: "weighed".to_owned(), ..Class::default() };
+        weighed.cpu.control = CpuControl::WeightOnly;
+        for class in [bounded, weighed] {
+            rules.classes.insert(class.name.clone(), class.into());
+        }
+        let rule = Rule { tenant: "kept".to_owned(), class: "batch".to_owned(), force: true, ..Rule::default() };
+        rules.rules.push(rule);
+        rules
+    }
+
+    fn identity(tenant: &str) -> Identity {
+        Identity {
+            tenant: tenant.parse().unwrap(),
+            name: "web".parse().unwrap(),
+            class: "standard".parse().unwrap(),
+            assigned: Some(AssignedBy::Default),
+            memory: "32M..512M".parse().unwrap(),
+            cpu: Some("0.1..2".parse().unwrap()),
+            weight: None,
+            by_class: ByClass::default(),
+        }
+    }
+
+    /// As a client writes it, what it becomes: class, memory, cpu, weight, and which bounds follow the class.
+    fn become_of(tenant: &str, text: &str) -> Result<String, String> {
+        let change: Change = serde_json::from_str(text).unwrap();
+        let now = change.of(&identity(tenant), &rules(), Bytes::GIB)?;
+        let ByClass { memory, cpu } = now.by_class;
+        let quota = now.cpu.unwrap();
+        Ok(format!("{} {} {quota} {:?} {memory} {cpu}", now.class, now.memory, now.weight))
+    }
+
+    #[test]
+    fn what_is_changed_is_held_to_the_rules_of_a_launch() {
+        let bounds = r#"{"floor":67108864,"ceiling":268435456}"#;
+        let table = [
+            ("acme", "{}".to_owned(), Ok("standard 32 MiB..512 MiB 0.1..2 None false false")),
+            (
+                "acme",
+                format!(r#"{{"memory":{{"own":{bounds}}}}}"#),
+                Ok("standard 64 MiB..256 MiB 0.1..2 None false false"),
+            ),
+            (
+                "acme",
+                r#"{"class":"latency","weight":{"own":300}}"#.to_owned(),
+                Ok("latency 32 MiB..512 MiB 0.1..2 Some(300) false false"),
+            ),
+            (
+                "acme",
+                r#"{"class":"bounded"}"#.to_owned(),
+                Err("--memory 32 MiB..512 MiB is refused: the class bounded has a floor of 64 MiB"),
+            ),
+            (
+                "acme",
+                r#"{"class":"bounded","memory":"class"}"#.to_owned(),
+                Ok("bounded 64 MiB..256 MiB 0.1..2 None true false"),
+            ),
+            (
+                "acme",
+                r#"{"memory":"class"}"#.to_owned(),
+                Err("--memory FLOOR..CEILING is needed: the class standard does not set both"),
+            ),
+            (
+                "acme",
+                r#"{"class":"weighed"}"#.to_owned(),
+                Err("--cpu is refused: the class weighed has no quota, only a weight"),
+            ),
+            (
+                "acme",
+                r#"{"cpu":"class"}"#.to_owned(),
+                Err("--cpu is refused: whether a workload has a quota is decided at its launch"),
+            ),
+            (
+                "acme",
+                r#"{"weight":{"own":0}}"#.to_owned(),
+                Err("--weight 0 is refused: it has to be between 1 and 10000"),
+            ),
+            (
+                "acme",
+                r#"{"class":"gold"}"#.to_owned(),
+                Err("there is no class `gold`: there are batch, bounded, latency, standard, weighed"),
+            ),
+            (
+                "kept",
+                r#"{"class":"latency"}"#.to_owned(),
+                Err("--class latency is refused: it has the class batch by the rule , which forces it"),
+            ),
+        ];
+        for (tenant, text, expected) in table {
+            let expected = expected.map(str::to_owned).map_err(str::to_owned);
+            assert_eq!(become_of(tenant, &text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_changed_is_not_held_against_the_class_anew() {
+        let wide = Identity { class: "bounded".parse().unwrap(), ..identity("acme") };
+        let change = Change { weight: Some(Setting::Own(7)), ..Change::default() };
+        let now = change.of(&wide, &rules(), Bytes::GIB).unwrap();
+        assert_eq!((now.memory, now.weight), (wide.memory, Some(7)));
+        let back = Change { weight: Some(Setting::Class), ..Change::default() };
+        assert_eq!(back.of(&now, &rules(), Bytes::GIB), Ok(wide));
+    }
+}

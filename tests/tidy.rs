@@ -198,7 +198,7 @@ fn metrics_are_documented_and_documents_name_real_ones() {
     let facts = bellows::metrics::Facts {
         tenant: "t".to_owned(),
         workload: "w".to_owned(),
-        terms: bellows::metrics::Terms { class: "standard".into(), assigned: None },
+        terms: bellows::metrics::Terms { class: "standard".into(), assigned: None, pin: None },
         memory: "1M..2M".parse().expect("bounds"),
         cpu: Some("0.1..1".parse().expect("bounds")),
         started_unix_ns: 0,

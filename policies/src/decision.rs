@@ -117,6 +117,8 @@ reasons! {
     Rearmed, "rearmed", "the tripwire was put back";
     /// A policy was changed, and the limit stood outside its bounds.
     PolicyChanged, "policy_changed", "a policy was changed, and the limit stood below its floor";
+    /// An operator pinned the limit: it was put there, or was in the way and stayed.
+    LimitPinned, "limit_pinned", "an operator pinned the limit";
     /// The cpu quota ran out after a time in which it had not.
     QuotaExhausted, "quota_exhausted", "the cpu quota ran out";
     /// The cpu quota ran out in more periods than is borne.

@@ -43,6 +43,9 @@ pub enum MemoryLaw {
     /// Up to a floor that a policy raised.
     #[serde(rename = "memory.floor")]
     Floor,
+    /// To where an operator pinned it.
+    #[serde(rename = "memory.pin")]
+    Pin,
     /// Cold memory, a share of use.
     #[serde(rename = "memory.reclaim")]
     Reclaim,
@@ -132,7 +135,7 @@ pub struct Evidence {
     /// What could be spared for somebody who waits; for a squeeze.
     #[serde(skip_serializing_if = "is_default")]
     pub spare: Bytes,
-    /// What was asked for on their behalf.
+    /// What was asked for on their behalf; for a pin, the `memory.high` that the operator asked for.
     #[serde(skip_serializing_if = "is_default")]
     pub asked: Bytes,
     /// The `memory.high` that the law wanted.
@@ -197,6 +200,7 @@ impl MemoryLaw {
             Self::SqueezeSlack => "memory.squeeze_slack",
             Self::SqueezeCache => "memory.squeeze_cache",
             Self::Floor => "memory.floor",
+            Self::Pin => "memory.pin",
             Self::Reclaim => "memory.reclaim",
             Self::Probe => "memory.probe",
             Self::Rearm => "memory.rearm",

@@ -6,7 +6,7 @@
 //! [`Workload::shrink_refused`]. One plan of a workload is under way at a time: a grow first cancels, and undoes, a shrink.
 //!
 //! Kept for every write but a failure: floor <= high <= ceiling; max >= high + least band; max <= ceiling + band; a grow
-//! lowers nothing; after a grow max <= 2 x use + slack. A shrink raises nothing and lowers one limit at a time: high not
+//! lowers nothing; after a grow max <= 2 x use + slack, unless a floor or a pin says otherwise. A shrink raises nothing and lowers one limit at a time: high not
 //! below need as it was last known, nor below use unless it takes back cache; max not into the [`crate::Room`] above use.
 //! A reclaim stays above the floor. A decision outside is clamped, and says so: that is a defect of its law, worth a
 //! metric.
@@ -182,7 +182,8 @@ pub fn undo(plan: &Plan, budget: &mut Budget) {
 
 fn raise(law: &Law, evidence: &Evidence, want: Limits) -> Limits {
     let (bounds, from) = (evidence.bounds(), evidence.limits());
-    let top = target::most_max(law, from, evidence.current);
+    let is_named = matches!(evidence.law, MemoryLaw::Floor | MemoryLaw::Pin);
+    let top = if is_named { Bytes(u64::MAX) } else { target::most_max(law, from, evidence.current) };
     let high = bounds.clamp(want.high).min(top.saturating_sub(law.band_min)).page_floor().max(from.high);
     let most = evidence.released_max(law).min(top).max(from.max);
     let max = want.max.min(most).max(high.saturating_add(law.band_min)).page_floor().max(from.max);

@@ -20,7 +20,7 @@ impl Policies {
     }
 
     /// As editors do: a new file is renamed over the old one.
-    fn write(&self, text: &str) {
+    pub(crate) fn write(&self, text: &str) {
         let new = self.0.join(".new");
         fs::write(&new, text).expect("policy");
         fs::rename(new, self.0.join("10-test.toml")).expect("rename");
@@ -28,7 +28,12 @@ impl Policies {
 
     /// An agent that governs `tree` by them.
     pub(crate) fn agent_on(&self, tree: Tree) -> Agent {
-        Agent::start_on(tree, &["--policies", self.0.to_str().expect("utf-8")])
+        self.agent_with(tree, &[])
+    }
+
+    /// The same with other flags besides.
+    pub(crate) fn agent_with(&self, tree: Tree, flags: &[&str]) -> Agent {
+        Agent::start_on(tree, &[&["--policies", self.0.to_str().expect("utf-8")], flags].concat())
     }
 
     fn agent(&self) -> Agent {

@@ -2,7 +2,7 @@
 //! descriptors.
 //!
 //! ```text
-//! api.sock    0660; launch, signal, set, release, and everything that can be read; who asks is recorded
+//! api.sock    0660; launch, signal, set, pin, release, and everything that can be read; who asks is recorded
 //! stdio.sock  0660; three descriptors in, a token out; a launch names the token
 //! tcp         GET only: /metrics /healthz /readyz /api/v1/{workloads,tenants,events,incidents,explain}
 //! ```
@@ -14,6 +14,8 @@ mod since;
 mod stdio;
 mod stream;
 pub mod types;
+
+pub use since::seconds_of;
 
 use std::fs;
 use std::net::SocketAddr;

@@ -1,5 +1,7 @@
 //! The routes. Thin: each translates a request for the control loop, or reads what is published.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequest, Path, State};
@@ -10,8 +12,10 @@ use axum::routing::{get, post};
 use super::Shared;
 use super::explain;
 use super::stream::{events, incidents};
-use super::types::{LaunchRequest, Peer, Problem, Released, SignalRequest, TenantRow, WorkloadView};
-use crate::control::{Ended, Launched, Order, Refused};
+use super::types::{
+    LaunchRequest, Peer, PinRequest, Problem, Released, SignalRequest, TenantRow, WorkloadView,
+};
+use crate::control::{Ended, Launched, Order, Refused, Wanted};
 use crate::journal::What;
 use crate::metrics;
 use crate::workload::change::Change;
@@ -26,6 +30,8 @@ pub(super) fn control(shared: Shared) -> Router {
         .route("/api/v1/workloads", post(launch))
         .route("/api/v1/workloads/{tenant}/{name}/signal", post(send_signal))
         .route("/api/v1/workloads/{tenant}/{name}/set", post(set))
+        .route("/api/v1/workloads/{tenant}/{name}/pin", post(pin))
+        .route("/api/v1/workloads/{tenant}/{name}/unpin", post(unpin))
         .route("/api/v1/exits/{id}", get(exit))
         .route("/api/v1/release", post(release))
         .layer(DefaultBodyLimit::max(BODY))
@@ -95,6 +101,24 @@ async fn set(
     shared.control.operate(tenant, name, Order::Set(change), by).await.map(Json).map_err(refused)
 }
 
+async fn pin(
+    State(shared): State<Shared>,
+    ConnectInfo(Peer(by)): ConnectInfo<Peer>,
+    Path((tenant, name)): Path<(Name, Name)>,
+    Body(PinRequest { high, cpu, seconds }): Body<PinRequest>,
+) -> Result<Json<What>, Response> {
+    let order = Order::Pin(Wanted { high, cpu, time: Duration::from_secs(seconds) });
+    shared.control.operate(tenant, name, order, by).await.map(Json).map_err(refused)
+}
+
+async fn unpin(
+    State(shared): State<Shared>,
+    ConnectInfo(Peer(by)): ConnectInfo<Peer>,
+    Path((tenant, name)): Path<(Name, Name)>,
+) -> Result<Json<What>, Response> {
+    shared.control.operate(tenant, name, Order::Unpin, by).await.map(Json).map_err(refused)
+}
+
 async fn release(
     State(shared): State<Shared>,
     ConnectInfo(Peer(by)): ConnectInfo<Peer>,
@@ -131,7 +155,7 @@ async fn healthy() -> &'static str {
 /// Ready is: the control loop turns. Looked at, not asked: this is open to anybody on the machine.
 async fn ready(State(shared): State<Shared>) -> Response {
     // Idle, it turns ten times a second.
-    if shared.control.idle() < std::time::Duration::from_secs(1) {
+    if shared.control.idle() < Duration::from_secs(1) {
         let stale = "ready, by old policies: the last reload was refused (`bellows policy check`)\n";
         if shared.control.metrics.policies.are_current() { "ready\n" } else { stale }.into_response()
     } else {

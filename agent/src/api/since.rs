@@ -25,7 +25,7 @@ pub(super) fn parse(text: &str, now: u64) -> Result<Since, String> {
         return Ok(Since::After(id));
     }
     let seconds = now / 1_000_000_000;
-    let from = ago(text)
+    let from = seconds_of(text)
         .map(|ago| seconds.saturating_sub(ago))
         .or_else(|| time_of_day(text).map(|time| last(time, seconds)))
         .or_else(|| instant(text));
@@ -37,7 +37,8 @@ pub(super) fn parse(text: &str, now: u64) -> Result<Since, String> {
 }
 
 /// `5m` as seconds.
-fn ago(text: &str) -> Option<u64> {
+#[must_use]
+pub fn seconds_of(text: &str) -> Option<u64> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let unit = match unit {
         "s" => 1,

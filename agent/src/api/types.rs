@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
 use bellows_policies::units::{Bounds, Bytes};
-use bellows_policies::{AssignedBy, CpuBounds, Cpus};
+use bellows_policies::{AssignedBy, CpuBounds, Cpus, Pin};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
 use crate::journal::{Caller, Laws, Record};
-use crate::kernel::process;
+use crate::kernel::{clock, process};
 use crate::metrics::{Published, PublishedTenant};
 use crate::workload::lifecycle::State;
 use crate::workload::spec::{Asked, Spec};
@@ -31,6 +31,47 @@ pub struct LaunchRequest {
 pub struct SignalRequest {
     /// The signal's number. 9 kills everything in the workload's cgroup, others go to its init.
     pub signal: i32,
+}
+
+/// `POST /api/v1/workloads/{tenant}/{name}/pin`. With neither value what there is is pinned where it is.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinRequest {
+    /// The `memory.high` to pin it at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub high: Option<Bytes>,
+    /// The cpu quota to pin it at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Cpus>,
+    /// For how long, seconds; [`PIN_SECONDS`] when absent.
+    #[serde(default = "pin_seconds")]
+    pub seconds: u64,
+}
+
+/// How long a pin stands that does not say it.
+pub const PIN_SECONDS: u64 = 3600;
+
+fn pin_seconds() -> u64 {
+    PIN_SECONDS
+}
+
+/// A pin, as it is shown.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct PinView {
+    /// Whether `memory.high` is pinned.
+    pub memory: bool,
+    /// Whether the cpu quota is.
+    pub cpu: bool,
+    /// When it ends, as the wall clock stands now, in nanoseconds since the Unix epoch.
+    pub until_unix_ns: u64,
+    /// The user who gave the word.
+    pub uid: u32,
+}
+
+impl From<Pin> for PinView {
+    fn from(Pin { memory, cpu, until, uid }: Pin) -> Self {
+        Self { memory, cpu, until_unix_ns: clock::unix_nanoseconds_at(until), uid }
+    }
 }
 
 /// The answer of `POST /api/v1/release`.
@@ -81,6 +122,9 @@ pub struct WorkloadView {
     pub cpu_usage_us: u64,
     /// How often its quota was moved.
     pub quota_moves: u64,
+    /// What of it an operator has pinned.
+    #[serde(default)]
+    pub pin: Option<PinView>,
     /// When it was started, in nanoseconds since the Unix epoch.
     pub started_unix_ns: u64,
 }
@@ -107,6 +151,7 @@ impl From<&Published> for WorkloadView {
             cpu: published.cpu_bounds(),
             cpu_usage_us: view.cpu_usage_us,
             quota_moves: view.quota_moves,
+            pin: terms.pin.map(PinView::from),
             started_unix_ns: facts.started_unix_ns,
         }
     }

@@ -7,6 +7,7 @@ mod events;
 mod explain;
 mod kill;
 mod order;
+mod pin;
 mod policy;
 mod ps;
 mod release;
@@ -57,6 +58,10 @@ enum Verb {
     Kill(kill::Arguments),
     /// Change what a running workload is governed by: its bounds, its class, its weight.
     Set(set::Arguments),
+    /// Pin the limits of a workload: no law moves them for a while.
+    Pin(pin::Arguments),
+    /// Lift a pin before its time.
+    Unpin(pin::UnpinArguments),
     /// Open all limits to their ceilings and stop governing; works without an agent too.
     Release(release::Arguments),
     /// Check whether this machine is ready, and say what to do where it is not.
@@ -102,6 +107,8 @@ pub fn main() -> ExitCode {
         Verb::Explain(arguments) => on_runtime(explain::run(arguments)),
         Verb::Kill(arguments) => on_runtime(kill::run(arguments)),
         Verb::Set(arguments) => on_runtime(set::run(arguments)),
+        Verb::Pin(arguments) => on_runtime(pin::run(arguments)),
+        Verb::Unpin(arguments) => on_runtime(pin::unpin(arguments)),
         Verb::Release(arguments) => on_runtime(release::run(arguments)),
     };
     match result {

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::Connection;
 use super::client::Client;
-use super::text::{age, table};
+use super::text::{age, left, table};
 use crate::api::types::WorkloadView;
 use bellows_policies::units::Bytes;
 
@@ -41,12 +41,13 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             w.cpu_quota.map_or_else(|| "max".to_owned(), |cpus| cpus.to_string()),
             w.cpu.map_or_else(|| "-".to_owned(), |bounds| bounds.to_string()),
             (w.limit_moves + w.quota_moves).to_string(),
+            w.pin.map_or_else(|| "-".to_owned(), |pin| left(pin.until_unix_ns)),
             age(w.started_unix_ns),
         ]
     });
     let head = [
         "WORKLOAD", "CLASS", "STATE", "PID", "USED", "GRANTED", "MAX", "RANGE", "CPUS", "RANGE", "MOVES",
-        "AGE",
+        "PINNED", "AGE",
     ];
     print!("{}", table(&head, rows));
     Ok(ExitCode::SUCCESS)

@@ -3,9 +3,9 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bellows_policies::{AssignedBy, Bytes, Verb};
+use bellows_policies::{AssignedBy, Bytes, Cpus, Verb};
 
-use crate::journal::{Incident, Record, Conditions, What};
+use crate::journal::{Conditions, Incident, Record, What};
 
 /// Columns as wide as their widest cell, two spaces apart.
 pub(super) fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
@@ -29,7 +29,17 @@ pub(super) fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> S
 /// "12s", "3m", "5h", "2d" since then.
 pub(super) fn age(unix_ns: u64) -> String {
     let then = UNIX_EPOCH + Duration::from_nanos(unix_ns);
-    let seconds = SystemTime::now().duration_since(then).unwrap_or_default().as_secs();
+    span(SystemTime::now().duration_since(then).unwrap_or_default())
+}
+
+/// The same until then.
+pub(super) fn left(unix_ns: u64) -> String {
+    let then = UNIX_EPOCH + Duration::from_nanos(unix_ns);
+    span(then.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
     match seconds {
         0..120 => format!("{seconds}s"),
         120..7200 => format!("{}m", seconds / 60),
@@ -105,6 +115,9 @@ pub(super) fn what(what: &What) -> String {
         }
         What::SignalSent { signal } => format!("signal {signal} sent"),
         What::SettingsChanged { from, to } => settings(from, to),
+        What::Pinned { high, cpu, until_unix_ns } => pinned(*high, *cpu, *until_unix_ns),
+        What::Unpinned { expired: true } => "the pin is over: the law moves the limits again".to_owned(),
+        What::Unpinned { expired: false } => "the pin was lifted: the law moves the limits again".to_owned(),
         What::OrderRefused { order, error } => format!("{order} refused: {error}"),
         What::Released {} => "all limits opened, no longer governed".to_owned(),
         What::TakenBack { gap_ms } => {
@@ -143,6 +156,18 @@ fn settings(from: &Conditions, to: &Conditions) -> String {
     let other = pairs.iter().filter(|(_, from, to)| from != to);
     let changes: Vec<String> = other.map(|(what, from, to)| format!("{what} {from} -> {to}")).collect();
     if changes.is_empty() { "set: as it was".to_owned() } else { format!("set: {}", changes.join(", ")) }
+}
+
+fn pinned(high: Option<Bytes>, cpu: Option<(Cpus, Cpus)>, until_unix_ns: u64) -> String {
+    let high = high.map(|high| format!("high {high}"));
+    let cpu =
+        cpu.map(
+            |(from, to)| {
+                if from == to { format!("quota {to} cpus") } else { format!("quota {from} -> {to} cpus") }
+            },
+        );
+    let what: Vec<String> = high.into_iter().chain(cpu).collect();
+    format!("pinned at {} until {} UTC", what.join(", "), time_of_day(until_unix_ns))
 }
 
 /// The class of a workload, and what gave it that.

@@ -97,6 +97,8 @@ pub struct Control {
     stop_by: Option<Instant>,
     /// When limits are to be compared with the kernel's once more.
     pub(super) recheck: Option<Instant>,
+    /// When the first pin ends.
+    pub(super) pin_ends: Option<Instant>,
     turned: Arc<AtomicU64>,
 }
 
@@ -155,6 +157,7 @@ impl Control {
             stop_by: None,
             recheck: None,
             ends_workloads: false,
+            pin_ends: None,
             turned,
         };
         Ok((control, handle))
@@ -189,6 +192,7 @@ impl Control {
             self.hear(&mut signals, woke);
             self.signals = signals;
             self.run_timers(woke);
+            self.end_pins(woke);
             self.slow_pass(woke);
             self.serve_waiting();
             self.metrics.budget(&self.budget);

@@ -90,10 +90,13 @@ pub(super) fn govern(lane: &CpuLane, entry: &mut Entry, before: Option<Cpus>) ->
         return Ok(());
     };
     let law = entry.class.cpu.law;
-    let law = match before {
+    let mut law = match before {
         None => CpuWorkload::new(bounds, law),
         Some(_) => CpuWorkload::adopt(bounds, law, before, files.sample(clock::now())?),
     };
+    if entry.pin.is_some_and(|pin| pin.cpu) {
+        law.pin(None);
+    }
     let taken = lane.send(Order::Govern(Box::new(Governed {
         key: entry.key,
         name: Arc::clone(&entry.name),
@@ -115,6 +118,9 @@ pub(super) fn govern(lane: &CpuLane, entry: &mut Entry, before: Option<Cpus>) ->
 enum Order {
     Govern(Box<Governed>),
     Reform(Box<Reform>),
+    /// Pin the quota where it is, or there.
+    Pin(Key, Option<Cpus>),
+    Unpin(Key),
     Forget(Key),
 }
 
@@ -149,6 +155,16 @@ impl CpuLane {
     /// The workload has ended. Should the queue be full, the loop finds out by itself: its files answer ENODEV.
     pub(super) fn forget(&self, key: Key) {
         self.send(Order::Forget(key));
+    }
+
+    /// Pins a quota where it is, or at a value; false when the loop has too much to do.
+    pub(super) fn pin(&self, key: Key, at: Option<Cpus>) -> bool {
+        self.send(Order::Pin(key, at))
+    }
+
+    /// Gives a quota back to its law.
+    pub(super) fn unpin(&self, key: Key) -> bool {
+        self.send(Order::Unpin(key))
     }
 
     /// Opens all quotas to their ceilings, those to come too.
@@ -215,6 +231,8 @@ impl CpuLoop {
             match orders.recv_timeout(wait) {
                 Ok(Order::Govern(governed)) => self.begin(*governed),
                 Ok(Order::Reform(reform)) => self.reform(&reform),
+                Ok(Order::Pin(key, at)) => self.change(key, |law| law.pin(at)),
+                Ok(Order::Unpin(key)) => self.change(key, CpuWorkload::unpin),
                 Ok(Order::Forget(key)) => self.governed.retain(|g| g.key != key),
                 Err(RecvTimeoutError::Timeout) => {
                     let now = clock::now();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bellows_policies::sample::Detail;
 use bellows_policies::units::Bytes;
-use bellows_policies::{Class, Cpus, Law, MemoryLaw, Plan, Workload, settle};
+use bellows_policies::{Class, Cpus, Law, MemoryLaw, Pin, Plan, Workload, settle};
 use tokio::sync::oneshot;
 
 use super::control_loop::{CLEAR_AGAIN, Control};
@@ -329,8 +329,8 @@ impl Control {
 }
 
 /// What is published of what only an order changes.
-pub(super) fn terms(identity: &Identity) -> Terms {
-    Terms { class: identity.class.as_str().into(), assigned: identity.assigned.clone() }
+pub(super) fn terms(identity: &Identity, pin: Option<Pin>) -> Terms {
+    Terms { class: identity.class.as_str().into(), assigned: identity.assigned.clone(), pin }
 }
 
 /// What is published of a workload from its birth on.
@@ -338,7 +338,7 @@ pub(super) fn facts(identity: &Identity, started_unix_ns: u64) -> Facts {
     Facts {
         tenant: identity.tenant.to_string(),
         workload: identity.name.to_string(),
-        terms: terms(identity),
+        terms: terms(identity, None),
         memory: identity.memory,
         cpu: identity.cpu,
         started_unix_ns,

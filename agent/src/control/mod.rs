@@ -7,7 +7,7 @@
 //!   -> record, metrics, published values
 //! lost events, and what moves without any  pass         some workloads, ten times a second
 //! launches, ends, release                   life
-//! what an operator orders: signals, settings operate
+//! what an operator orders: signals, settings operate, pins
 //! tenants: seats in the budget, their cgroups' files, who is served when room comes   tenants
 //! what others give for who waits            squeeze
 //! heartbeat, silence, watchdog             vigil
@@ -36,6 +36,7 @@ mod life;
 mod operate;
 mod outcomes;
 mod pass;
+mod pins;
 mod policies;
 mod registry;
 mod shrinker;
@@ -50,4 +51,5 @@ mod vigil;
 pub use control_loop::{Control, Parts, default_reserve};
 pub use handle::{Command, Ended, Handle, Launched, Refused};
 pub use operate::Order;
+pub use pins::Wanted;
 pub use takeover::Takeover;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::control_loop::Control;
 use super::handle::Refused;
+use super::pins::Wanted;
 use super::registry::Entry;
 use super::tenants::no_room;
 use crate::journal::{Caller, Conditions, What};
@@ -21,6 +22,10 @@ pub enum Order {
     Signal(i32),
     /// Govern it otherwise.
     Set(Change),
+    /// Let no law move its limits for a while.
+    Pin(Wanted),
+    /// Let them be moved again.
+    Unpin,
 }
 
 impl Control {
@@ -34,10 +39,13 @@ impl Control {
     ) -> Result<What, Refused> {
         let full: Arc<str> = format!("{tenant}/{name}").into();
         let asked = order.to_string();
-        let key = self.registry.find(tenant, name).filter(|entry| entry.open.is_some()).map(|entry| entry.key);
+        let key =
+            self.registry.find(tenant, name).filter(|entry| entry.open.is_some()).map(|entry| entry.key);
         let carried_out = key.and_then(|key| match order {
             Order::Signal(signal) => self.send(key, signal),
             Order::Set(change) => self.set(key, &change),
+            Order::Pin(wanted) => self.pin(key, &wanted, by.uid),
+            Order::Unpin => self.unpin(key),
         });
         let result = carried_out.unwrap_or_else(|| Err(Refused::NotFound(full.to_string())));
         let what = match &result {
@@ -46,7 +54,9 @@ impl Control {
         };
         self.journal.ordered(clock::unix_nanoseconds(), &full, Some(by), what);
         if let (Some(key), Ok(_)) = (key, &result) {
-            self.raise_to_floor(key, clock::now());
+            let now = clock::now();
+            self.raise_to_floor(key, now);
+            self.look(key, now);
         }
         result
     }
@@ -100,6 +110,8 @@ impl std::fmt::Display for Order {
         match self {
             Self::Signal(signal) => write!(f, "signal {signal}"),
             Self::Set(_) => f.write_str("set"),
+            Self::Pin(_) => f.write_str("pin"),
+            Self::Unpin => f.write_str("unpin"),
         }
     }
 }

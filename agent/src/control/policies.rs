@@ -77,7 +77,7 @@ impl Control {
         let after = actuator::class_files(identity.memory, &class);
         entry.law.govern(identity.memory, law);
         entry.published.bounds(identity.memory, identity.cpu);
-        entry.published.set_terms(terms(&identity));
+        entry.published.set_terms(terms(&identity, entry.pin));
         let rewrite = Rewrite {
             running: Arc::clone(&open.running),
             files: actuator::changed_files(&before, &after),
@@ -100,8 +100,8 @@ impl Control {
         if rewrites.is_empty() || self.lanes.submit(Job::Rewrite(rewrites)).is_ok() {
             return;
         }
-        let text =
-            "the workers have too much to do to write what was changed: reload, or set it, once more".to_owned();
+        let text = "the workers have too much to do to write what was changed: reload, or set it, once more"
+            .to_owned();
         self.journal.record(clock::unix_nanoseconds(), &self.node, What::Trouble { text });
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bellows_policies::sample::Sample;
 use bellows_policies::squeeze::Rung;
 use bellows_policies::units::{Bytes, Instant};
-use bellows_policies::{Class, Reason, Seat, Workload};
+use bellows_policies::{Class, Pin, Reason, Seat, Workload};
 use tokio::sync::oneshot;
 
 use super::handle::{Ended, Launched, Refused};
@@ -60,6 +60,8 @@ pub(super) struct Entry {
     pub(super) detail_pending: bool,
     /// A shrink is under way.
     pub(super) shrink: Option<Arc<Shrink>>,
+    /// An operator's word that limits stay.
+    pub(super) pin: Option<Pin>,
     /// The last reason for which nothing was done: told once, not on every look.
     pub(super) held: Option<Reason>,
     /// The laws that govern it, by name.
@@ -114,6 +116,7 @@ impl Entry {
             is_unsure: false,
             detail_pending: false,
             shrink: None,
+            pin: None,
             held: None,
             version,
             outcome: None,

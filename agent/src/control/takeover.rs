@@ -12,6 +12,7 @@ use bellows_policies::{Class, Cpus, Limits, Workload};
 
 use super::control_loop::Control;
 use super::life::facts;
+use super::pins;
 use super::registry::{Entry, Open};
 use crate::journal::{What, Writer};
 use crate::kernel::{clock, parse};
@@ -95,7 +96,7 @@ impl Control {
     }
 
     fn adopt(&mut self, found: Found) -> anyhow::Result<()> {
-        let Found { mut identity, running, started_unix_ns, high, max, lease } = found;
+        let Found { mut identity, running, started_unix_ns, high, max, lease, pin } = found;
         let class = self.class_again(&mut identity);
         let open = Box::new(Open::new(&Arc::new(running), identity.cpu.is_some())?);
         let sample = open.sample(clock::now())?;
@@ -106,6 +107,9 @@ impl Control {
         let mut law = Workload::adopt(identity.memory, self.memory_law(&class), back_to, sample);
         if law.limits() != in_force {
             put_back(&open, &mut law, max, sample.current)?;
+        }
+        if pin.is_some_and(|pin| pin.memory) {
+            law.pin();
         }
         let law = law.seated(self.seat(&identity, &class));
         self.budget.adopt(law.seat(), identity.memory.floor, law.granted());
@@ -120,6 +124,7 @@ impl Control {
         let entry = self.registry.insert(|key| Entry::new(key, spec, class, &law, version, published));
         entry.sampled = sample.at;
         entry.oom_kills = sample.events.oom_kill;
+        pins::keep(entry, pin);
         let key = entry.key;
         if is_running {
             let finite = |limit| match limit {
@@ -135,6 +140,7 @@ impl Control {
             self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
             self.metrics.taken_over.inc();
         }
+        self.pin_ends = pins::first(self.pin_ends, pin);
         self.attend(key, open, quota);
         if !is_running {
             self.process_ended(key);

@@ -25,12 +25,13 @@ use crate::workload::lifecycle::State;
 const REFUSED: [Reason; 4] =
     [Reason::BudgetDeferred, Reason::TenantDeferred, Reason::BudgetInfeasible, Reason::TenantInfeasible];
 /// Reasons to leave a limit as it is that somebody may want to know of.
-const TELLING: [Reason; 5] = [
+const TELLING: [Reason; 6] = [
     Reason::TenantDeferred,
     Reason::BudgetInfeasible,
     Reason::TenantInfeasible,
     Reason::CeilingReached,
     Reason::CacheHeld,
+    Reason::LimitPinned,
 ];
 
 impl Control {
@@ -91,7 +92,14 @@ impl Control {
         }
     }
 
-    fn act(&mut self, key: Key, woke: Instant, sample: &Sample, plan: &Plan, decision: &Decision) -> Outcome {
+    pub(super) fn act(
+        &mut self,
+        key: Key,
+        woke: Instant,
+        sample: &Sample,
+        plan: &Plan,
+        decision: &Decision,
+    ) -> Outcome {
         let Some(entry) = self.registry.get(key) else { return Outcome::Nothing };
         let (verb, from, to, reason, evidence) = match *plan {
             Plan::Write { verb, from, to, reason, evidence, .. } => (verb, from, to, reason, evidence),
@@ -257,8 +265,8 @@ impl Control {
             let evidence = Evidence { free, ..decision.evidence };
             let what = What::Held { reason, limits: entry.law.limits(), current: sample.current, evidence };
             self.journal.decided(clock::unix_nanoseconds(), &entry.name, &entry.version, what);
-            // A reader that is held is well.
-            if reason != Reason::CacheHeld {
+            // A reader that is held is well, and a pin is meant to be in the way.
+            if !matches!(reason, Reason::CacheHeld | Reason::LimitPinned) {
                 let is_ceiling = reason == Reason::CeilingReached;
                 let kind = if is_ceiling { Kind::CeilingReached } else { Kind::GrantDenied };
                 incidents::tell(&self.lanes, &self.metrics, entry, kind);

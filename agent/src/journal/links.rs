@@ -53,6 +53,8 @@ impl Links {
             | What::LaunchFailed { .. }
             | What::SignalSent { .. }
             | What::SettingsChanged { .. }
+            | What::Pinned { .. }
+            | What::Unpinned { .. }
             | What::OrderRefused { .. }
             | What::Released {}
             | What::LeftoverRemoved { .. }

@@ -180,6 +180,22 @@ pub enum What {
         /// As it is.
         to: Conditions,
     },
+    /// An operator has pinned limits: no law moves them.
+    Pinned {
+        /// The `memory.high` that stands.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        high: Option<Bytes>,
+        /// The cpu quota before, and that which stands.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cpu: Option<(Cpus, Cpus)>,
+        /// Until when, in nanoseconds since the Unix epoch, unless the wall clock is set meanwhile.
+        until_unix_ns: u64,
+    },
+    /// A pin has ended: the laws move the limits again.
+    Unpinned {
+        /// Its time was over; else it was lifted.
+        expired: bool,
+    },
     /// Something that somebody asked for was refused, and nothing was changed.
     OrderRefused {
         /// What was asked for.
@@ -288,6 +304,8 @@ impl What {
             | Self::WriteFailed { .. }
             | Self::SignalSent { .. }
             | Self::SettingsChanged { .. }
+            | Self::Pinned { .. }
+            | Self::Unpinned { .. }
             | Self::OrderRefused { .. }
             | Self::Released {}
             | Self::TakenBack { .. }

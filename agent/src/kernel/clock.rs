@@ -15,6 +15,13 @@ pub fn unix_nanoseconds() -> u64 {
     nanoseconds(ClockId::CLOCK_REALTIME)
 }
 
+/// What the wall clock will show `at` then, as it stands now; what is over is now.
+#[must_use]
+pub fn unix_nanoseconds_at(at: Instant) -> u64 {
+    let left = u64::try_from(at.since(now()).as_nanos()).unwrap_or(u64::MAX);
+    unix_nanoseconds().saturating_add(left)
+}
+
 fn nanoseconds(clock: ClockId) -> u64 {
     let Ok(t) = clock_gettime(clock) else { return 0 };
     #[expect(clippy::cast_sign_loss, reason = "neither clock is negative")]

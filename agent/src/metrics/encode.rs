@@ -83,6 +83,11 @@ pub fn encode(
         series(&mut text, &name, "counter", &help, workloads, |w| &w.events[index]);
     }
     series(&mut text, "limit_moves_total", "counter", "Moves of its memory limits.", workloads, |w| &w.moves);
+    header(&mut text, "bellows_workload_pinned", "gauge", "1 while an operator has pinned its limits.");
+    for w in workloads {
+        let _ =
+            writeln!(text, "bellows_workload_pinned{{{}}} {}", w.labels, u8::from(w.terms().pin.is_some()));
+    }
     let governed: Vec<Arc<Published>> = workloads.iter().filter(|w| w.facts.cpu.is_some()).cloned().collect();
     cpu(&mut text, &governed);
     text
@@ -182,7 +187,7 @@ mod tests {
         let facts = Facts {
             tenant: "acme".to_owned(),
             workload: "web".to_owned(),
-            terms: Terms { class: "latency".into(), assigned: None },
+            terms: Terms { class: "latency".into(), assigned: None, pin: None },
             memory: Bounds { floor: Bytes::mib(64), ceiling: Bytes::mib(128) },
             cpu: Some("0.1..2".parse().unwrap()),
             started_unix_ns: 0,

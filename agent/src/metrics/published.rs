@@ -6,11 +6,11 @@
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use bellows_policies::AssignedBy;
 use bellows_policies::cpu::{CpuBounds, CpuSample, Cpus};
 use bellows_policies::decision::Limits;
 use bellows_policies::sample::{Detail, MemoryEvents, Sample};
 use bellows_policies::units::{Bounds, Bytes};
+use bellows_policies::{AssignedBy, Pin};
 
 /// What only an operator's order changes.
 #[derive(Debug, Clone)]
@@ -19,6 +19,8 @@ pub struct Terms {
     pub class: Arc<str>,
     /// What gave it that class, where it is known.
     pub assigned: Option<AssignedBy>,
+    /// What of it is pinned.
+    pub pin: Option<Pin>,
 }
 
 /// What does not change in a workload's life, and what it begins with.

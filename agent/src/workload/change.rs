@@ -111,9 +111,9 @@ fn wanted<T>(setting: Option<Setting<T>>, own: Option<T>) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workload::spec::ByClass;
     use bellows_policies::AssignedBy;
     use bellows_policies::field::Amount;
-    use crate::workload::spec::ByClass;
     use bellows_policies::ruleset::{Class, CpuControl, Defaults, Rule};
 
     fn rules() -> Ruleset {
@@ -126,7 +126,8 @@ mod tests {
         for class in [bounded, weighed] {
             rules.classes.insert(class.name.clone(), class.into());
         }
-        let rule = Rule { tenant: "kept".to_owned(), class: "batch".to_owned(), force: true, ..Rule::default() };
+        let rule =
+            Rule { tenant: "kept".to_owned(), class: "batch".to_owned(), force: true, ..Rule::default() };
         rules.rules.push(rule);
         rules
     }

@@ -8,12 +8,14 @@
 //! supervisor  launch and teardown on their own threads; results come back to the control loop
 //! records     how workloads ended, on disk
 //! lease       the limits to go back to after they were opened
+//! pins        the operator's word, on the cgroup
 //! takeover    what an earlier agent left in the tree
 //! ```
 
 pub mod change;
 pub mod lease;
 pub mod lifecycle;
+pub mod pins;
 pub mod records;
 pub mod rewrite;
 pub mod spec;

@@ -12,9 +12,11 @@
 
 use std::time::Duration;
 
+use bellows_policies::Pin;
 use bellows_policies::units::{Bytes, Limit};
 
 use super::lease::{self, Lease};
+use super::pins;
 use super::records::Witness;
 use super::spec::{Identity, Name};
 use super::supervisor::{Birth, Ground, IDENTITY, INIT, Running, remove};
@@ -39,6 +41,8 @@ pub struct Found {
     pub max: Limit,
     /// The limits before they were opened, if they were.
     pub lease: Option<Lease>,
+    /// The operator's word about them, over or not.
+    pub pin: Option<Pin>,
 }
 
 /// A populated cgroup that is none of ours.
@@ -142,6 +146,7 @@ fn look(ground: &Ground, cgroup: &Cgroup, name: (&str, &str), depth: usize) -> R
         high,
         max,
         lease: if is_open { lease::read(cgroup)? } else { None },
+        pin: pins::read(cgroup)?,
     })))
 }
 

@@ -70,7 +70,13 @@ pub fn step(workload: &mut CpuWorkload, sample: &CpuSample) -> CpuStep {
         }
         Mode::Armed => {
             workload.count(&slice);
-            if slice.throttled > 0 { workload.press() } else { workload.ease() }
+            if workload.is_pinned {
+                workload.hold(Reason::LimitPinned)
+            } else if slice.throttled > 0 {
+                workload.press()
+            } else {
+                workload.ease()
+            }
         }
     };
     CpuStep { decision, look_again: workload.look_again() }

@@ -147,7 +147,11 @@ impl NodeGuard {
 
     /// The evidence for a quota that sheds the part of `workload`, if it has one.
     fn shed(&self, workload: &CpuWorkload) -> Option<CpuEvidence> {
-        if self.shares <= 0.0 || !self.is_shedding() || !workload.rests(workload.law.shrink_gap_ms) {
+        if workload.is_pinned
+            || self.shares <= 0.0
+            || !self.is_shedding()
+            || !workload.rests(workload.law.shrink_gap_ms)
+        {
             return None;
         }
         let part = self.excess.scale(share(workload) / self.shares);
@@ -211,7 +215,7 @@ fn raise(
 
 /// The share of a workload in what is shed: its use above its floor, over its weight.
 fn share(workload: &CpuWorkload) -> f64 {
-    if !workload.law.is_guarded || workload.is_released() {
+    if !workload.law.is_guarded || workload.is_pinned || workload.is_released() {
         return 0.0;
     }
     let above = workload.used().min(workload.quota).saturating_sub(workload.bounds.floor);

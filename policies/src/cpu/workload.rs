@@ -20,6 +20,8 @@ pub struct CpuWorkload {
     pub(crate) law: CpuLaw,
     pub(crate) quota: Cpus,
     pub(crate) mode: Mode,
+    /// An operator's word: the quota stays where it is.
+    pub(crate) is_pinned: bool,
     pub(crate) window: CpuWindow,
     /// The margin (m) that a shrink leaves above the greatest use, in deviations of use.
     pub(crate) margin: f64,
@@ -67,6 +69,7 @@ impl CpuWorkload {
             law,
             quota: bounds.floor,
             mode: Mode::Armed,
+            is_pinned: false,
             window: CpuWindow::new(None),
             margin: 0.0,
             margin_at: None,
@@ -194,6 +197,21 @@ impl CpuWorkload {
         self.hold_ms = self.hold_ms.max(law.shrink_gap_ms).min(law.hold_most_ms);
         self.look_ms = law.look_first_ms;
         self.shrunk = None;
+    }
+
+    /// The quota stays where it is, or at `at` within its bounds, which is to be written: looks hold until [`Self::unpin`], and
+    /// the node's guard takes nothing.
+    pub fn pin(&mut self, at: Option<Cpus>) {
+        self.quota = at.map_or(self.quota, |at| self.bounds.clamp(at));
+        self.is_pinned = true;
+        self.is_relief_due = false;
+        self.shrunk = None;
+    }
+
+    /// The law moves it again.
+    pub fn unpin(&mut self) {
+        self.is_pinned = false;
+        self.look_ms = self.law.look_first_ms;
     }
 
     /// Governs again, from the ceiling on: the next look asks for it to be written, as it may stand open wider.

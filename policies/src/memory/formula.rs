@@ -75,7 +75,11 @@ impl Evidence {
                 Limits { high: now.high.saturating_sub(self.asked), max: now.max },
                 Bytes::ZERO,
             ),
-            MemoryLaw::Floor => (Verb::Grow, self.floor_limits(law), Bytes::ZERO),
+            MemoryLaw::Floor => (Verb::Grow, self.limits_at(law, self.floor), Bytes::ZERO),
+            MemoryLaw::Pin if self.asked < now.high => {
+                (Verb::Shrink, Limits { high: self.asked, max: now.max }, Bytes::ZERO)
+            }
+            MemoryLaw::Pin => (Verb::Grow, self.limits_at(law, self.asked), Bytes::ZERO),
             MemoryLaw::Reclaim | MemoryLaw::Probe => (Verb::Reclaim, now, self.cold(law)),
             MemoryLaw::Stall => (Verb::Fail, Limits { high: now.max, max: now.max }, Bytes::ZERO),
         };
@@ -92,9 +96,9 @@ impl Evidence {
         target::grow(law, bounds, self.limits(), self.current, step, still, |high| self.band_above(law, high))
     }
 
-    /// The floor, with its band.
-    fn floor_limits(&self, law: &Law) -> Limits {
-        let high = self.floor.page_floor();
+    /// A `memory.high` above the present one that was named, with its band.
+    fn limits_at(&self, law: &Law, high: Bytes) -> Limits {
+        let high = high.page_floor();
         Limits { high, max: high.saturating_add(self.band_above(law, high)).max(self.max) }
     }
 

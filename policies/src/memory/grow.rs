@@ -53,6 +53,9 @@ pub(crate) fn step(workload: &mut Workload, sample: &Sample) -> Step {
         Mode::Rearming(since) => return workload.put_back(&signals, since.unwrap_or(signals.at)),
         Mode::Failed => return workload.wait_for_end(&signals),
     }
+    if workload.is_pinned {
+        return workload.hold(if signals.hit { Reason::LimitPinned } else { Reason::Calm }, None);
+    }
     if workload.has_stalled() {
         return workload.fail();
     }

@@ -26,6 +26,7 @@
 //! | `shrink` | slack: room that use has left is taken back |
 //! | `reclaim` | cold memory: taken a little at a time, while nobody waits |
 //! | `squeeze` | what is given at once because another one waits |
+//! | `pinned` | what an operator's pin changes |
 //! | `backoff` | the hold of both, which grows on relapse |
 //! | `problem` | whether a law can work at all |
 
@@ -33,6 +34,7 @@ mod backoff;
 mod formula;
 pub(crate) mod grow;
 mod law;
+mod pinned;
 mod problem;
 mod reclaim;
 mod shrink;

@@ -11,7 +11,7 @@
 //!
 //! # Protection
 //! Never below the floor, need and its margin, nor, for slack, into the room that any shrink leaves above use. Nothing is taken
-//! where growth is watched or waited for, a stall is timed, a plan is under way, or the limits are not the governed ones.
+//! where growth is watched or waited for, a stall is timed, a plan is under way, or the limits are pinned or not the governed ones.
 //! Of cache one chunk of `reclaim_max` at a time.
 //!
 //! # How it recovers
@@ -41,7 +41,7 @@ impl Workload {
         let nothing = Spare::Known(Bytes::ZERO);
         let grows = matches!(self.phase, Phase::Hot(_)) || self.wanted.is_some() || self.stall.is_some();
         let rests = now.since(self.shrink.last_move()) >= ms(self.law.squeeze_gap_ms);
-        if self.mode != Mode::Armed || grows || self.shrink.pending.is_some() || !rests {
+        if self.mode != Mode::Armed || self.is_pinned || grows || self.shrink.pending.is_some() || !rests {
             return nothing;
         }
         match rung {

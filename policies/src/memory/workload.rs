@@ -36,6 +36,8 @@ pub struct Workload {
     /// A verdict that no look has taken yet.
     pub(crate) verdict: Option<Verdict>,
     pub(crate) mode: Mode,
+    /// An operator's word: the limits stay where they are.
+    pub(crate) is_pinned: bool,
     pub(crate) phase: Phase,
     /// A grow that was decided and is not committed.
     pub(crate) wanted: Option<Wanted>,
@@ -141,6 +143,7 @@ impl Workload {
             growth: None,
             verdict: None,
             mode: Mode::Armed,
+            is_pinned: false,
             phase: Phase::Calm,
             wanted: None,
             stall: None,
@@ -373,7 +376,8 @@ impl Workload {
     #[must_use]
     pub fn to_floor(&self) -> Option<Decision> {
         let is_below = self.limits.high < self.bounds.floor.page_floor();
-        (self.mode == Mode::Armed && is_below).then(|| self.decide(MemoryLaw::Floor, Reason::PolicyChanged))
+        (self.mode == Mode::Armed && is_below && !self.is_pinned)
+            .then(|| self.decide(MemoryLaw::Floor, Reason::PolicyChanged))
     }
 
     /// Asks for the tripwire to be put back: the next [`crate::step`] decides where.

@@ -141,6 +141,11 @@ pub(super) const fn advice(reason: Reason) -> Advice {
             "nothing should: the policy says so",
             "bellows policy show",
         ),
+        Reason::LimitPinned => (
+            "an operator's word stands above the law: what wants more is throttled here until the pin ends",
+            "`bellows unpin`, or a pin at more",
+            EXPLAIN,
+        ),
         Reason::QuotaExhausted => (
             "the cpu quota ran out after a time in which it had not: the first relief comes at once",
             "a higher cpu floor, if its bursts are short",

@@ -38,6 +38,7 @@ pub(super) fn memory(evidence: &Evidence, reason: Reason, law: &Law) -> Vec<Chec
         | MemoryLaw::Rearm
         | MemoryLaw::SqueezeSlack
         | MemoryLaw::SqueezeCache
+        | MemoryLaw::Pin
         | MemoryLaw::Floor => plain("use", size(current)),
         MemoryLaw::Grow
         | MemoryLaw::RearmAbove
@@ -91,6 +92,7 @@ pub(super) fn memory(evidence: &Evidence, reason: Reason, law: &Law) -> Vec<Chec
                 is_spare,
             ));
         }
+        MemoryLaw::Pin => checks.push(plain("pinned at", size(evidence.asked))),
         MemoryLaw::Floor => {
             let floor = evidence.floor;
             checks.push(check("memory.high", size(high), format!("below the floor {floor}"), high < floor));

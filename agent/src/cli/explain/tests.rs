@@ -255,6 +255,7 @@ fn a_workload_at_its_ceiling() {
         name: "web".to_owned(),
         class: "standard".to_owned(),
         assigned: Some(AssignedBy::Rule("web.toml:7".to_owned())),
+        pin: None,
         state: "running".to_owned(),
         pid: 118,
         memory_current: MIB(513),

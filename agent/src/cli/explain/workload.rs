@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use super::advice::advice;
 use super::record::{inside, precisely};
-use crate::api::types::{WorkloadExplained, WorkloadView};
-use crate::cli::text::{age, class_and_why, sentence};
+use crate::api::types::{PinView, WorkloadExplained, WorkloadView};
+use crate::cli::text::{age, class_and_why, left, sentence, time_of_day};
 use crate::journal::{Grounds, Record, What};
 
 /// The whole of it.
@@ -61,6 +61,18 @@ fn state(view: &WorkloadView, age: &str) -> String {
         Some(_) => "it stands between its floor and its ceiling",
     };
     let _ = writeln!(out, "  {at}");
+    if let Some(PinView { memory, cpu, until_unix_ns, uid }) = view.pin {
+        let what = if memory && cpu {
+            "both"
+        } else if memory {
+            "memory"
+        } else {
+            "cpu"
+        };
+        let (until, left) = (time_of_day(until_unix_ns), left(until_unix_ns));
+        let _ =
+            writeln!(out, "  pinned ({what}) by uid {uid} until {until} UTC, for {left}: no law moves it");
+    }
     if let (Some(quota), Some(bounds)) = (view.cpu_quota, view.cpu) {
         let _ = writeln!(
             out,

@@ -1,13 +1,13 @@
-//! A change of policy in the cpu loop: other bounds, another law.
+//! What changes in the cpu loop from outside: other bounds and another law by a policy, and an operator's pin.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use bellows_policies::cpu::{CpuBounds, CpuLaw};
+use bellows_policies::cpu::{CpuBounds, CpuLaw, CpuWorkload, Cpus};
 use bellows_policies::units::Instant;
 
-use super::{CpuLane, CpuLoop, Order};
+use super::{CpuLane, CpuLoop, Governed, Order};
 use crate::kernel::clock;
 use crate::kernel::watch::Key;
 
@@ -28,9 +28,29 @@ pub(in crate::control) fn reform(lane: &CpuLane, to: Reform) {
     lane.send(Order::Reform(Box::new(to)));
 }
 
+impl Governed {
+    /// Writes the governed quota, if it is another one than `before`. A write that fails is made up for by the next comparison.
+    fn catch_up(&self, before: Cpus) {
+        let now = self.law.quota();
+        if now != before && self.files.set_quota(now).is_ok() {
+            self.published.quota(Some(now));
+        }
+    }
+}
+
 impl CpuLoop {
+    /// Changes what a workload is governed by, and writes the quota that comes of it.
+    pub(super) fn change(&mut self, key: Key, by: impl FnOnce(&mut CpuWorkload)) {
+        self.end_silence(clock::now());
+        let Some(governed) = self.governed.iter_mut().find(|governed| governed.key == key) else { return };
+        let before = governed.law.quota();
+        by(&mut governed.law);
+        governed.catch_up(before);
+        governed.due = Instant(0);
+    }
+
     /// Takes in a change of policy. The kernel takes no quota below the burst, so a lower burst is written first, and a
-    /// higher one last. A write that fails is made up for by the next comparison.
+    /// higher one last.
     pub(super) fn reform(&mut self, to: &Reform) {
         self.end_silence(clock::now());
         let Some(governed) = self.governed.iter_mut().find(|governed| governed.key == to.key) else { return };
@@ -44,10 +64,7 @@ impl CpuLoop {
         if to.bounds.floor < floor {
             let _ = burst();
         }
-        let now = governed.law.quota();
-        if now != quota && governed.files.set_quota(now).is_ok() {
-            governed.published.quota(Some(now));
-        }
+        governed.catch_up(quota);
         if to.bounds.floor > floor {
             let _ = burst();
         }

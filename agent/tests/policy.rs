@@ -70,6 +70,19 @@ fn mistakes_are_told_as_a_compiler_does() {
     }
 }
 
+/// What is wrong between keys of sound sections is told beside what is wrong in others, and nothing is concluded from those.
+#[test]
+fn a_mistake_in_one_section_hides_none_of_another() {
+    let text = "[class.odd]\nmemory.ceilin = \"4G\"\nmemory.floor = \"2G\"\nmemory.ceiling = \"1G\"\n\
+                [class.heir]\ninherits = \"odd\"\nmemory.ceiling = \"1M\"\n\
+                [class.bad]\nmemory.floor = \"2G\"\nmemory.ceiling = \"1G\"\n\
+                [[rule]]\nclas = \"bad\"\n[[rule]]\ntenant = \"a\"\nclass = \"bda\"\n";
+    let found = compiled(&[("web.toml", text)], None);
+    insta::assert_snapshot!("of_sound_sections", told(&found));
+    let text = "[clas.web]\npids = 7\n[[rule]]\nclass = \"web\"\n[class.bad]\nmemory = { floor = \"2G\", ceiling = \"1G\" }\n";
+    insta::assert_snapshot!("of_missing_sections", told(&compiled(&[("web.toml", text)], None)));
+}
+
 #[test]
 fn mistakes_between_files_name_both_places() {
     let base = ("10-base.toml", "[class.base]\nmemory.ceiling = \"1G\"\ncpu.floor = 1\n");

@@ -1,4 +1,5 @@
-//! What only shows between keys: bounds out of order, rules that nothing reaches, promises that cannot be kept.
+//! What only shows between keys: bounds out of order, rules that nothing reaches, promises that cannot be kept. Of sections that
+//! are sound by themselves: what a misspelt key would have said is not known, and nothing is concluded from its absence.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +30,7 @@ pub(super) fn classes(
         .chain(CpuLaw::PAIRS.iter().filter_map(|pair| within("cpu.", pair)))
         .collect();
     let mode = index("mode");
-    for (name, resolved) in classes {
+    for (name, resolved) in classes.iter().filter(|(_, resolved)| resolved.is_sound) {
         let own = |at: usize| resolved.own.contains(&at).then(|| resolved.origins[at]).flatten();
         for &(least, most) in &pairs {
             let value = |at: usize| (fields[at].get)(&resolved.class);
@@ -67,7 +68,7 @@ pub(super) fn rules(
     classes: &BTreeMap<String, Resolved>,
     found: &mut Vec<Diagnostic>,
 ) {
-    for (at, (block, rule)) in blocks.iter().zip(rules).enumerate() {
+    for (at, (block, rule)) in blocks.iter().zip(rules).enumerate().filter(|(_, (block, _))| block.is_sound) {
         let sets = effective([block]);
         match sets.values().find(|set| fields[set.field].key == "class") {
             None => found.push(Diagnostic::error(block.place, "a rule needs a `class`")),
@@ -81,7 +82,8 @@ pub(super) fn rules(
         let covers = |earlier: &Rule| {
             glob::covers(&earlier.tenant, &rule.tenant) && glob::covers(&earlier.workload, &rule.workload)
         };
-        if let Some(earlier) = rules[..at].iter().position(covers) {
+        let earlier = blocks.iter().zip(&rules[..at]);
+        if let Some(earlier) = earlier.clone().position(|(block, rule)| block.is_sound && covers(rule)) {
             let text = "nothing reaches this rule: an earlier one matches all that it matches";
             let note = "the earlier one is here";
             found.push(Diagnostic::error(block.place, text).note(note, Some(blocks[earlier].place)));
@@ -142,7 +144,8 @@ pub(super) fn floors(
 ) {
     let Some(pool) = pool(rules, capacity) else { return };
     let Some(at) = fields.iter().position(|field| field.key == "memory.floor") else { return };
-    for (name, resolved) in classes.iter().filter(|(_, resolved)| resolved.own.contains(&at)) {
+    let own = |resolved: &Resolved| resolved.is_sound && resolved.own.contains(&at);
+    for (name, resolved) in classes.iter().filter(|(_, resolved)| own(resolved)) {
         let floor = resolved.class.memory.floor.and_then(|floor| floor.known(capacity));
         if let (Some(floor), Some(place)) = (floor.filter(|floor| *floor > pool), resolved.origins[at]) {
             let text = format!(

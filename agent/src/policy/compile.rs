@@ -50,6 +50,8 @@ pub(super) struct Resolved {
     pub(super) class: Class,
     pub(super) origins: Origins,
     pub(super) own: Vec<usize>,
+    /// What it and its ancestors say is what was meant.
+    pub(super) is_sound: bool,
 }
 
 impl Compiled {
@@ -78,10 +80,12 @@ impl Compiled {
 pub fn compile(sources: Vec<Source>, mut found: Vec<Diagnostic>, node: Node) -> Compiled {
     let tables = Tables::new();
     let mut blocks = Blocks::default();
+    let troubles = found.len();
     for (file, source) in sources.iter().enumerate() {
         decode(file, source, &tables, &mut blocks, &mut found);
     }
-    let is_whole = found.is_empty();
+    // With sections unread, what refers to them would be told of too.
+    let is_whole = !blocks.are_missing && troubles == 0;
     let mut rules = Ruleset::built_in(node.defaults);
     if !sources.is_empty() {
         rules.version = version(&sources);
@@ -107,11 +111,14 @@ pub fn compile(sources: Vec<Source>, mut found: Vec<Diagnostic>, node: Node) -> 
     }
     bound("rules", MOST_RULES, &blocks.rules, &mut found);
     bound("classes", MOST_CLASSES, &blocks.classes, &mut found);
-    // With half of the files unread, what refers to the rest would be told of too.
-    if is_whole && found.iter().all(|d| d.level < Level::Error) {
-        check::classes(&tables.class, &classes, capacity, &mut found);
+    check::classes(&tables.class, &classes, capacity, &mut found);
+    if is_whole {
         check::rules(&tables.rule, &blocks.rules, &rules.rules, &classes, &mut found);
+    }
+    if is_whole && blocks.node.iter().chain(&blocks.tenants).all(|block| block.is_sound) {
         check::budget(&tables, &rules, &tenant_origins, &node_origins, capacity, &mut found);
+    }
+    if is_whole && blocks.node.iter().all(|block| block.is_sound) {
         check::floors(&tables.class, &rules, &classes, capacity, &mut found);
     }
     let mut origins = BTreeMap::new();
@@ -165,10 +172,13 @@ fn resolve(
     let named = by_name(blocks);
     let sets: BTreeMap<&str, _> =
         named.iter().map(|(name, blocks)| (*name, effective(blocks.iter().copied()))).collect();
+    let is_sound =
+        |name: &str| named.get(name).is_none_or(|blocks| blocks.iter().all(|block| block.is_sound));
     let mut done: BTreeMap<String, Resolved> = BTreeMap::new();
     for (name, class) in built_in.classes {
-        let mut resolved =
-            Resolved { class: (*class).clone(), origins: vec![None; fields.len()], own: Vec::new() };
+        let is_sound = is_sound(&name);
+        let (class, origins) = ((*class).clone(), vec![None; fields.len()]);
+        let mut resolved = Resolved { class, origins, own: Vec::new(), is_sound };
         if let Some(sets) = sets.get(name.as_str()) {
             if let Some(set) = inherits(fields, sets) {
                 let text = format!("`{name}` is built in and inherits from nobody");
@@ -181,6 +191,7 @@ fn resolve(
     }
     for &name in sets.keys() {
         let mut chain = vec![name];
+        let mut is_known = true;
         // Up to the first one that is known: built in, resolved, or none at all.
         let parent = loop {
             let child = chain[chain.len() - 1];
@@ -193,6 +204,7 @@ fn resolve(
                 let circle: Vec<&str> = chain[at..].iter().copied().chain([parent]).collect();
                 let text = format!("the class `{parent}` inherits from itself: {}", circle.join(" -> "));
                 found.push(Diagnostic::error(set.place, text));
+                is_known = false;
                 break DEFAULT_CLASS;
             }
             if !sets.contains_key(parent) && !done.contains_key(parent) {
@@ -201,6 +213,7 @@ fn resolve(
                     let text = format!("there is no class `{parent}`");
                     found.push(Diagnostic::error(set.place, text).help(meant(parent, known)));
                 }
+                is_known = false;
                 break DEFAULT_CLASS;
             }
             chain.push(parent);
@@ -208,8 +221,9 @@ fn resolve(
         let mut parent = parent.to_owned();
         for &link in chain.iter().rev() {
             let above = &done[&parent];
-            let mut resolved =
-                Resolved { class: above.class.clone(), origins: above.origins.clone(), own: Vec::new() };
+            let is_sound = is_known && above.is_sound && is_sound(link);
+            let (class, origins) = (above.class.clone(), above.origins.clone());
+            let mut resolved = Resolved { class, origins, own: Vec::new(), is_sound };
             resolved.take(fields, &sets[link]);
             link.clone_into(&mut resolved.class.name);
             resolved.class.inherits = Some(parent.clone());

@@ -36,6 +36,8 @@ pub(super) struct Block {
     /// Where it begins.
     pub(super) place: Place,
     pub(super) sets: Vec<Set>,
+    /// Nothing in it is wrong by itself: what it says is what was meant.
+    pub(super) is_sound: bool,
 }
 
 /// All sections, in order.
@@ -45,6 +47,14 @@ pub(super) struct Blocks {
     pub(super) classes: Vec<Block>,
     pub(super) tenants: Vec<Block>,
     pub(super) rules: Vec<Block>,
+    /// Sections are missing that the files meant to have: what refers to them cannot be judged.
+    pub(super) are_missing: bool,
+}
+
+impl Block {
+    fn new(name: &str, place: Place) -> Self {
+        Self { name: name.to_owned(), place, sets: Vec::new(), is_sound: true }
+    }
 }
 
 impl Tables {
@@ -63,6 +73,7 @@ pub(super) fn decode(
 ) {
     let (document, errors) = DeTable::parse_recoverable(&source.text);
     if !errors.is_empty() {
+        blocks.are_missing = true;
         // What the parser makes of the rest is not what was meant.
         found.extend(errors.iter().map(|error| {
             let span = error.span().unwrap_or(0..0);
@@ -70,11 +81,11 @@ pub(super) fn decode(
         }));
         return;
     }
-    let mut decoder = Decoder { file, found };
+    let mut decoder = Decoder { file, found, are_missing: false };
     for (key, value) in document.get_ref() {
         match key.get_ref().as_ref() {
             "node" => {
-                let node = Block { name: String::new(), place: decoder.place(key), sets: Vec::new() };
+                let node = Block::new("", decoder.place(key));
                 blocks.node.extend(decoder.block(&tables.node, node, value));
             }
             "class" => decoder.named(&tables.class, "class", value, &mut blocks.classes),
@@ -82,25 +93,26 @@ pub(super) fn decode(
             "rule" => match value.get_ref() {
                 DeValue::Array(rules) => {
                     for rule in rules {
-                        let place = decoder.place(rule);
-                        let block = Block { name: String::new(), place, sets: Vec::new() };
+                        let block = Block::new("", decoder.place(rule));
                         blocks.rules.extend(decoder.block(&tables.rule, block, rule));
                     }
                 }
-                _ => decoder.tell(value, "expected rules: write each as [[rule]]".to_owned(), None),
+                _ => decoder.miss(value, "expected rules: write each as [[rule]]".to_owned(), None),
             },
             name => {
                 let help = meant(name, ["node", "class", "tenant", "rule"]);
                 let help = help.or_else(|| Some("there are node, class, tenant and rule".to_owned()));
-                decoder.tell(key, format!("unknown section `{name}`"), help);
+                decoder.miss(key, format!("unknown section `{name}`"), help);
             }
         }
     }
+    blocks.are_missing |= decoder.are_missing;
 }
 
 struct Decoder<'d> {
     file: usize,
     found: &'d mut Vec<Diagnostic>,
+    are_missing: bool,
 }
 
 impl Decoder<'_> {
@@ -114,6 +126,12 @@ impl Decoder<'_> {
         self.found.push(Diagnostic::error(place, message).help(help));
     }
 
+    /// The same of something by which a whole section is lost.
+    fn miss<T>(&mut self, at: &Spanned<T>, message: String, help: Option<String>) {
+        self.are_missing = true;
+        self.tell(at, message, help);
+    }
+
     /// `[class.NAME]`, `[tenant.NAME]`.
     fn named<T: 'static>(
         &mut self,
@@ -123,15 +141,15 @@ impl Decoder<'_> {
         out: &mut Vec<Block>,
     ) {
         let DeValue::Table(table) = value.get_ref() else {
-            return self.tell(value, format!("expected sections: write each as [{section}.NAME]"), None);
+            return self.miss(value, format!("expected sections: write each as [{section}.NAME]"), None);
         };
         for (key, value) in table {
             let name = key.get_ref().as_ref();
             if let Err(error) = name.parse::<Name>() {
-                self.tell(key, error.to_string(), None);
+                self.miss(key, error.to_string(), None);
                 continue;
             }
-            let block = Block { name: name.to_owned(), place: self.place(key), sets: Vec::new() };
+            let block = Block::new(name, self.place(key));
             out.extend(self.block(fields, block, value));
         }
     }
@@ -144,11 +162,13 @@ impl Decoder<'_> {
     ) -> Option<Block> {
         match value.get_ref() {
             DeValue::Table(table) => {
+                let before = self.found.len();
                 self.section(fields, "", table, &mut block.sets);
+                block.is_sound = self.found.len() == before;
                 Some(block)
             }
             other => {
-                self.tell(value, format!("expected a section, found {}", raw(other).name()), None);
+                self.miss(value, format!("expected a section, found {}", raw(other).name()), None);
                 None
             }
         }

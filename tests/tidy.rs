@@ -81,7 +81,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("watchdog", &["kernel", "workload"]),
     ("control", &["kernel", "workload", "journal", "metrics", "watchdog"]),
-    ("config", &["journal", "kernel"]),
+    // Of policy only how mistakes are told.
+    ("config", &["journal", "kernel", "policy"]),
     // Of workload only what a name is.
     ("policy", &["workload"]),
     ("reload", &["control", "kernel", "policy"]),

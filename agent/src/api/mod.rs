@@ -15,8 +15,6 @@ mod stdio;
 mod stream;
 pub mod types;
 
-pub use since::seconds_of;
-
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -29,6 +27,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+pub use self::since::seconds_of;
 use crate::control::Handle;
 
 /// The control socket's file name in the runtime directory.

@@ -11,6 +11,13 @@ use crate::config::{self, OnExit, Overrides};
 /// Flags override the configuration: `/etc/bellows/config.toml`, `--config`, `BELLOWS__SECTION__KEY`.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// What an agent may be told by flags.
+#[derive(Debug, Args)]
+pub(super) struct Flags {
     /// The delegated cgroup to govern [default: the one that the agent is started in].
     #[arg(long, value_name = "CGROUP")]
     root: Option<PathBuf>,
@@ -43,24 +50,30 @@ pub(super) struct WatchdogArguments {
     root: PathBuf,
 }
 
+impl Flags {
+    /// As a layer of the configuration.
+    pub(super) fn overrides(self) -> Overrides {
+        let on_exit = self.on_exit.map(|o| match o {
+            OnExit::Keep => "keep".to_owned(),
+            OnExit::Stop => "stop".to_owned(),
+        });
+        let path = |p: PathBuf| p.display().to_string();
+        let values = [
+            ("root", "--root", self.root.map(path)),
+            ("runtime_dir", "--runtime-dir", self.runtime_dir.map(path)),
+            ("policies", "--policies", self.policies.map(path)),
+            ("http.listen", "--listen", self.listen.map(|l| l.to_string())),
+            ("node.capacity", "--capacity", self.capacity),
+            ("node.reserve", "--reserve", self.reserve),
+            ("agent.on_exit", "--on-exit", on_exit),
+        ];
+        let given = values.into_iter().filter_map(|(key, flag, value)| Some((key, flag, value?)));
+        Overrides { file: self.config, values: given.collect() }
+    }
+}
+
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let on_exit = arguments.on_exit.map(|o| match o {
-        OnExit::Keep => "keep".to_owned(),
-        OnExit::Stop => "stop".to_owned(),
-    });
-    let path = |p: PathBuf| p.display().to_string();
-    let values = [
-        ("root", arguments.root.map(path)),
-        ("runtime_dir", arguments.runtime_dir.map(path)),
-        ("policies", arguments.policies.map(path)),
-        ("http.listen", arguments.listen.map(|l| l.to_string())),
-        ("node.capacity", arguments.capacity),
-        ("node.reserve", arguments.reserve),
-        ("agent.on_exit", on_exit),
-    ];
-    let values = values.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
-    let config = config::load(&Overrides { file: arguments.config, values })?;
-    crate::agent::run(&config)?;
+    crate::agent::run(&config::load(&arguments.flags.overrides())?)?;
     Ok(ExitCode::SUCCESS)
 }
 

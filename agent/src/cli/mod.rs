@@ -2,6 +2,7 @@
 
 mod agent;
 mod client;
+mod config;
 mod doctor;
 mod events;
 mod explain;
@@ -66,6 +67,8 @@ enum Verb {
     Release(release::Arguments),
     /// Check whether this machine is ready, and say what to do where it is not.
     Doctor(doctor::Arguments),
+    /// Check and show the agent's configuration; works without an agent.
+    Config(config::Arguments),
     /// Check and show policies; works without an agent.
     Policy(policy::Arguments),
     /// Started by the agent: opens limits when the agent dies or hangs.
@@ -99,6 +102,7 @@ pub fn main() -> ExitCode {
         Verb::Agent(arguments) => agent::run(arguments),
         Verb::Watchdog(arguments) => agent::watchdog(&arguments),
         Verb::Doctor(arguments) => doctor::run(&arguments),
+        Verb::Config(arguments) => Ok(config::run(arguments)),
         Verb::Policy(arguments) => policy::run(&arguments),
         Verb::Run(arguments) => on_runtime(run::run(arguments)),
         Verb::Ps(arguments) => on_runtime(ps::run(arguments)),

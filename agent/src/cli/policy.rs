@@ -112,7 +112,7 @@ fn check(arguments: &Check) -> ExitCode {
 }
 
 /// All that is wrong, on standard error.
-fn tell(compiled: &Compiled) {
+pub(super) fn tell(compiled: &Compiled) {
     for diagnostic in &compiled.diagnostics {
         eprintln!("{}", diagnostic.render(&compiled.sources));
     }

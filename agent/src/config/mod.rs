@@ -1,6 +1,10 @@
-//! Configuration, layered: built-in < `/etc/bellows/config.toml` < `--config FILE` < `BELLOWS__SECTION__KEY` < flags.
+//! Configuration: what there is to configure, and what it is unless somebody says otherwise.
 //!
-//! Unknown keys are errors, so that a misspelt one is not silently ignored.
+//! | file | holds |
+//! |---|---|
+//! | `layers` | where values come from, which of them counts, and all that is wrong with them |
+
+mod layers;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,6 +16,7 @@ use bellows_policies::units::Bytes;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
+pub use self::layers::{Overrides, Reading, load, read};
 use crate::journal::Settings;
 use crate::kernel::watch::Hearing;
 
@@ -24,7 +29,7 @@ pub const RUNTIME_DIR: &str = "/run/bellows";
 pub const POLICIES: &str = "/etc/bellows/policies.d";
 
 /// The agent's configuration.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The delegated cgroup; the agent's own when absent.
@@ -50,7 +55,7 @@ pub struct Config {
 }
 
 /// HTTP on TCP: metrics and reading, nothing that changes anything.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Http {
     /// Address and port. There is no authentication yet: anything but loopback is refused.
@@ -58,7 +63,7 @@ pub struct Http {
 }
 
 /// The node's memory budget.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Node {
     /// What there is; the root's own `memory.max`, or the machine's memory, when absent.
@@ -68,7 +73,7 @@ pub struct Node {
 }
 
 /// The journal on disk.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Journal {
     /// Its directory; `journal` in the runtime directory when absent, which does not outlive a reboot.
@@ -80,7 +85,7 @@ pub struct Journal {
 }
 
 /// The agent itself.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Agent {
     /// What becomes of workloads when the agent is told to end.
@@ -101,7 +106,7 @@ pub enum OnExit {
 }
 
 /// Defaults of workloads.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorkloadDefaults {
     /// `pids.max`.
@@ -111,15 +116,6 @@ pub struct WorkloadDefaults {
 /// A size as people write it, `512M`, or a number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size(pub Bytes);
-
-/// Flags that override the files.
-#[derive(Debug, Clone, Default)]
-pub struct Overrides {
-    /// `--config`.
-    pub file: Option<PathBuf>,
-    /// Keys and values, as in the file.
-    pub values: Vec<(&'static str, String)>,
-}
 
 impl Default for Config {
     fn default() -> Self {
@@ -168,50 +164,43 @@ impl Default for WorkloadDefaults {
     }
 }
 
-/// Reads all layers.
-pub fn load(overrides: &Overrides) -> Result<Config, config::ConfigError> {
-    let file =
-        |path: &Path, required| config::File::from(path).format(config::FileFormat::Toml).required(required);
-    let mut builder = config::Config::builder().add_source(file(Path::new(SYSTEM_FILE), false));
-    if let Some(path) = &overrides.file {
-        builder = builder.add_source(file(path, true));
-    }
-    let environment = config::Environment::with_prefix("BELLOWS").prefix_separator("__").separator("__");
-    builder = builder.add_source(environment.try_parsing(true));
-    for (key, value) in &overrides.values {
-        builder = builder.set_override(*key, value.as_str())?;
-    }
-    let config: Config = builder.build()?.try_deserialize()?;
-    config.check()?;
-    Ok(config)
-}
-
 impl Config {
-    fn check(&self) -> Result<(), config::ConfigError> {
+    /// What cannot work, each with the keys that have a part in it.
+    fn problems(&self) -> Vec<(Vec<String>, String)> {
+        let mut found = Vec::new();
+        let mut tell =
+            |keys: &[&str], text: String| found.push((keys.iter().map(|&k| k.to_owned()).collect(), text));
         if !self.http.listen.ip().is_loopback() {
-            return Err(config::ConfigError::Message(format!(
-                "http.listen = {}: only a loopback address is allowed, since there is no authentication yet",
-                self.http.listen
-            )));
+            let text = "only a loopback address is allowed, since there is no authentication yet";
+            tell(&["http.listen"], format!("http.listen = {}: {text}", self.http.listen));
         }
         if let (Some(capacity), Some(reserve)) = (self.node.capacity, self.node.reserve)
             && reserve.0 >= capacity.0
         {
-            return Err(config::ConfigError::Message(format!(
-                "node.reserve = {}: it must be less than node.capacity = {}",
-                reserve.0, capacity.0
-            )));
+            let text =
+                format!("node.reserve = {}: it must be less than node.capacity = {}", reserve.0, capacity.0);
+            tell(&["node.reserve", "node.capacity"], text);
         }
-        if self.journal.files == 0 || self.journal.max_file.0 < Bytes::mib(1) {
-            return Err(config::ConfigError::Message(format!(
-                "journal.files = {}, journal.max_file = {}: there has to be one file, of 1 MiB, at least",
-                self.journal.files, self.journal.max_file.0
-            )));
+        if self.journal.files == 0 {
+            tell(&["journal.files"], "journal.files = 0: there has to be one file at least".to_owned());
         }
-        match self.memory.problem() {
-            Some(problem) => Err(config::ConfigError::Message(format!("memory.{problem}"))),
-            None => Ok(()),
+        if self.journal.max_file.0 < Bytes::MIB {
+            let text = format!("journal.max_file = {}: it has to be 1 MiB at least", self.journal.max_file.0);
+            tell(&["journal.max_file"], text);
         }
+        for problem in self.memory.problems() {
+            // As `KEY = VALUE: why`, or `LEAST = VALUE: is more than MOST = VALUE`.
+            let words = || problem.split(' ').filter(|word| Law::fields().iter().any(|f| f.key == **word));
+            let keys: Vec<String> = words().map(|key| format!("memory.{key}")).collect();
+            found.push((keys, format!("memory.{problem}")));
+        }
+        found
+    }
+}
+
+impl Serialize for Size {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
     }
 }
 
@@ -240,59 +229,5 @@ impl Visitor<'_> for SizeVisitor {
 
     fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<Size, E> {
         u64::try_from(bytes).map(|b| Size(Bytes(b))).map_err(|_| E::custom("a size cannot be negative"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Result<Config, config::ConfigError> {
-        let source = config::File::from_str(text, config::FileFormat::Toml);
-        let config: Config = config::Config::builder().add_source(source).build()?.try_deserialize()?;
-        config.check()?;
-        Ok(config)
-    }
-
-    #[test]
-    fn an_empty_file_gives_the_defaults() {
-        let config = read("").unwrap();
-        assert_eq!(config.http.listen.port(), 9464);
-        assert_eq!(config.agent.on_exit, OnExit::Keep);
-        assert_eq!(config.memory, Law::default());
-    }
-
-    #[test]
-    fn everything_can_be_set() {
-        let text = r#"
-            root = "/sys/fs/cgroup/x"
-            [node]
-            capacity = "2G"
-            reserve = 104857600
-            [agent]
-            on_exit = "stop"
-            hearing = "pollpri"
-            [memory]
-            hot_poll_ms = 5
-        "#;
-        let config = read(text).unwrap();
-        assert_eq!(config.node.capacity, Some(Size(Bytes::mib(2048))));
-        assert_eq!(config.node.reserve, Some(Size(Bytes::mib(100))));
-        assert_eq!(config.agent.hearing, Hearing::Pollpri);
-        assert_eq!(config.memory.hot_poll_ms, 5);
-    }
-
-    #[test]
-    fn mistakes_are_named() {
-        for (text, part) in [
-            ("[agent]\non_exitt = \"stop\"", "on_exitt"),
-            ("[node]\ncapacity = \"2Q\"", "2Q"),
-            ("[http]\nlisten = \"0.0.0.0:9464\"", "loopback"),
-            ("[journal]\nfiles = 0", "one file"),
-            ("[node]\ncapacity = \"1G\"\nreserve = \"1G\"", "less than"),
-        ] {
-            let error = read(text).unwrap_err().to_string();
-            assert!(error.contains(part), "{text}: {error}");
-        }
     }
 }

@@ -27,9 +27,11 @@ mod show;
 mod source;
 
 pub use compile::{Compiled, Node, compile};
+pub(crate) use diagnostic::meant;
 pub use diagnostic::{Diagnostic, Level};
 pub use schema::{reference, schema};
 pub use show::{class_json, show_all, show_class};
+pub(crate) use source::Place;
 pub use source::{Source, read};
 
 use std::path::Path;

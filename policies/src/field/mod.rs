@@ -153,18 +153,19 @@ fn exact(bytes: Bytes, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 /// Pairs of keys of which the first may not be more than the second.
 pub type Pairs = [(&'static str, &'static str)];
 
-/// The first pair of keys that is out of order, and in words how.
+/// The pairs of keys that are out of order, in words.
 pub fn out_of_order<'p, T>(
     fields: &[Field<T>],
     pairs: impl IntoIterator<Item = &'p (&'static str, &'static str)>,
     whole: &T,
-) -> Option<String> {
+) -> Vec<String> {
     let value = |key: &str| fields.iter().find(|field| field.key == key).map(|field| (field.get)(whole));
-    pairs.into_iter().find_map(|(least, most)| {
+    let told = |(least, most): &'p (&'static str, &'static str)| {
         let (low, high) = (value(least)?, value(most)?);
         low.is_above(&high)
             .then(|| format!("{least} = {}: is more than {most} = {}", low.plain(), high.plain()))
-    })
+    };
+    pairs.into_iter().filter_map(told).collect()
 }
 
 impl Value {

@@ -87,18 +87,26 @@ macro_rules! constants {
                 }),+]
             }
 
-            /// The first constant that cannot work, and why. `None`: all can. Only what is certain to break is refused: a
-            /// time of zero, which would have a loop spin; a ratio that is no number; a least above its most. A law may be
-            /// as strange as its author likes.
+            /// The constants that cannot work, and why. Only what is certain to break is refused: a time of zero, which
+            /// would have a loop spin; a ratio that is no number; a least above its most. A law may be as strange as its
+            /// author likes.
             #[must_use]
-            pub fn problem(&self) -> Option<String> {
+            pub fn problems(&self) -> Vec<String> {
                 let fields = Self::fields();
-                let out_of_range = fields.iter().find_map(|field| {
+                let out_of_range = |field: &$crate::field::Field<Self>| {
                     let value = (field.get)(self);
                     let problem = field.kind.problem(&value)?;
                     Some(format!("{} = {}: {problem}", field.key, value.plain()))
-                });
-                out_of_range.or_else(|| $crate::field::out_of_order(&fields, Self::PAIRS, self))
+                };
+                let mut problems: Vec<String> = fields.iter().filter_map(out_of_range).collect();
+                problems.extend($crate::field::out_of_order(&fields, Self::PAIRS, self));
+                problems
+            }
+
+            /// The first of them.
+            #[must_use]
+            pub fn problem(&self) -> Option<String> {
+                self.problems().into_iter().next()
             }
         }
 

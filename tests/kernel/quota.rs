@@ -214,7 +214,7 @@ fn a_foreign_quota_is_written_over() {
     journal.wait("default/idler", is_launched);
     let cgroup = agent.tree.workload("idler");
     eventually("the quota is at its floor", || quota(&cgroup) == 200_000);
-    std::fs::write(cgroup.join("cpu.max"), "max 100000").expect("write");
+    fs::write(cgroup.join("cpu.max"), "max 100000").expect("write");
     journal.wait("default/idler", |w| matches!(w, What::ForeignWrite { file, .. } if file == "cpu.max"));
     eventually("the quota is back", || quota(&cgroup) == 200_000);
     drop(run);

@@ -108,7 +108,7 @@ fn parts_import_only_downwards() {
 }
 
 #[test]
-fn policies_are_pure() {
+fn policies_and_simulator_are_pure() {
     let forbidden = [
         "std::fs",
         "std::net",
@@ -120,10 +120,11 @@ fn policies_are_pure() {
         "tokio",
     ];
     let mut broken = Vec::new();
-    for (path, text) in files("rs").iter().filter(|(p, _)| p.starts_with("policies/src")) {
+    let pure = |path: &str| path.starts_with("policies/src") || path.starts_with("simulator/src");
+    for (path, text) in files("rs").iter().filter(|(path, _)| pure(path)) {
         broken.extend(forbidden.iter().filter(|f| text.contains(**f)).map(|f| format!("{path}: {f}")));
     }
-    report("policies do no I/O and read no clock", &broken);
+    report("policies and the simulator do no I/O and read no clock", &broken);
 }
 
 #[test]

@@ -10,8 +10,8 @@ use bellows_policies::{CpuPlan, CpuSample, CpuWorkload, Cpus, Instant, NodeGuard
 use super::plus;
 use crate::check;
 use crate::faults::MS;
+use crate::log::What;
 use crate::node::Node;
-use crate::trace::What;
 
 const TICK: Duration = Duration::from_micros(PERIOD_US);
 const TICK_NS: u64 = PERIOD_US * 1000;
@@ -67,7 +67,7 @@ impl Quotas {
         if node.quota(id) != Some(quota)
             && let Err(errno) = write(node, id, quota)
         {
-            node.trace.record(node.now, id, What::QuotaFailed(errno));
+            node.log.record(node.now, id, What::QuotaFailed(errno));
             check::tampered(node, id);
         }
         self.governed.push(Governed { id, law: *law, due: 0, seen: None, tick: 0, looked: 0 });
@@ -143,7 +143,7 @@ impl Quotas {
             return 0;
         };
         if governed.looked > 0 && node.chance.one_in(node.faults.overtaken) {
-            node.trace.record(now, id, What::Fault("cpu sample overtaken"));
+            node.log.record(now, id, What::Fault("cpu sample overtaken"));
             let at = Instant(governed.looked - 1);
             let old = step(&mut governed.law, &CpuSample { at, ..sample });
             check::stale_quota(node, id, old.decision);
@@ -164,10 +164,10 @@ impl Quotas {
             match node.write_quota(id, to) {
                 Ok(()) => {
                     governed.law.commit(to, reason, Instant(now));
-                    node.trace.record(now, id, What::QuotaWrote { verb, reason, from, to });
+                    node.log.record(now, id, What::QuotaWrote { verb, reason, from, to });
                     check::wrote_quota(node, id);
                 }
-                Err(errno) => node.trace.record(now, id, What::QuotaFailed(errno)),
+                Err(errno) => node.log.record(now, id, What::QuotaFailed(errno)),
             }
         }
         check::governed(node, id, &self.governed[index].law);
@@ -182,7 +182,7 @@ impl Quotas {
             let (id, expected) = (governed.id, governed.law.quota());
             let Some(found) = node.quota(id) else { continue };
             if found.quota_us() != expected.quota_us() {
-                node.trace.record(node.now, id, What::ForeignSeen);
+                node.log.record(node.now, id, What::ForeignSeen);
                 let _ = write(node, id, expected);
             }
         }
@@ -190,7 +190,7 @@ impl Quotas {
 }
 
 /// A write that is none of the law's is a refill that the law does not know of.
-fn write(node: &mut Node, id: u64, quota: Cpus) -> Result<(), crate::trace::Errno> {
+fn write(node: &mut Node, id: u64, quota: Cpus) -> Result<(), crate::log::Errno> {
     node.write_quota(id, quota)?;
     check::refilled(node, id);
     Ok(())

@@ -23,8 +23,8 @@ use std::collections::BTreeMap;
 use bellows_policies::{Budget, Bytes, Detail, Law, Limits, TenantId, Workload};
 
 use crate::faults::MS;
+use crate::log::{Errno, NODE, What};
 use crate::node::{Node, Spec};
-use crate::trace::{Errno, NODE, What};
 use lanes::Lanes;
 use quota::Quotas;
 
@@ -96,6 +96,8 @@ pub(crate) struct Agent {
     next_slice: u64,
     next_in_pass: u64,
     urgent: usize,
+    /// There is nothing to wake up for before, but for what the node tells of and what the lanes do.
+    wakes_at: u64,
 }
 
 impl Agent {
@@ -117,6 +119,7 @@ impl Agent {
             next_slice: 0,
             next_in_pass: 0,
             urgent: 0,
+            wakes_at: 0,
         }
     }
 
@@ -131,17 +134,15 @@ impl Agent {
             self.run_timers(node, woke);
             self.slow_pass(node, woke);
             self.serve_waiting(node);
+            let due = self.entries.values().filter_map(|entry| entry.due).min().unwrap_or(u64::MAX);
+            self.wakes_at = due.min(self.next_slice);
         }
         self.steps += self.quotas.run(node);
     }
 
     fn is_woken(&self, node: &Node) -> bool {
         let now = node.now;
-        let is_told = |at: Option<u64>| at.is_some_and(|at| at <= now);
-        now >= self.next_slice
-            || self.answers.iter().any(|(at, _)| *at <= now)
-            || self.entries.values().any(|entry| is_told(entry.due))
-            || node.groups.values().any(|group| is_told(group.heard_at) || is_told(group.ended_at))
+        now >= self.wakes_at || now >= node.hears_at || self.answers.iter().any(|(at, _)| *at <= now)
     }
 
     /// Nothing is governed and nothing under way.
@@ -174,7 +175,7 @@ impl Agent {
                 }
                 entry.law.release();
                 entry.law.rearm();
-                node.trace.record(node.now, id, What::TakenBack);
+                node.log.record(node.now, id, What::TakenBack);
             }
         }
         self.urgent = self.entries.len();
@@ -182,17 +183,24 @@ impl Agent {
     }
 
     fn hear(&mut self, node: &mut Node, woke: u64) {
-        let told: Vec<u64> = node.groups.keys().copied().collect();
+        if node.hears_at > woke {
+            return;
+        }
+        let is_told = |at: Option<u64>| at.is_some_and(|at| at <= woke);
+        let groups = node.groups.iter().filter(|(_, g)| is_told(g.heard_at) || is_told(g.ended_at));
+        let told: Vec<u64> = groups.map(|(id, _)| *id).collect();
         for id in told {
             let Some(group) = node.groups.get_mut(&id) else { continue };
             if group.heard_at.take_if(|at| *at <= woke).is_some() {
-                node.trace.record(node.now, id, What::Heard);
+                node.log.record(node.now, id, What::Heard);
                 self.look(node, id, woke);
             }
             if node.groups.get(&id).and_then(|group| group.ended_at).is_some_and(|at| at <= woke) {
                 self.ended(node, id);
             }
         }
+        let told = node.groups.values().flat_map(|group| [group.heard_at, group.ended_at]).flatten();
+        node.hears_at = told.min().unwrap_or(u64::MAX);
     }
 
     fn obey(&mut self, node: &mut Node) {

@@ -7,8 +7,8 @@ use super::Answer;
 use crate::check;
 use crate::faults::MS;
 use crate::load::SECOND;
+use crate::log::{Errno, What};
 use crate::node::Node;
-use crate::trace::{Errno, What};
 
 const THREADS: usize = 2;
 
@@ -89,7 +89,7 @@ impl Lanes {
         if strays && is_lost {
             let other = self.jobs.iter_mut().find(|job| matches!(job.stage, Stage::Blocked(_)));
             if let Some(other) = other {
-                node.trace.record(node.now, other.id, What::Fault("stray signal"));
+                node.log.record(node.now, other.id, What::Fault("stray signal"));
                 other.is_interrupted = true;
             }
         }
@@ -164,7 +164,7 @@ impl Job {
 
     fn duration(&self, node: &mut Node) -> u64 {
         if node.chance.one_in(node.faults.slow) {
-            node.trace.record(node.now, self.id, What::Fault("slow reclaim"));
+            node.log.record(node.now, self.id, What::Fault("slow reclaim"));
             let time = node.chance.below(10 * SECOND);
             // The value counts already, and the law does not know: need that meets it waits for the writer.
             check::delay(node, self.id, time);
@@ -174,6 +174,7 @@ impl Job {
     }
 
     fn leave(&self, node: &mut Node) -> Result<Option<Reclaimed>, Errno> {
+        node.stir(self.id);
         let group = node.groups.get_mut(&self.id).ok_or(Errno::Gone)?;
         match self.act {
             Act::LowerHigh(high) => {

@@ -1,5 +1,8 @@
-//! The node: its clock, its cgroups, and what its kernel does when their files are read and written. Time moves in ticks of
-//! 100 us for memory and of 1 ms for the cpu.
+//! The node: its clock, its cgroups, and what its kernel does when their files are read and written.
+//!
+//! Time moves in ticks, of 100 us for memory and of 1 ms for the cpu where nothing else is asked for. A cgroup in which a
+//! tick would change nothing is left out until something may: so a node of many that rest costs little, and comes to
+//! the very same as one whose every tick is run.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +13,27 @@ use bellows_policies::{
 
 use crate::chance::Chance;
 use crate::check;
-use crate::cpu_plant::TICK_US;
-use crate::cpu_plant::group::Group;
 use crate::faults::{Faults, MS};
 use crate::load::{Cpu, Memory, SECOND};
-use crate::plant::{Demand, Plant, TICK_NS};
-use crate::trace::{Errno, NODE, Trace, What};
+use crate::log::{Errno, Log, NODE, What};
+use crate::plant::cpu::{Group, TICK_US};
+use crate::plant::memory::{Demand, Plant, TICK_NS};
 
 /// What a limit file says when there is no limit.
 pub(crate) const OPEN: Bytes = Bytes(u64::MAX);
-/// Ticks of memory in one of the cpu.
-const CPU_TICKS: u64 = TICK_US * 1000 / TICK_NS;
+
+/// How finely time is cut.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ticks {
+    /// Of memory, nanoseconds: they divide a millisecond.
+    pub(crate) memory_ns: u64,
+    /// Of the cpu, microseconds: they divide a period.
+    pub(crate) cpu_us: u64,
+}
+
+impl Ticks {
+    pub(crate) const FINE: Self = Self { memory_ns: TICK_NS, cpu_us: TICK_US };
+}
 
 /// What a workload is told apart by, as in its identity on disk.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +64,10 @@ pub(crate) struct Cgroup {
     uses: Memory,
     runs: Cpu,
     demand: Demand,
+    /// Up to when what it wants stays the same.
+    wants_until: u64,
+    /// Nothing changes in it before this instant.
+    next: u64,
     chance: Chance,
     ends_at: u64,
     told: (MemoryEvents, u64),
@@ -64,11 +81,19 @@ pub(crate) struct Node {
     pub(crate) groups: BTreeMap<u64, Cgroup>,
     pub(crate) faults: Faults,
     pub(crate) chance: Chance,
-    pub(crate) trace: Trace,
+    pub(crate) log: Log,
     /// Cpu time used by all cgroups that were, microseconds.
     pub(crate) used_us: u64,
     /// Time in which the machine slept. The kernel's periods go on where they were.
     slept: u64,
+    ticks: Ticks,
+    /// The first instant at which something changes in a cgroup, at the earliest; and at which there is an event to tell of.
+    next: u64,
+    tell_at: u64,
+    /// The first instant at which the agent hears of an event or an end.
+    pub(crate) hears_at: u64,
+    /// Ticks of cgroups that were run.
+    pub(crate) ran: u64,
 }
 
 impl Cgroup {
@@ -82,11 +107,13 @@ impl Cgroup {
     ) -> Self {
         let mut chance = node.chance.fork();
         let phase_us = chance.below(PERIOD_US);
+        let mut memory = Plant::with_tick(limits, node.ticks.memory_ns);
+        memory.now = node.now;
         Self {
             spec,
-            memory: Plant::new(limits),
+            memory,
             // A launch runs at the ceiling: what init does is not the workload's use.
-            cpu: Group::new(spec.cpu.ceiling, spec.cpu.floor, phase_us),
+            cpu: Group::with_tick(spec.cpu.ceiling, spec.cpu.floor, phase_us, node.ticks.cpu_us),
             lease: None,
             failsafe,
             heard_at: None,
@@ -95,6 +122,8 @@ impl Cgroup {
             uses: load.0,
             runs: load.1,
             demand: Demand::default(),
+            wants_until: 0,
+            next: 0,
             chance,
             ends_at: node.now.saturating_add(life),
             told: (MemoryEvents::default(), 0),
@@ -113,48 +142,124 @@ impl Cgroup {
     fn is_due(&self, now: u64) -> bool {
         now >= self.ends_at && self.runs()
     }
+
+    /// Makes up for what was left out up to `now`.
+    pub(crate) fn catch_up(&mut self, now: u64, tick_ns: u64) {
+        let from = self.memory.now;
+        if from < now {
+            self.memory.catch_up(now);
+            self.seen.passed(from, now, self.memory.asleep_until > now && !self.memory.is_dead, tick_ns);
+        }
+    }
+
+    /// When the next tick may change something.
+    fn next_after(&self, now: u64, ticks: Ticks) -> u64 {
+        let quiet = ceil(self.memory.quiet_until(self.demand), ticks.memory_ns).max(now + ticks.memory_ns);
+        if !self.runs() {
+            return quiet;
+        }
+        quiet.min(ceil(self.wants_until, MS)).min(ceil(self.ends_at, ticks.memory_ns))
+    }
 }
 
 impl Node {
-    pub(crate) fn new(cpus: u64, faults: Faults, chance: Chance) -> Self {
-        // A machine has run for a while when an agent starts.
-        let (groups, trace) = (BTreeMap::new(), Trace::new());
-        Self { now: SECOND, cpus, groups, faults, chance, trace, used_us: 0, slept: 0 }
+    pub(crate) fn new(cpus: u64, ticks: Ticks, faults: Faults, chance: Chance) -> Self {
+        Self {
+            // A machine has run for a while when an agent starts.
+            now: SECOND,
+            cpus,
+            groups: BTreeMap::new(),
+            faults,
+            chance,
+            log: Log::new(),
+            used_us: 0,
+            slept: 0,
+            ticks,
+            next: 0,
+            tell_at: 0,
+            hears_at: u64::MAX,
+            ran: 0,
+        }
+    }
+
+    /// A cgroup is there.
+    pub(crate) fn add(&mut self, id: u64, group: Cgroup) {
+        self.groups.insert(id, group);
+        self.next = 0;
+    }
+
+    /// Something was done to a cgroup from outside.
+    pub(crate) fn stir(&mut self, id: u64) {
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.next = 0;
+            self.next = 0;
+        }
+    }
+
+    /// Makes up for what was left out of a cgroup, and then it is there to be changed.
+    pub(crate) fn caught_up(&mut self, id: u64) -> Option<&mut Cgroup> {
+        let (now, tick_ns) = (self.now, self.ticks.memory_ns);
+        let group = self.groups.get_mut(&id)?;
+        group.catch_up(now, tick_ns);
+        Some(group)
     }
 
     /// Lets time pass, at least one tick.
     pub(crate) fn pass(&mut self, ns: u64) {
-        for _ in 0..ns.div_ceil(TICK_NS).max(1) {
+        for _ in 0..ns.div_ceil(self.ticks.memory_ns).max(1) {
             self.tick();
         }
     }
 
     fn tick(&mut self) {
-        self.now += TICK_NS;
-        let (now, is_whole) = (self.now, self.now.is_multiple_of(CPU_TICKS * TICK_NS));
+        self.now += self.ticks.memory_ns;
+        let now = self.now;
+        if now >= self.next {
+            self.run_memory();
+        }
+        if now.is_multiple_of(self.ticks.cpu_us * 1000) {
+            self.run_cpus();
+        }
+        if now >= self.tell_at && now.is_multiple_of(MS) {
+            self.tell();
+        }
+    }
+
+    fn run_memory(&mut self) {
+        let (now, ticks, is_whole) = (self.now, self.ticks, self.now.is_multiple_of(MS));
         let mut ends = Vec::new();
+        self.next = u64::MAX;
         for (&id, group) in &mut self.groups {
-            if is_whole && group.runs() {
+            if group.next > now {
+                self.next = self.next.min(group.next);
+                continue;
+            }
+            self.ran += 1;
+            group.catch_up(now - ticks.memory_ns, ticks.memory_ns);
+            if is_whole && group.runs() && group.wants_until <= now {
                 group.demand = group.uses.demand(now, &mut group.chance);
+                group.wants_until = group.uses.holds_until(now);
             }
-            group.memory.now = now - TICK_NS;
+            if !group.runs() {
+                group.demand = Demand::default();
+            }
             let was_alive = !group.memory.is_dead;
-            let demand = if group.runs() { group.demand } else { Demand::default() };
-            group.memory.tick(demand);
+            group.memory.tick(group.demand);
             if was_alive && group.memory.is_dead {
-                check::kill(&mut self.trace, now, id, group);
+                check::kill(&mut self.log, now, id, group);
             }
-            check::tick(&mut self.trace, now, id, group);
+            check::tick(&mut self.log, now, id, group, ticks.memory_ns);
             if group.runs() && (group.memory.is_dead || group.is_due(now)) {
                 ends.push(id);
             }
+            if group.told.0 != group.memory.events {
+                self.tell_at = self.tell_at.min(now);
+            }
+            group.next = group.next_after(now, ticks);
+            self.next = self.next.min(group.next);
         }
         for id in ends {
             self.end(id);
-        }
-        if is_whole {
-            self.run_cpus();
-            self.tell();
         }
     }
 
@@ -170,7 +275,7 @@ impl Node {
                 group.cpu.begin(now_us, demand)
             })
             .collect();
-        let (most, all) = (self.cpus * TICK_US, wants.iter().sum::<u64>());
+        let (most, all) = (self.cpus * self.ticks.cpu_us, wants.iter().sum::<u64>());
         let groups = self.groups.values_mut().filter(|group| group.runs());
         for (group, want) in groups.zip(wants) {
             let given = if all > most { want * most / all } else { want };
@@ -181,22 +286,28 @@ impl Node {
 
     /// The kernel tells of events: the first after a quiet spell at once, further ones 10 to 20 ms apart.
     fn tell(&mut self) {
+        self.tell_at = u64::MAX;
         for (&id, group) in &mut self.groups {
-            if group.told.0 == group.memory.events || self.now < group.told.1 {
+            if group.told.0 == group.memory.events {
+                continue;
+            }
+            if self.now < group.told.1 {
+                self.tell_at = self.tell_at.min(group.told.1);
                 continue;
             }
             group.told = (group.memory.events, self.now + self.chance.between(10 * MS, 20 * MS));
             let mut wakes_in = self.chance.below(MS);
             if self.chance.one_in(self.faults.event_lost) {
-                self.trace.record(self.now, id, What::Fault("event lost"));
+                self.log.record(self.now, id, What::Fault("event lost"));
                 continue;
             }
             if self.chance.one_in(self.faults.event_late) {
-                self.trace.record(self.now, id, What::Fault("event late"));
+                self.log.record(self.now, id, What::Fault("event late"));
                 wakes_in = self.chance.below(2 * SECOND);
             }
             let at = self.now + wakes_in;
             group.heard_at = Some(group.heard_at.map_or(at, |before| before.min(at)));
+            self.hears_at = self.hears_at.min(at);
         }
     }
 
@@ -206,26 +317,32 @@ impl Node {
         if let Some(group) = self.groups.get_mut(&id) {
             group.ended_at = Some(heard);
             group.memory.is_dead = true;
-            self.trace.record(self.now, id, What::Ended);
+            (group.next, self.next) = (0, 0);
+            self.hears_at = self.hears_at.min(heard);
+            self.log.record(self.now, id, What::Ended);
         }
     }
 
     /// The machine sleeps: only the clock moves.
     pub(crate) fn suspend(&mut self, ns: u64) {
-        self.trace.record(self.now, NODE, What::Fault("suspended"));
+        self.log.record(self.now, NODE, What::Fault("suspended"));
         let ns = ns / MS * MS;
-        self.now += ns;
-        self.slept += ns;
         for group in self.groups.values_mut() {
+            group.catch_up(self.now, self.ticks.memory_ns);
+            group.memory.now += ns;
+            group.next = 0;
             group.seen.sleep(ns);
             group.memory.asleep_until = group.memory.asleep_until.saturating_add(ns);
         }
+        self.now += ns;
+        self.slept += ns;
+        self.next = 0;
     }
 
     /// Whether a write may be carried out at all.
     fn enter(&mut self, id: u64) -> Result<&mut Cgroup, Errno> {
         if self.groups.contains_key(&id) && self.chance.one_in(self.faults.write_fails) {
-            self.trace.record(self.now, id, What::Fault("write failed"));
+            self.log.record(self.now, id, What::Fault("write failed"));
             return Err(self.chance.of(&[Errno::Interrupted, Errno::Busy]));
         }
         self.groups.get_mut(&id).ok_or(Errno::Gone)
@@ -233,11 +350,13 @@ impl Node {
 
     pub(crate) fn write_high(&mut self, id: u64, high: Bytes) -> Result<(), Errno> {
         self.enter(id)?.memory.limits.high = high;
+        self.stir(id);
         Ok(())
     }
 
     pub(crate) fn write_max(&mut self, id: u64, max: Bytes) -> Result<(), Errno> {
         self.enter(id)?.memory.limits.max = max;
+        self.stir(id);
         Ok(())
     }
 
@@ -255,10 +374,11 @@ impl Node {
         Some(Sample { at: Instant(at), ..sample })
     }
 
-    pub(crate) fn detail(&self, id: u64) -> Option<Detail> {
-        let group = self.groups.get(&id)?;
+    pub(crate) fn detail(&mut self, id: u64) -> Option<Detail> {
+        let now = self.now;
+        let group = self.caught_up(id)?;
         let Plant { stat, pressure, io, .. } = group.memory;
-        Some(Detail { at: Instant(self.now), stat, pressure, io, threads: group.spec.threads })
+        Some(Detail { at: Instant(now), stat, pressure, io, threads: group.spec.threads })
     }
 
     /// The quota that stands, in millionths of a cpu.
@@ -269,4 +389,9 @@ impl Node {
     pub(crate) fn cpu_sample(&self, id: u64, at: u64) -> Option<CpuSample> {
         Some(CpuSample { at: Instant(at), ..self.groups.get(&id)?.cpu.stat })
     }
+}
+
+/// The first multiple of `step` that is not before `at`.
+fn ceil(at: u64, step: u64) -> u64 {
+    at.div_ceil(step).saturating_mul(step)
 }

@@ -6,8 +6,8 @@ use super::{Agent, Answer, CLEAR_AGAIN, Entry, State};
 use crate::check;
 use crate::faults::MS;
 use crate::load::{Cpu, Memory, SECOND};
+use crate::log::{Errno, NODE, What};
 use crate::node::{Cgroup, Node, OPEN, Spec};
-use crate::trace::{Errno, NODE, What};
 
 /// Time between two comparisons of one workload's limits with the kernel's.
 const COMPARE_EVERY: u64 = 5 * SECOND;
@@ -24,7 +24,7 @@ impl Agent {
         self.entries.insert(id, Entry::new(&law, State::Starting));
         if node.chance.one_in(node.faults.write_fails) {
             // It could not be started.
-            node.trace.record(node.now, id, What::Fault("launch failed"));
+            node.log.record(node.now, id, What::Fault("launch failed"));
             self.budget.leave(seat);
             self.entries.remove(&id);
             return;
@@ -39,8 +39,8 @@ impl Agent {
         let (spec, memory, cpu, life) = what;
         let limits = entry.law.limits();
         let group = Cgroup::new(spec, limits, entry.law.released_max(), (memory, cpu), life, node);
-        node.groups.insert(id, group);
-        node.trace.record(node.now, id, What::Launched(limits));
+        node.add(id, group);
+        node.log.record(node.now, id, What::Launched(limits));
         entry.state = State::Running;
         self.quotas.govern(node, id, &CpuWorkload::new(spec.cpu, spec.law));
         self.count(node, id);
@@ -82,7 +82,7 @@ impl Agent {
             self.lanes.cancel(number, node);
             self.lanes.abandon(number);
         }
-        node.trace.record(node.now, id, What::Cleared);
+        node.log.record(node.now, id, What::Cleared);
         self.count(node, id);
     }
 
@@ -139,7 +139,7 @@ impl Agent {
         self.budget.adopt(law.seat(), spec.memory.floor, law.granted());
         self.excess = self.budget.granted();
         self.excess_of[spec.tenant] = self.budget.tenant(self.tenants[spec.tenant]).granted;
-        node.trace.record(node.now, id, What::Adopted { found, governed });
+        node.log.record(node.now, id, What::Adopted { found, governed });
         let mut entry = Entry::new(&law, State::Running);
         entry.sampled = sample.at.0;
         self.entries.insert(id, entry);
@@ -165,7 +165,7 @@ impl Agent {
             return;
         }
         let Some(found) = node.limits(id).filter(|found| *found != entry.law.limits()) else { return };
-        node.trace.record(node.now, id, What::ForeignSeen);
+        node.log.record(node.now, id, What::ForeignSeen);
         let current = entry.law.current();
         if put_back(node, id, &mut entry.law, found.max, current).is_err() {
             entry.is_unsure = true;

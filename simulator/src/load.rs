@@ -4,8 +4,8 @@
 use bellows_policies::Cpus;
 
 use crate::chance::Chance;
-use crate::cpu_plant::group::{Demand as CpuDemand, Group};
-use crate::plant::{Demand, mib};
+use crate::plant::cpu::{Demand as CpuDemand, Group};
+use crate::plant::memory::{Demand, mib};
 
 /// One second, nanoseconds.
 pub(crate) const SECOND: u64 = 1_000_000_000;
@@ -71,6 +71,21 @@ impl Memory {
             5 => Self::Burst { rate: chance.between(mib(256), mib(1536)), most: size(chance), period },
             6 => Self::Leak { rate: chance.between(mib(1) / 4, mib(64)) },
             _ => Self::Constant { need: chance.between(mib(1), mib(24)), warm: 0 },
+        }
+    }
+
+    /// Up to when what it wants stays the same.
+    pub(crate) fn holds_until(&self, now: u64) -> u64 {
+        // From one part of a period to the other.
+        let next = |period: u64, part: u64| {
+            let begun = now - now % period;
+            begun + if now - begun < part { part } else { period }
+        };
+        match self {
+            Self::Square { period, .. } => next(*period, *period / 2),
+            Self::Burst { period, .. } => next(*period, *period / 4),
+            Self::Walk { until, .. } => *until,
+            Self::Constant { .. } | Self::Ramp { .. } | Self::Reader { .. } | Self::Leak { .. } => u64::MAX,
         }
     }
 

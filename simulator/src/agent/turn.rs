@@ -7,8 +7,8 @@ use super::{Agent, Answer, State, plus};
 use crate::check;
 use crate::faults::MS;
 use crate::load::SECOND;
+use crate::log::{Errno, What};
 use crate::node::{Node, OPEN};
-use crate::trace::{Errno, What};
 
 /// How a plan is carried out.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl Agent {
         };
         entry.looked = woke;
         if node.chance.one_in(node.faults.overtaken) && entry.sampled > 0 {
-            node.trace.record(node.now, id, What::Fault("sample overtaken"));
+            node.log.record(node.now, id, What::Fault("sample overtaken"));
             let old = Sample { at: Instant(entry.sampled.saturating_sub(1)), ..sample };
             let step = bellows_policies::step(&mut entry.law, &old);
             check::stale(node, id, &step.decision);
@@ -82,7 +82,7 @@ impl Agent {
         check::plan(node, id, &entry.law, sample.current, &plan);
         let what =
             What::Looked { verb: step.decision.verb, reason: step.decision.reason, current: sample.current };
-        node.trace.record(node.now, id, what);
+        node.log.record(node.now, id, what);
         self.act(node, id, &sample, &plan, &step.decision);
 
         let Some(entry) = self.entries.get_mut(&id) else { return };
@@ -103,7 +103,7 @@ impl Agent {
                 if decision.verb == Verb::Grow {
                     check::refused(node, id);
                     crate::sums::guarantee(self, node, id);
-                    node.trace.record(node.now, id, What::Refused(reason));
+                    node.log.record(node.now, id, What::Refused(reason));
                 }
                 return;
             }
@@ -119,7 +119,7 @@ impl Agent {
             self.lanes.cancel(shrink, node);
         }
         if node.chance.one_in(node.faults.preempted) {
-            node.trace.record(node.now, id, What::Fault("preempted"));
+            node.log.record(node.now, id, What::Fault("preempted"));
             let pause = node.chance.below(5 * MS);
             node.pass(pause);
         }
@@ -142,7 +142,7 @@ impl Agent {
                     entry.law.shrink_refused(Instant(now));
                 }
                 entry.is_unsure = true;
-                node.trace.record(now, id, What::WriteFailed(errno));
+                node.log.record(now, id, What::WriteFailed(errno));
                 check::tampered(node, id);
                 return;
             }
@@ -151,7 +151,7 @@ impl Agent {
         settle(plan, &mut self.budget);
         entry.law.commit(to, Instant(now));
         entry.is_unsure = false;
-        node.trace.record(now, id, What::Wrote { verb, reason, from, to, current: sample.current });
+        node.log.record(now, id, What::Wrote { verb, reason, from, to, current: sample.current });
     }
 
     /// Hands a plan to the slow lane. One at a time; the law asks again.
@@ -163,7 +163,7 @@ impl Agent {
             return;
         }
         if let Plan::Write { verb, reason, to, .. } = *plan {
-            node.trace.record(node.now, id, What::Handed { verb, reason, to });
+            node.log.record(node.now, id, What::Handed { verb, reason, to });
         }
         entry.shrink = Some(self.lanes.hand_over(id, act, plan));
     }
@@ -182,7 +182,7 @@ impl Agent {
         let (from, now) = (entry.law.limits(), Instant(node.now));
         if job.is_cancelled {
             // Whatever was written, a grow or a release has come after: its values are the right ones.
-            node.trace.record(now.0, id, What::Cancelled);
+            node.log.record(now.0, id, What::Cancelled);
             undo(&job.plan, &mut self.budget);
             entry.law.shrink_refused(now);
             let to = if entry.law.is_failed() {
@@ -204,11 +204,11 @@ impl Agent {
                 if let (Reason::Rearmed, Some(group)) = (reason, node.groups.get_mut(&id)) {
                     group.lease = None;
                 }
-                node.trace.record(now.0, id, What::Wrote { verb, reason, from, to, current });
+                node.log.record(now.0, id, What::Wrote { verb, reason, from, to, current });
             }
             (Plan::Reclaim { .. }, Ok(Some(Reclaimed { before, after }))) => {
                 entry.law.reclaimed(now);
-                node.trace.record(now.0, id, What::Reclaimed { before, after });
+                node.log.record(now.0, id, What::Reclaimed { before, after });
             }
             (plan, result) => {
                 undo(&plan, &mut self.budget);
@@ -223,7 +223,7 @@ impl Agent {
                     Ok(_) | Err(Errno::Interrupted) => return self.count(node, id),
                     Err(errno) => {
                         entry.is_unsure = true;
-                        node.trace.record(now.0, id, What::WriteFailed(errno));
+                        node.log.record(now.0, id, What::WriteFailed(errno));
                         check::tampered(node, id);
                     }
                 }
@@ -238,12 +238,12 @@ impl Agent {
         let mut detail = node.detail(id);
         let mut most = 3 * MS;
         if node.chance.one_in(node.faults.detail_lost) {
-            node.trace.record(node.now, id, What::Fault("detail lost"));
+            node.log.record(node.now, id, What::Fault("detail lost"));
             detail = None;
             check::delay(node, id, SECOND / 2);
         }
         if node.chance.one_in(node.faults.detail_late) {
-            node.trace.record(node.now, id, What::Fault("detail late"));
+            node.log.record(node.now, id, What::Fault("detail late"));
             most = 2 * SECOND;
             check::delay(node, id, most + SECOND / 2);
         }
@@ -255,7 +255,7 @@ impl Agent {
         entry.detail_pending = false;
         let Some(detail) = detail else { return self.count(node, id) };
         entry.law.observe(&detail);
-        node.trace.record(node.now, id, What::DetailRead);
+        node.log.record(node.now, id, What::DetailRead);
         self.count(node, id);
         // The verdict may allow what the last look had to wait for.
         self.look(node, id, node.now);

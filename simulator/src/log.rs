@@ -80,15 +80,18 @@ pub(crate) enum What {
 
 /// A rule that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Broken {
-    pub(crate) at: u64,
-    pub(crate) id: u64,
-    pub(crate) text: String,
+pub struct Broken {
+    /// When, nanoseconds of virtual time.
+    pub at: u64,
+    /// Which workload, or 0 for the node.
+    pub id: u64,
+    /// The rule, and what was seen.
+    pub text: String,
 }
 
 /// The records of a run.
 #[derive(Debug)]
-pub(crate) struct Trace {
+pub(crate) struct Log {
     hash: DefaultHasher,
     kept: BTreeMap<u64, VecDeque<(u64, What)>>,
     /// The first rule that did not hold.
@@ -101,7 +104,7 @@ pub(crate) struct Trace {
     pub(crate) faults: BTreeMap<&'static str, u64>,
 }
 
-impl Trace {
+impl Log {
     pub(crate) fn new() -> Self {
         Self {
             hash: DefaultHasher::new(),

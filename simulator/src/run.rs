@@ -11,9 +11,9 @@ use crate::chance::Chance;
 use crate::check;
 use crate::faults::{Faults, MS};
 use crate::load::{Cpu, Memory, SECOND};
-use crate::node::{Node, OPEN, Spec};
-use crate::plant::mib;
-use crate::trace::{Broken, NODE, Trace, What};
+use crate::log::{Broken, Log, NODE, What};
+use crate::node::{Node, OPEN, Spec, Ticks};
+use crate::plant::memory::mib;
 
 /// Steps of one seed; the next seed follows. It is part of what a seed means: what is left over at its end is cleared away.
 const EACH: u64 = 10_000;
@@ -21,7 +21,7 @@ const EACH: u64 = 10_000;
 const END_WITHIN: u64 = 60 * SECOND;
 
 /// A node under way.
-pub(crate) struct Run {
+pub struct Run {
     pub(crate) node: Node,
     /// None while it is dead.
     pub(crate) agent: Option<Agent>,
@@ -42,22 +42,33 @@ pub(crate) struct Run {
 
 /// What a run came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Report {
-    pub(crate) seed: u64,
-    pub(crate) steps: u64,
-    pub(crate) seconds: u64,
-    pub(crate) workloads: u64,
-    pub(crate) writes: u64,
-    pub(crate) quotas: u64,
-    pub(crate) kills: u64,
-    pub(crate) faults: u64,
-    pub(crate) hash: u64,
-    pub(crate) broken: Option<(Broken, String)>,
+pub struct Report {
+    /// What it was drawn from.
+    pub seed: u64,
+    /// Events that the agent handled.
+    pub steps: u64,
+    /// Virtual time.
+    pub seconds: u64,
+    /// Workloads that were launched.
+    pub workloads: u64,
+    /// Writes of memory limits.
+    pub writes: u64,
+    /// Writes of cpu quotas.
+    pub quotas: u64,
+    /// Workloads that the kernel killed.
+    pub kills: u64,
+    /// Things that went wrong.
+    pub faults: u64,
+    /// Of all that happened.
+    pub hash: u64,
+    /// The first rule that was broken, with what happened before.
+    pub broken: Option<(Broken, String)>,
 }
 
 impl Run {
     /// A node of a seed: its size, how much goes wrong, and all that happens on it.
-    pub(crate) fn new(seed: u64) -> Self {
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
         let mut chance = Chance::new(seed);
         let faults = Faults::drawn(&mut chance);
         let pool = chance.between(mib(512), mib(6144));
@@ -85,7 +96,7 @@ impl Run {
         cpus: u64,
         most: usize,
     ) -> Self {
-        let node = Node::new(cpus, faults.clone(), chance.fork());
+        let node = Node::new(cpus, Ticks::FINE, faults.clone(), chance.fork());
         let agent = Some(Agent::new(budget.clone(), tenants.clone(), &node));
         Self {
             node,
@@ -110,7 +121,8 @@ impl Run {
     }
 
     /// Runs until so many events were handled, and then until all workloads have ended and nothing is left.
-    pub(crate) fn play(mut self, seed: u64) -> Report {
+    #[must_use]
+    pub fn play(mut self, seed: u64) -> Report {
         let _named = Named(seed);
         while self.steps() < EACH && self.is_whole() {
             self.advance();
@@ -161,23 +173,23 @@ impl Run {
     }
 
     fn is_whole(&self) -> bool {
-        self.node.trace.broken.is_none()
+        self.node.log.broken.is_none()
     }
 
     pub(crate) fn report(&self, seed: u64) -> Report {
-        let trace: &Trace = &self.node.trace;
+        let log: &Log = &self.node.log;
         Report {
             seed,
             steps: self.steps(),
             seconds: self.node.now / SECOND,
             workloads: self.born,
-            writes: trace.writes,
-            quotas: trace.quotas,
-            kills: trace.kills,
-            faults: trace.faults.values().sum(),
-            hash: trace.hash(),
-            broken: trace.broken.clone().map(|broken| {
-                let last = trace.last(broken.id);
+            writes: log.writes,
+            quotas: log.quotas,
+            kills: log.kills,
+            faults: log.faults.values().sum(),
+            hash: log.hash(),
+            broken: log.broken.clone().map(|broken| {
+                let last = log.last(broken.id);
                 (broken, last)
             }),
         }
@@ -221,20 +233,20 @@ impl Run {
         let (vanishes, tampers, hangs) = (strikes(vanish), strikes(foreign), strikes(hang));
         let (dies, sleeps) = (strikes(kill), strikes(suspend));
         if vanishes && let Some(id) = self.victim() {
-            self.node.trace.record(now, id, What::Fault("vanished"));
+            self.node.log.record(now, id, What::Fault("vanished"));
             self.node.groups.remove(&id);
         }
         if tampers && let Some(id) = self.victim() {
             self.tamper(id);
         }
         if hangs && now >= self.hangs_until {
-            self.node.trace.record(now, NODE, What::Fault("agent hangs"));
+            self.node.log.record(now, NODE, What::Fault("agent hangs"));
             let time = self.chance.below(6 * SECOND);
             self.hangs_until = now + time;
             check::unattended(&mut self.node, time.min(watchdog::PATIENCE));
         }
         if dies && let Some(agent) = self.agent.take() {
-            self.node.trace.record(now, NODE, What::Fault("agent killed"));
+            self.node.log.record(now, NODE, What::Fault("agent killed"));
             self.past += agent.steps;
             self.opens_at = Some(now + self.chance.below(50 * MS));
             self.starts_at = now + self.chance.between(60 * MS, 5 * SECOND);
@@ -255,6 +267,7 @@ impl Run {
     /// Somebody else writes one limit.
     fn tamper(&mut self, id: u64) {
         let (now, chance) = (self.node.now, &mut self.chance);
+        self.node.stir(id);
         let Some(group) = self.node.groups.get_mut(&id) else { return };
         let ceiling = group.spec.memory.ceiling.0;
         let size = Bytes(chance.between(mib(1), ceiling * 2)).page_floor();
@@ -268,7 +281,7 @@ impl Run {
                 group.seen.refills += 1;
             }
         }
-        self.node.trace.record(now, id, What::Fault("foreign write"));
+        self.node.log.record(now, id, What::Fault("foreign write"));
         check::half_done(&mut self.node, id);
     }
 
@@ -306,7 +319,7 @@ impl fmt::Display for Report {
         write!(
             f,
             "seed {seed}: {steps} steps, {seconds} s, {workloads} workloads, {writes} limits and {quotas} quotas \
-             written, {kills} kills, {faults} faults, trace {hash:016x}"
+             written, {kills} kills, {faults} faults, hash {hash:016x}"
         )?;
         if let Some((Broken { at, id, text }, last)) = broken {
             let ms = *at as f64 / 1e6;

@@ -5,7 +5,7 @@ use bellows_policies::{Base, Bounds, Bytes, CpuBounds, CpuLaw, Cpus};
 use crate::chance::Chance;
 use crate::load::{Cpu, Memory, SECOND};
 use crate::node::Spec;
-use crate::plant::mib;
+use crate::plant::memory::mib;
 use crate::run::{Report, Run};
 
 const MINUTE: u64 = 60 * SECOND;
@@ -85,7 +85,7 @@ fn constant_loads_converge_and_then_nothing_is_written() {
         run.pass(10 * MINUTE);
         let after = run.report(seed);
         whole(&after);
-        let last: String = (1..=6).map(|id| run.node.trace.last(id)).collect();
+        let last: String = (1..=6).map(|id| run.node.log.last(id)).collect();
         assert_eq!((after.writes, after.quotas), (before.writes, before.quotas), "seed {seed}\n{last}");
         assert!(before.writes > 0 && after.kills == 0, "seed {seed}: {after}");
     }

@@ -5,8 +5,8 @@ use bellows_policies::cpu::units::PERIOD_US;
 
 use super::is_open;
 use crate::faults::MS;
+use crate::log::What;
 use crate::node::{Node, OPEN};
-use crate::trace::What;
 
 /// Silence that means a hung agent, nanoseconds.
 pub(crate) const PATIENCE: u64 = 1800 * MS;
@@ -14,6 +14,10 @@ pub(crate) const PATIENCE: u64 = 1800 * MS;
 /// Opens every workload to its failsafe; only ever up. The watchdog's writes do not fail here: it tries again and again.
 pub(crate) fn open_limits(node: &mut Node) {
     let now = node.now;
+    let ids: Vec<u64> = node.groups.keys().copied().collect();
+    for id in ids {
+        node.stir(id);
+    }
     for (&id, group) in node.groups.iter_mut().filter(|(_, group)| group.runs()) {
         let limits = &mut group.memory.limits;
         if !is_open(*limits) {
@@ -28,7 +32,7 @@ pub(crate) fn open_limits(node: &mut Node) {
             group.cpu.write(group.spec.cpu.ceiling);
             group.seen.refills += 1;
         }
-        node.trace.record(now, id, What::Opened);
+        node.log.record(now, id, What::Opened);
         group.seen.opened(now);
     }
 }

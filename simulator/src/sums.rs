@@ -23,21 +23,21 @@ pub(crate) fn add_up(agent: &mut Agent, node: &mut Node, id: u64) {
         let before = std::mem::replace(&mut agent.excess_of[tenant], granted);
         if held != granted {
             let text = format!("the budget says {granted} for tenant {tenant}, whose workloads hold {held}");
-            node.trace.breaks(now, id, text);
+            node.log.breaks(now, id, text);
         }
         if granted > cap.max(before) {
             let text = format!("tenant {tenant} is granted {granted} of {cap}, and was {before}");
-            node.trace.breaks(now, id, text);
+            node.log.breaks(now, id, text);
         }
     }
     let held = held.into_iter().fold(Bytes::ZERO, Bytes::saturating_add);
     let (granted, pool) = (agent.budget.granted(), agent.budget.most());
     if held != granted {
-        node.trace.breaks(now, id, format!("the budget says {granted} and the workloads hold {held}"));
+        node.log.breaks(now, id, format!("the budget says {granted} and the workloads hold {held}"));
     }
     if granted > pool.max(agent.excess) {
         let excess = agent.excess;
-        node.trace.breaks(now, id, format!("{granted} are granted of {pool}, and were {excess}"));
+        node.log.breaks(now, id, format!("{granted} are granted of {pool}, and were {excess}"));
     }
     agent.excess = granted;
 }
@@ -50,6 +50,6 @@ pub(crate) fn guarantee(agent: &Agent, node: &mut Node, id: u64) {
     let tenant = budget.tenant(budget.tenant_of(seat));
     let owed = tenant.bounds.guarantee.saturating_sub(tenant.granted).min(budget.free());
     if owed >= LEAST_PART {
-        node.trace.breaks(node.now, id, format!("refused, and {owed} of its tenant's guarantee are left"));
+        node.log.breaks(node.now, id, format!("refused, and {owed} of its tenant's guarantee are left"));
     }
 }

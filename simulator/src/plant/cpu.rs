@@ -8,22 +8,27 @@
 use bellows_policies::cpu::units::PERIOD_US;
 use bellows_policies::{CpuSample, Cpus, Instant};
 
-use super::TICK_US;
+/// The finest tick, microseconds.
+pub const TICK_US: u64 = 1000;
 
 /// What a workload would use.
-#[derive(Clone, Copy)]
-pub(crate) struct Demand {
+#[derive(Clone, Copy, Debug)]
+pub struct Demand {
     /// Work that arrives. What cannot be done waits, up to 100 ms of all threads; more is lost.
-    pub(crate) rate: Cpus,
+    pub rate: Cpus,
     /// How many cpus it can use at once.
-    pub(crate) threads: u64,
+    pub threads: u64,
 }
 
-pub(crate) struct Group {
-    pub(crate) quota_us: u64,
-    pub(crate) is_throttled: bool,
+/// A cgroup's cpu.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// The quota of a period, microseconds.
+    pub quota_us: u64,
+    /// It waits for a refill.
+    pub is_throttled: bool,
     /// The counters; `at` is set by [`Group::sample`].
-    pub(crate) stat: CpuSample,
+    pub stat: CpuSample,
     burst_us: u64,
     runtime_us: u64,
     backlog_us: u64,
@@ -32,25 +37,36 @@ pub(crate) struct Group {
     period_ends: Option<u64>,
     is_idle: bool,
     phase_us: u64,
+    tick_us: u64,
 }
 
 impl Demand {
-    pub(crate) const NONE: Self = Self { rate: Cpus::ZERO, threads: 0 };
+    /// No work.
+    pub const NONE: Self = Self { rate: Cpus::ZERO, threads: 0 };
 
     /// All that `threads` can use.
-    pub(crate) fn hog(threads: u64) -> Self {
+    #[must_use]
+    pub fn hog(threads: u64) -> Self {
         Self { rate: Cpus(threads * Cpus::ONE.0), threads }
     }
 
     /// Work on four threads.
-    pub(crate) fn milli(milli: u64) -> Self {
+    #[must_use]
+    pub fn milli(milli: u64) -> Self {
         Self { rate: Cpus::milli(milli), threads: 4 }
     }
 }
 
 impl Group {
-    /// A group whose periods end `phase_us` after the full tenth of a second.
-    pub(crate) fn new(quota: Cpus, burst: Cpus, phase_us: u64) -> Self {
+    /// A group whose periods end `phase_us` after the full tenth of a second, in ticks of [`TICK_US`].
+    #[must_use]
+    pub fn new(quota: Cpus, burst: Cpus, phase_us: u64) -> Self {
+        Self::with_tick(quota, burst, phase_us, TICK_US)
+    }
+
+    /// The same in ticks of `tick_us`, which divide a period.
+    #[must_use]
+    pub fn with_tick(quota: Cpus, burst: Cpus, phase_us: u64, tick_us: u64) -> Self {
         Self {
             quota_us: quota.quota_us(),
             is_throttled: false,
@@ -62,17 +78,18 @@ impl Group {
             period_ends: None,
             is_idle: true,
             phase_us,
+            tick_us,
         }
     }
 
     /// Begins a tick: ends a period that is over, takes in work, and tells how much cpu time it can use.
-    pub(crate) fn begin(&mut self, now_us: u64, demand: Demand) -> u64 {
+    pub fn begin(&mut self, now_us: u64, demand: Demand) -> u64 {
         if self.period_ends.is_some_and(|ends| now_us >= ends) {
             self.end_period();
         }
         let most = demand.threads * PERIOD_US;
-        self.backlog_us = (self.backlog_us + demand.rate.0 * TICK_US / 1_000_000).min(most);
-        self.wanted_us = self.backlog_us.min(demand.threads * TICK_US);
+        self.backlog_us = (self.backlog_us + demand.rate.0 * self.tick_us / 1_000_000).min(most);
+        self.wanted_us = self.backlog_us.min(demand.threads * self.tick_us);
         if self.wanted_us > 0 {
             self.is_idle = false;
             if self.period_ends.is_none() {
@@ -84,25 +101,30 @@ impl Group {
     }
 
     /// Ends the tick: runs for what the node gave it of that, throttled if its quota was too little.
-    pub(crate) fn run(&mut self, given_us: u64) {
+    pub fn run(&mut self, given_us: u64) {
         self.is_throttled = self.wanted_us > self.runtime_us;
         self.runtime_us -= given_us;
         self.backlog_us -= given_us;
         self.stat.usage_us += given_us;
         if self.is_throttled {
-            self.stat.throttled_us += TICK_US;
+            self.stat.throttled_us += self.tick_us;
         }
     }
 
     /// A write to `cpu.max`: refills, whatever the value.
-    pub(crate) fn write(&mut self, quota: Cpus) {
+    ///
+    /// # Panics
+    /// At a quota below the burst, which the kernel would refuse.
+    pub fn write(&mut self, quota: Cpus) {
         assert!(quota.quota_us() >= self.burst_us, "the kernel would refuse it: EINVAL");
         self.quota_us = quota.quota_us();
         self.refill();
         self.is_throttled = false;
     }
 
-    pub(crate) fn sample(&self, now_us: u64) -> CpuSample {
+    /// What the agent reads.
+    #[must_use]
+    pub fn sample(&self, now_us: u64) -> CpuSample {
         CpuSample { at: Instant(now_us * 1000), ..self.stat }
     }
 

@@ -8,9 +8,8 @@ use bellows_policies::{Bytes, CpuPlan, CpuWorkload, Cpus, Decision, Limits, Plan
 use crate::agent::{Agent, Entry, is_open};
 use crate::faults::MS;
 use crate::load::SECOND;
+use crate::log::{Log, NODE, What};
 use crate::node::{Cgroup, Node, OPEN};
-use crate::plant::TICK_NS;
-use crate::trace::{NODE, Trace, What};
 use crate::{replay, sums};
 
 /// `memory.max` stands so far above `memory.high`, at least.
@@ -73,6 +72,16 @@ impl Seen {
         self.refused_at = self.refused_at.map(|at| at + ns);
     }
 
+    /// Takes in ticks, all of them asleep or none.
+    pub(crate) fn passed(&mut self, from: u64, to: u64, is_asleep: bool, tick_ns: u64) {
+        if is_asleep {
+            let delayed = (self.delayed_until.div_ceil(tick_ns) * tick_ns).saturating_sub(tick_ns);
+            self.parked += to.saturating_sub(from.max(delayed));
+        } else {
+            self.parked = self.parked.saturating_sub(5 * (to - from));
+        }
+    }
+
     /// Lately, not counting the time in which nobody could ask again.
     fn was_refused(&self, now: u64) -> bool {
         self.refused_at.is_some_and(|at| now < at.max(self.unattended_until) + REFUSED)
@@ -84,26 +93,23 @@ impl Seen {
 }
 
 /// One tick of a cgroup: is it parked?
-pub(crate) fn tick(trace: &mut Trace, now: u64, id: u64, group: &mut Cgroup) {
+pub(crate) fn tick(log: &mut Log, now: u64, id: u64, group: &mut Cgroup, tick_ns: u64) {
+    let is_asleep = group.memory.asleep_until > now && !group.memory.is_dead;
     let seen = &mut group.seen;
-    if group.memory.asleep_until <= now || group.memory.is_dead {
-        seen.parked = seen.parked.saturating_sub(5 * TICK_NS);
-    } else if now >= seen.delayed_until {
-        seen.parked += TICK_NS;
-    }
+    seen.passed(now - tick_ns, now, is_asleep, tick_ns);
     // The agent does not compare the limits of one that it has failed: there a foreign write stays.
     let is_spoilt = seen.is_failed && seen.tampered_at.is_some();
     if seen.parked > PARKED_MOST && !is_spoilt {
         let (parked, limits) = (seen.parked / MS, group.memory.limits);
-        trace.breaks(now, id, format!("parked for {parked} ms, neither relieved nor failed, at {limits}"));
+        log.breaks(now, id, format!("parked for {parked} ms, neither relieved nor failed, at {limits}"));
     }
 }
 
 /// The kernel killed: was there another way?
-pub(crate) fn kill(trace: &mut Trace, now: u64, id: u64, group: &Cgroup) {
+pub(crate) fn kill(log: &mut Log, now: u64, id: u64, group: &Cgroup) {
     let (seen, limits, ceiling) = (&group.seen, group.memory.limits, group.spec.memory.ceiling);
     // `memory.current` is gone with the dead.
-    trace.record(now, id, What::Killed { current: Bytes::ZERO, limits });
+    log.record(now, id, What::Killed { current: Bytes::ZERO, limits });
     let is_refused = seen.was_refused(now);
     // Throttling holds a single thread for 1.5 s within the least band, and the watchdog waits for 1.8 s.
     let is_left_alone = now < seen.unattended_until;
@@ -111,22 +117,27 @@ pub(crate) fn kill(trace: &mut Trace, now: u64, id: u64, group: &Cgroup) {
         limits.max >= ceiling || seen.is_failed || is_refused || is_left_alone || seen.is_tampered(now);
     if !is_explained {
         let free = "with nothing refused, nothing failed and room below its ceiling";
-        trace.breaks(now, id, format!("killed at {limits}, {free} of {ceiling}"));
+        log.breaks(now, id, format!("killed at {limits}, {free} of {ceiling}"));
     }
 }
 
 /// An answer is late by so much, for this workload.
 pub(crate) fn delay(node: &mut Node, id: u64, ns: u64) {
-    if let Some(group) = node.groups.get_mut(&id) {
-        group.seen.delayed_until = group.seen.delayed_until.max(node.now + ns);
+    let now = node.now;
+    if let Some(group) = node.caught_up(id) {
+        group.seen.delayed_until = group.seen.delayed_until.max(now + ns);
     }
 }
 
 /// The agent is away for so long.
 pub(crate) fn unattended(node: &mut Node, ns: u64) {
-    for group in node.groups.values_mut() {
-        group.seen.unattended_until = node.now + ns;
-        group.seen.delayed_until = group.seen.delayed_until.max(node.now + ns);
+    let now = node.now;
+    let ids: Vec<u64> = node.groups.keys().copied().collect();
+    for id in ids {
+        delay(node, id, ns);
+        if let Some(group) = node.groups.get_mut(&id) {
+            group.seen.unattended_until = now + ns;
+        }
     }
 }
 
@@ -153,14 +164,14 @@ pub(crate) fn refused(node: &mut Node, id: u64) {
 /// A stale sample must not lead to anything.
 pub(crate) fn stale(node: &mut Node, id: u64, decision: &Decision) {
     if decision.verb != Verb::Hold || decision.reason != Reason::SignalsStale {
-        node.trace.breaks(node.now, id, format!("acted upon a stale sample: {decision:?}"));
+        node.log.breaks(node.now, id, format!("acted upon a stale sample: {decision:?}"));
     }
 }
 
 /// The same of the cpu.
 pub(crate) fn stale_quota(node: &mut Node, id: u64, decision: CpuDecision) {
     if decision.verb != Verb::Hold {
-        node.trace.breaks(node.now, id, format!("acted upon a stale cpu sample: {decision:?}"));
+        node.log.breaks(node.now, id, format!("acted upon a stale cpu sample: {decision:?}"));
     }
 }
 
@@ -179,7 +190,7 @@ pub(crate) fn plan(node: &mut Node, id: u64, law: &Workload, current: Bytes, pla
         Plan::Write { verb, from, to, reason, .. } => broken_write(law, current, verb, reason, from, to),
     };
     if let Some(rule) = rule {
-        node.trace.breaks(node.now, id, format!("{rule}: {plan:?} at a use of {current}"));
+        node.log.breaks(node.now, id, format!("{rule}: {plan:?} at a use of {current}"));
     }
 }
 
@@ -237,11 +248,7 @@ pub(crate) fn fail(node: &mut Node, id: u64, entry: &Entry, verb: Verb) {
     group.seen.is_failed = true;
     if !is_at_ceiling && !is_refused {
         let limits = entry.law.limits();
-        node.trace.breaks(
-            node.now,
-            id,
-            format!("failed below its ceiling, with nothing refused, at {limits}"),
-        );
+        node.log.breaks(node.now, id, format!("failed below its ceiling, with nothing refused, at {limits}"));
     }
 }
 
@@ -251,7 +258,7 @@ pub(crate) fn agent(agent: &mut Agent, node: &mut Node, id: u64) {
     sums::add_up(agent, node, id);
     for (&id, entry) in &agent.entries {
         if let Some(rule) = broken_entry(node, id, entry) {
-            node.trace.breaks(now, id, rule);
+            node.log.breaks(now, id, rule);
         }
     }
     if let (Some(entry), Some(group)) = (agent.entries.get(&id), node.groups.get_mut(&id)) {
@@ -317,7 +324,7 @@ pub(crate) fn quota(node: &mut Node, id: u64, law: &CpuWorkload, plan: CpuPlan) 
         (rested || reason == Reason::QuotaPutBack, "a quota changes once a period"),
     ] {
         if !holds {
-            node.trace.breaks(node.now, id, format!("{rule}: {plan:?}"));
+            node.log.breaks(node.now, id, format!("{rule}: {plan:?}"));
         }
     }
 }
@@ -356,7 +363,7 @@ pub(crate) fn governed(node: &mut Node, id: u64, law: &CpuWorkload) {
     } else {
         return;
     };
-    node.trace.breaks(node.now, id, broken);
+    node.log.breaks(node.now, id, broken);
 }
 
 /// Nothing is left behind: told when all workloads have ended.
@@ -364,8 +371,8 @@ pub(crate) fn end(agent: &Agent, node: &mut Node) {
     let granted = agent.budget.granted();
     if !agent.entries.is_empty() || !node.groups.is_empty() || !agent.quotas.governed.is_empty() {
         let (left, groups) = (agent.entries.len(), node.groups.len());
-        node.trace.breaks(node.now, NODE, format!("{left} workloads and {groups} cgroups are left over"));
+        node.log.breaks(node.now, NODE, format!("{left} workloads and {groups} cgroups are left over"));
     } else if granted != Bytes::ZERO {
-        node.trace.breaks(node.now, NODE, format!("all have ended, and {granted} are still granted"));
+        node.log.breaks(node.now, NODE, format!("all have ended, and {granted} are still granted"));
     }
 }

@@ -1,29 +1,28 @@
 //! The rules: what holds at every step, whatever goes wrong. They are told what the agent does and what the kernel did, and
 //! trust neither; the numbers are those of ARCHITECTURE.md, "Invariants".
 
-use bellows_policies::cpu::CpuDecision;
-use bellows_policies::cpu::units::PERIOD_US;
-use bellows_policies::{Bytes, CpuPlan, CpuWorkload, Cpus, Decision, Limits, Plan, Reason, Verb, Workload};
+mod cpu;
+
+use bellows_policies::{Bytes, Decision, Law, Limits, Plan, Reason, Verb, Workload};
 
 use crate::agent::{Agent, Entry, is_open};
+use crate::cgroup::Cgroup;
 use crate::faults::MS;
 use crate::load::SECOND;
 use crate::log::{Log, NODE, What};
-use crate::node::{Cgroup, Node, OPEN};
+use crate::node::{Node, OPEN};
 use crate::{replay, sums};
 
-/// `memory.max` stands so far above `memory.high`, at least.
-const BAND: Bytes = Bytes::mib(4);
+pub(crate) use cpu::{governed, quota, refilled, stale_quota, wrote_quota};
+
 /// A workload that cannot go on is relieved or failed within this time.
 const PARKED_MOST: u64 = 5 * SECOND;
+/// While it is given parts, or others give for it, its stall clock begins anew, and it may wait longer; but not for ever.
+const HELPED_MOST: u64 = 60 * SECOND;
 /// What somebody else wrote is put back within this time: a comparison each 5 s, a pass each second, two turns.
 const PUT_BACK: u64 = 8 * SECOND;
 /// A refusal of the budget explains a failure for so long: what was refused is asked for again 20 times a second.
 const REFUSED: u64 = SECOND;
-/// A quota rests this long: a period, less the jitter that the grid is allowed.
-const QUOTA_RESTS: u64 = PERIOD_US * 1000 - 10 * MS;
-/// Use in the long run, as a share of the ceiling.
-const USE_MOST: f64 = 1.02;
 
 /// What is remembered of one cgroup for the rules.
 #[derive(Clone, Debug)]
@@ -39,12 +38,16 @@ pub(crate) struct Seen {
     /// Until then the agent is away, and the watchdog has not opened the limits yet.
     unattended_until: u64,
     refused_at: Option<u64>,
+    /// How long it had been parked when it was given something last, or others gave for it.
+    helped: u64,
+    /// How long it may be parked without that: a law that is a little off may take its time.
+    parked_most: u64,
     is_failed: bool,
     quota_wrote_at: Option<u64>,
 }
 
 impl Seen {
-    pub(crate) const fn new(now: u64) -> Self {
+    pub(crate) fn new(now: u64, law: &Law) -> Self {
         Self {
             refills: 1,
             born: now,
@@ -53,6 +56,8 @@ impl Seen {
             tampered_at: None,
             unattended_until: 0,
             refused_at: None,
+            helped: 0,
+            parked_most: if *law == Law::default() { PARKED_MOST } else { 2 * PARKED_MOST },
             is_failed: false,
             quota_wrote_at: None,
         }
@@ -99,7 +104,9 @@ pub(crate) fn tick(log: &mut Log, now: u64, id: u64, group: &mut Cgroup, tick_ns
     seen.passed(now - tick_ns, now, is_asleep, tick_ns);
     // The agent does not compare the limits of one that it has failed: there a foreign write stays.
     let is_spoilt = seen.is_failed && seen.tampered_at.is_some();
-    if seen.parked > PARKED_MOST && !is_spoilt {
+    seen.helped = seen.helped.min(seen.parked);
+    let is_forgotten = seen.parked - seen.helped > seen.parked_most || seen.parked > HELPED_MOST;
+    if is_forgotten && !is_spoilt {
         let (parked, limits) = (seen.parked / MS, group.memory.limits);
         log.breaks(now, id, format!("parked for {parked} ms, neither relieved nor failed, at {limits}"));
     }
@@ -161,6 +168,13 @@ pub(crate) fn refused(node: &mut Node, id: u64) {
     }
 }
 
+/// It was given something, or others give for it.
+pub(crate) fn helped(node: &mut Node, id: u64) {
+    if let Some(group) = node.caught_up(id) {
+        group.seen.helped = group.seen.parked;
+    }
+}
+
 /// A stale sample must not lead to anything.
 pub(crate) fn stale(node: &mut Node, id: u64, decision: &Decision) {
     if decision.verb != Verb::Hold || decision.reason != Reason::SignalsStale {
@@ -168,15 +182,11 @@ pub(crate) fn stale(node: &mut Node, id: u64, decision: &Decision) {
     }
 }
 
-/// The same of the cpu.
-pub(crate) fn stale_quota(node: &mut Node, id: u64, decision: CpuDecision) {
-    if decision.verb != Verb::Hold {
-        node.log.breaks(node.now, id, format!("acted upon a stale cpu sample: {decision:?}"));
-    }
-}
-
 /// A plan of the memory law, before it is carried out.
 pub(crate) fn plan(node: &mut Node, id: u64, law: &Workload, current: Bytes, plan: &Plan) {
+    if !node.is_checked {
+        return;
+    }
     let rule = match *plan {
         Plan::Nothing { .. } => None,
         Plan::Write { .. } | Plan::Reclaim { .. } if !replay::agrees(plan, law.law()) => {
@@ -205,7 +215,8 @@ fn broken_write(
     let bounds = law.bounds();
     let jump = current.saturating_add(current).saturating_add(law.law().jump_slack);
     let need = law.detail().map_or(Bytes::ZERO, |detail| detail.stat.need());
-    let room = BAND.max(current.scale(0.1));
+    let (band, law_room) = (law.law().band_min, current.scale(law.law().max_share));
+    let room = band.max(law_room);
     let rules = match verb {
         Verb::Fail => [
             (to.high == from.max && to.max == from.max, "a failure moves the tripwire to memory.max"),
@@ -217,17 +228,18 @@ fn broken_write(
             (to.high >= from.high && to.max >= from.max, "a grow never lowers"),
             (to.high <= bounds.ceiling, "high is at most the ceiling"),
             (to.max <= jump.max(from.max), "no grow jumps beyond twice the use"),
-            (to.max >= to.high.saturating_add(BAND), "max leaves a band above high"),
+            (to.max >= to.high.saturating_add(band), "max leaves a band above high"),
         ],
         Verb::Shrink => [
             (to.high <= from.high && to.max <= from.max, "a shrink never raises"),
             (to.high >= bounds.floor && to.high >= need.min(from.high), "a shrink leaves floor and need"),
             (
-                reason == Reason::CacheTakenBack || to.high >= current.min(from.high),
-                "only a take-back of cache goes below use",
+                matches!(reason, Reason::CacheTakenBack | Reason::CacheSqueezed)
+                    || to.high >= current.min(from.high),
+                "only what takes back cache goes below use",
             ),
             (
-                to.max >= to.high.saturating_add(BAND)
+                to.max >= to.high.saturating_add(band)
                     && to.max >= current.saturating_add(room).min(from.max),
                 "max leaves a band above high, and room above use",
             ),
@@ -276,7 +288,7 @@ fn broken_entry(node: &Node, id: u64, entry: &Entry) -> Option<String> {
     if high < bounds.floor || high > bounds.ceiling {
         return Some(format!("{high} is granted, outside {bounds}"));
     }
-    if max < high.saturating_add(BAND) {
+    if max < high.saturating_add(law.band_min) {
         return Some(format!("no band: {governed}"));
     }
     let group = node.groups.get(&id)?;
@@ -298,72 +310,11 @@ fn broken_entry(node: &Node, id: u64, entry: &Entry) -> Option<String> {
     if !is_open(stands) && (stands.high < bounds.floor || stands.high > bounds.ceiling) {
         return Some(format!("{stands} stands, outside {bounds}"));
     }
-    let is_banded = stands.max >= stands.high.saturating_add(BAND);
+    let is_banded = stands.max >= stands.high.saturating_add(law.band_min);
     if !is_banded && stands.high != OPEN {
         return Some(format!("no band: {stands} stands"));
     }
     None
-}
-
-/// A plan of the cpu law, before it is carried out.
-pub(crate) fn quota(node: &mut Node, id: u64, law: &CpuWorkload, plan: CpuPlan) {
-    let CpuPlan::Write { verb, from, to, reason, .. } = plan else { return };
-    let bounds = law.bounds();
-    let is_within = bounds.floor <= to && to <= bounds.ceiling;
-    let is_directed = match verb {
-        Verb::Grow => to > from,
-        Verb::Shrink => to < from,
-        Verb::Hold | Verb::Reclaim | Verb::Fail => false,
-    };
-    let rests = node.groups.get(&id).and_then(|group| group.seen.quota_wrote_at);
-    let rested = rests.is_none_or(|at| node.now >= at + QUOTA_RESTS);
-    for (holds, rule) in [
-        (replay::agrees_quota(&plan, law.law()), "a plan comes of its evidence"),
-        (is_within, "a quota stays within its bounds"),
-        (is_directed || reason == Reason::QuotaPutBack, "a grow raises and a shrink lowers"),
-        (rested || reason == Reason::QuotaPutBack, "a quota changes once a period"),
-    ] {
-        if !holds {
-            node.log.breaks(node.now, id, format!("{rule}: {plan:?}"));
-        }
-    }
-}
-
-/// More cpu time may be used than the law knows of: by a write of somebody else, or by counting that began anew.
-pub(crate) fn refilled(node: &mut Node, id: u64) {
-    if let Some(group) = node.groups.get_mut(&id) {
-        group.seen.refills += 1;
-    }
-}
-
-/// A quota was written by its law.
-pub(crate) fn wrote_quota(node: &mut Node, id: u64) {
-    if let Some(group) = node.groups.get_mut(&id) {
-        group.seen.quota_wrote_at = Some(node.now);
-    }
-}
-
-/// After a look at a quota: what is governed stands, and use in the long run is that of the ceiling.
-pub(crate) fn governed(node: &mut Node, id: u64, law: &CpuWorkload) {
-    let Some(group) = node.groups.get(&id) else { return };
-    let (quota, bounds, stands) = (law.quota(), law.bounds(), group.cpu.quota_us);
-    let seen = &group.seen;
-    let lived_us = (node.now - seen.born) / 1000;
-    // The gift of the law itself, and a whole refill for each write that was not its own.
-    let periods = lived_us as f64 / PERIOD_US as f64 * USE_MOST + 2.0;
-    let refill = bounds.ceiling.saturating_add(bounds.floor).quota_us();
-    let most = Cpus(bounds.ceiling.quota_us()).scale(periods).0 + seen.refills * refill;
-    let used = group.cpu.stat.usage_us;
-    let broken = if quota < bounds.floor || quota > bounds.ceiling {
-        format!("a quota of {quota} is governed, outside {}..{}", bounds.floor, bounds.ceiling)
-    } else if stands != quota.quota_us() && !seen.is_tampered(node.now) && !law.is_released() {
-        format!("governed is a quota of {quota}, and {stands} us a period stand")
-    } else if used > most {
-        format!("{used} us of cpu used in {lived_us} us, more than {most}")
-    } else {
-        return;
-    };
-    node.log.breaks(node.now, id, broken);
 }
 
 /// Nothing is left behind: told when all workloads have ended.

@@ -10,7 +10,7 @@ use crate::load::SECOND;
 pub(crate) const MS: u64 = 1_000_000;
 
 /// The rates of a run. Mean times are nanoseconds, and of the whole node.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Faults {
     /// An event is not heard at all.
     pub(crate) event_lost: u64,
@@ -65,6 +65,11 @@ impl Faults {
             kill: rate(20 * SECOND),
             suspend: rate(60 * SECOND),
         }
+    }
+
+    /// Whether nothing ever goes wrong.
+    pub(crate) fn is_none(&self) -> bool {
+        *self == Self::default()
     }
 
     /// Whether something that happens each `mean` ns on average happens in the next `span` ns.

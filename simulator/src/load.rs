@@ -1,14 +1,19 @@
 //! What workloads do: with memory, and with the cpu. Each draws its own figures at birth and is deaf to everything but its
 //! own group, as a tenant is.
 
-use bellows_policies::Cpus;
+use std::sync::Arc;
+
+use bellows_policies::{Bytes, Cpus};
 
 use crate::chance::Chance;
 use crate::plant::cpu::{Demand as CpuDemand, Group};
 use crate::plant::memory::{Demand, mib};
+use crate::trace::Row;
 
 /// One second, nanoseconds.
 pub(crate) const SECOND: u64 = 1_000_000_000;
+/// How fast a workload of a trace takes memory up, bytes per second.
+const GROW: u64 = 512 << 20;
 /// How fast memory is given back, bytes per second: faster than most can allocate.
 const FREE: u64 = 4 << 30;
 
@@ -29,6 +34,8 @@ pub(crate) enum Memory {
     Burst { rate: u64, most: u64, period: u64 },
     /// Grows for ever.
     Leak { rate: u64 },
+    /// What a trace says: `from` is when it begins, and `next` the row that comes next.
+    Rows { rows: Arc<[Row]>, from: u64, next: usize },
 }
 
 /// How a workload uses the cpu.
@@ -46,6 +53,13 @@ pub(crate) enum Cpu {
     /// Uses what just allows a shrink until there is one, then burns: each write refills its quota.
     Refiller {
         share: u64,
+    },
+    /// What a trace says, as [`Memory::Rows`].
+    Rows {
+        rows: Arc<[Row]>,
+        from: u64,
+        next: usize,
+        tick_us: u64,
     },
 }
 
@@ -85,6 +99,7 @@ impl Memory {
             Self::Square { period, .. } => next(*period, *period / 2),
             Self::Burst { period, .. } => next(*period, *period / 4),
             Self::Walk { until, .. } => *until,
+            Self::Rows { rows, from, next } => rows.get(*next).map_or(u64::MAX, |row| from + row.at),
             Self::Constant { .. } | Self::Ramp { .. } | Self::Reader { .. } | Self::Leak { .. } => u64::MAX,
         }
     }
@@ -117,6 +132,12 @@ impl Memory {
                 Demand { need_rate: *rate, need_most, free_rate: FREE, ..none }
             }
             Self::Leak { rate } => Demand { need_rate: *rate, need_most: u64::MAX, ..none },
+            Self::Rows { rows, from, next } => {
+                let Row { need, cache, .. } = current(rows, *from, next, now);
+                // The cgroup's own kernel memory is a part of what it needs.
+                let need_most = need.saturating_sub(Bytes::MIB).0;
+                Demand { need_rate: GROW, need_most, free_rate: FREE, warm: cache.0, ..none }
+            }
         }
     }
 }
@@ -151,6 +172,37 @@ impl Cpu {
                 let rate = Cpus(group.quota_us * *share / 10);
                 if is_open { CpuDemand { rate, threads: 4 } } else { CpuDemand::hog(4) }
             }
+            Self::Rows { rows, from, next, tick_us } => {
+                let Row { cores, piece_us, .. } = current(rows, *from, next, now);
+                // As many threads as its work would keep busy, and one for each piece that comes beside them.
+                let threads = cores.0.div_ceil(Cpus::ONE.0) * 2;
+                let rate = if piece_us == 0 { cores } else { pieces(cores, piece_us, *tick_us, chance) };
+                CpuDemand { rate, threads }
+            }
         }
     }
+}
+
+/// The row that holds now.
+fn current(rows: &[Row], from: u64, next: &mut usize, now: u64) -> Row {
+    while rows.get(*next).is_some_and(|row| from + row.at <= now) {
+        *next += 1;
+    }
+    rows.get(next.saturating_sub(1)).copied().unwrap_or_default()
+}
+
+/// What comes in a tick when so much work comes in pieces, each at a time of its own: about as many as chance would have it,
+/// by four draws for every two that are expected.
+fn pieces(cores: Cpus, piece_us: u64, tick_us: u64, chance: &mut Chance) -> Cpus {
+    const ONE: u64 = 1 << 16;
+    // Pieces a tick, in units of 1 / 65 536.
+    let expected = cores.0 * tick_us / piece_us * ONE / 1_000_000;
+    let draws = expected.div_ceil(2 * ONE);
+    let each = expected.checked_div(4 * draws).unwrap_or(0);
+    let mut count = 0;
+    for _ in 0..draws {
+        let bits = chance.next();
+        count += [0, 16, 32, 48].into_iter().filter(|shift| (bits >> shift) % ONE < each).count() as u64;
+    }
+    Cpus(count * piece_us * 1_000_000 / tick_us)
 }

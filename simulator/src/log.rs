@@ -102,6 +102,16 @@ pub(crate) struct Log {
     pub(crate) kills: u64,
     /// How often each fault was injected.
     pub(crate) faults: BTreeMap<&'static str, u64>,
+    /// Grows that were refused for now, and for ever.
+    pub(crate) deferred: u64,
+    pub(crate) infeasible: u64,
+    /// Whom the kernel killed; for whoever takes it.
+    pub(crate) killed: Vec<u64>,
+    /// Rules are for the agent: whoever else sets limits is not held to them.
+    pub(crate) forgives: bool,
+    /// All records, where they are asked for.
+    all: Option<Vec<(u64, u64, What)>>,
+    held: BTreeMap<u64, Reason>,
 }
 
 impl Log {
@@ -114,15 +124,46 @@ impl Log {
             quotas: 0,
             kills: 0,
             faults: BTreeMap::new(),
+            deferred: 0,
+            infeasible: 0,
+            killed: Vec::new(),
+            forgives: false,
+            all: None,
+            held: BTreeMap::new(),
         }
+    }
+
+    /// Keeps all records, or only the last of each workload.
+    pub(crate) fn keep(&mut self, all: bool) {
+        self.all = all.then(Vec::new);
+    }
+
+    /// All records that were kept, in the order of time.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (u64, u64, What)> {
+        self.all.iter().flatten().copied()
     }
 
     pub(crate) fn record(&mut self, at: u64, id: u64, what: What) {
         (at, id, what).hash(&mut self.hash);
+        if let Some(all) = &mut self.all {
+            // Of looks that hold only those for another reason than before.
+            let is_news = match what {
+                What::Looked { verb: Verb::Hold, reason, .. } => self.held.insert(id, reason) != Some(reason),
+                _ => true,
+            };
+            if is_news {
+                all.push((at, id, what));
+            }
+        }
         match what {
             What::Wrote { .. } => self.writes += 1,
             What::QuotaWrote { .. } => self.quotas += 1,
-            What::Killed { .. } => self.kills += 1,
+            What::Killed { .. } => {
+                self.kills += 1;
+                self.killed.push(id);
+            }
+            What::Refused(Reason::BudgetInfeasible | Reason::TenantInfeasible) => self.infeasible += 1,
+            What::Refused(_) => self.deferred += 1,
             What::Fault(name) => *self.faults.entry(name).or_default() += 1,
             // A look that holds is in the hash; it would push everything else out of the records.
             What::Looked { verb: Verb::Hold, .. } | What::Heard | What::DetailRead => return,
@@ -130,7 +171,6 @@ impl Log {
             | What::Adopted { .. }
             | What::Looked { .. }
             | What::Handed { .. }
-            | What::Refused(_)
             | What::Cancelled
             | What::Reclaimed { .. }
             | What::WriteFailed(_)
@@ -157,7 +197,9 @@ impl Log {
 
     /// Takes in that a rule does not hold, if it is the first.
     pub(crate) fn breaks(&mut self, at: u64, id: u64, text: String) {
-        self.broken.get_or_insert(Broken { at, id, text });
+        if !self.forgives {
+            self.broken.get_or_insert(Broken { at, id, text });
+        }
     }
 
     /// The hash of everything so far.

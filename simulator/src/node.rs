@@ -7,16 +7,15 @@
 use std::collections::BTreeMap;
 
 use bellows_policies::cpu::units::PERIOD_US;
-use bellows_policies::{
-    Bounds, Bytes, CpuBounds, CpuSample, Cpus, Detail, Instant, Limits, MemoryEvents, Sample,
-};
+use bellows_policies::{Bytes, CpuSample, Cpus, Detail, Instant, Limits, Sample};
 
+use crate::cgroup::Cgroup;
 use crate::chance::Chance;
 use crate::check;
 use crate::faults::{Faults, MS};
-use crate::load::{Cpu, Memory, SECOND};
+use crate::load::SECOND;
 use crate::log::{Errno, Log, NODE, What};
-use crate::plant::cpu::{Group, TICK_US};
+use crate::plant::cpu::TICK_US;
 use crate::plant::memory::{Demand, Plant, TICK_NS};
 
 /// What a limit file says when there is no limit.
@@ -35,44 +34,6 @@ impl Ticks {
     pub(crate) const FINE: Self = Self { memory_ns: TICK_NS, cpu_us: TICK_US };
 }
 
-/// What a workload is told apart by, as in its identity on disk.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Spec {
-    /// Its owner, by number.
-    pub(crate) tenant: usize,
-    pub(crate) class: bellows_policies::Base,
-    pub(crate) memory: Bounds,
-    pub(crate) cpu: CpuBounds,
-    pub(crate) law: bellows_policies::CpuLaw,
-    pub(crate) threads: u64,
-}
-
-/// A workload's cgroup and what runs in it.
-pub(crate) struct Cgroup {
-    pub(crate) spec: Spec,
-    pub(crate) memory: Plant,
-    pub(crate) cpu: Group,
-    /// Limits noted by whoever opened them: the tripwire, and the quota.
-    pub(crate) lease: Option<(Bytes, Cpus)>,
-    /// What the watchdog opens `memory.max` to.
-    pub(crate) failsafe: Bytes,
-    /// An event is heard at this instant.
-    pub(crate) heard_at: Option<u64>,
-    /// The first process has ended, which is heard at this instant.
-    pub(crate) ended_at: Option<u64>,
-    pub(crate) seen: check::Seen,
-    uses: Memory,
-    runs: Cpu,
-    demand: Demand,
-    /// Up to when what it wants stays the same.
-    wants_until: u64,
-    /// Nothing changes in it before this instant.
-    next: u64,
-    chance: Chance,
-    ends_at: u64,
-    told: (MemoryEvents, u64),
-}
-
 /// The node.
 pub(crate) struct Node {
     /// `CLOCK_MONOTONIC`, nanoseconds.
@@ -86,7 +47,7 @@ pub(crate) struct Node {
     pub(crate) used_us: u64,
     /// Time in which the machine slept. The kernel's periods go on where they were.
     slept: u64,
-    ticks: Ticks,
+    pub(crate) ticks: Ticks,
     /// The first instant at which something changes in a cgroup, at the earliest; and at which there is an event to tell of.
     next: u64,
     tell_at: u64,
@@ -94,72 +55,8 @@ pub(crate) struct Node {
     pub(crate) hears_at: u64,
     /// Ticks of cgroups that were run.
     pub(crate) ran: u64,
-}
-
-impl Cgroup {
-    pub(crate) fn new(
-        spec: Spec,
-        limits: Limits,
-        failsafe: Bytes,
-        load: (Memory, Cpu),
-        life: u64,
-        node: &mut Node,
-    ) -> Self {
-        let mut chance = node.chance.fork();
-        let phase_us = chance.below(PERIOD_US);
-        let mut memory = Plant::with_tick(limits, node.ticks.memory_ns);
-        memory.now = node.now;
-        Self {
-            spec,
-            memory,
-            // A launch runs at the ceiling: what init does is not the workload's use.
-            cpu: Group::with_tick(spec.cpu.ceiling, spec.cpu.floor, phase_us, node.ticks.cpu_us),
-            lease: None,
-            failsafe,
-            heard_at: None,
-            ended_at: None,
-            seen: check::Seen::new(node.now),
-            uses: load.0,
-            runs: load.1,
-            demand: Demand::default(),
-            wants_until: 0,
-            next: 0,
-            chance,
-            ends_at: node.now.saturating_add(life),
-            told: (MemoryEvents::default(), 0),
-        }
-    }
-
-    pub(crate) fn current(&self) -> Bytes {
-        Bytes(self.memory.usage())
-    }
-
-    /// Whether its process lives.
-    pub(crate) fn runs(&self) -> bool {
-        self.ended_at.is_none()
-    }
-
-    fn is_due(&self, now: u64) -> bool {
-        now >= self.ends_at && self.runs()
-    }
-
-    /// Makes up for what was left out up to `now`.
-    pub(crate) fn catch_up(&mut self, now: u64, tick_ns: u64) {
-        let from = self.memory.now;
-        if from < now {
-            self.memory.catch_up(now);
-            self.seen.passed(from, now, self.memory.asleep_until > now && !self.memory.is_dead, tick_ns);
-        }
-    }
-
-    /// When the next tick may change something.
-    fn next_after(&self, now: u64, ticks: Ticks) -> u64 {
-        let quiet = ceil(self.memory.quiet_until(self.demand), ticks.memory_ns).max(now + ticks.memory_ns);
-        if !self.runs() {
-            return quiet;
-        }
-        quiet.min(ceil(self.wants_until, MS)).min(ceil(self.ends_at, ticks.memory_ns))
-    }
+    /// The rules are checked after each step.
+    pub(crate) is_checked: bool,
 }
 
 impl Node {
@@ -179,6 +76,7 @@ impl Node {
             tell_at: 0,
             hears_at: u64::MAX,
             ran: 0,
+            is_checked: true,
         }
     }
 
@@ -202,6 +100,14 @@ impl Node {
         let group = self.groups.get_mut(&id)?;
         group.catch_up(now, tick_ns);
         Some(group)
+    }
+
+    /// Leaves out the time in which nothing happens here, so that the next tick ends at `until` or before.
+    pub(crate) fn leap(&mut self, until: u64) {
+        let Ticks { memory_ns, cpu_us } = self.ticks;
+        let cpu = (self.now / (cpu_us * 1000) + 1) * (cpu_us * 1000);
+        let next = until.min(cpu).min(self.next).min(self.tell_at);
+        self.now = self.now.max(ceil(next, memory_ns).saturating_sub(memory_ns));
     }
 
     /// Lets time pass, at least one tick.
@@ -392,6 +298,6 @@ impl Node {
 }
 
 /// The first multiple of `step` that is not before `at`.
-fn ceil(at: u64, step: u64) -> u64 {
+pub(crate) fn ceil(at: u64, step: u64) -> u64 {
     at.div_ceil(step).saturating_mul(step)
 }

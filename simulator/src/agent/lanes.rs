@@ -118,6 +118,11 @@ impl Lanes {
         })
     }
 
+    /// Whether a thread has something to do, or to wait for.
+    pub(super) fn is_busy(&self) -> bool {
+        self.jobs.iter().any(|job| job.stage != Stage::Done)
+    }
+
     /// Lets the threads work.
     pub(super) fn run(&mut self, node: &mut Node, answers: &mut Vec<(u64, Answer)>) {
         if self.jobs.is_empty() {

@@ -1,48 +1,59 @@
 //! Beginnings and ends, as in `agent/src/control/{life,takeover,foreign}.rs`.
 
-use bellows_policies::{Base, Budget, Bytes, CpuWorkload, Limits, Seat, TenantId, Workload, settle};
+use bellows_policies::{Budget, Bytes, CpuWorkload, Limits, TenantId, Workload, settle};
 
 use super::{Agent, Answer, CLEAR_AGAIN, Entry, State};
+use crate::cgroup::{Cgroup, Spec};
 use crate::check;
 use crate::faults::MS;
 use crate::load::{Cpu, Memory, SECOND};
 use crate::log::{Errno, NODE, What};
-use crate::node::{Cgroup, Node, OPEN, Spec};
+use crate::node::{Node, OPEN};
 
 /// Time between two comparisons of one workload's limits with the kernel's.
 const COMPARE_EVERY: u64 = 5 * SECOND;
 
 impl Agent {
-    /// Launches a workload, if its floor is admitted. `life` is how long it runs, nanoseconds.
-    pub(crate) fn launch(&mut self, node: &mut Node, id: u64, spec: Spec, load: (Memory, Cpu), life: u64) {
-        let seat = self.seat(spec);
-        let law = Workload::new(spec.memory, self.law).seated(seat);
+    /// Launches a workload, if its floor is admitted: whether it is. `life` is how long it runs, nanoseconds.
+    pub(crate) fn launch(
+        &mut self,
+        node: &mut Node,
+        id: u64,
+        spec: &Spec,
+        load: (Memory, Cpu),
+        life: u64,
+    ) -> bool {
+        let seat = self.budget.join(self.tenants[spec.tenant], spec.class, spec.weight);
+        let law = Workload::new(spec.memory, spec.memory_law).seated(seat);
         let Ok(plan) = bellows_policies::launch(&law, &mut self.budget) else {
             self.budget.leave(seat);
-            return;
+            return false;
         };
-        self.entries.insert(id, Entry::new(&law, State::Starting));
+        self.entries.insert(id, Entry::new(&law, spec, State::Starting));
         if node.chance.one_in(node.faults.write_fails) {
             // It could not be started.
             node.log.record(node.now, id, What::Fault("launch failed"));
             self.budget.leave(seat);
             self.entries.remove(&id);
-            return;
+            return false;
         }
         settle(&plan, &mut self.budget);
-        self.answer_in(node, 30 * MS, Answer::Launched(id, Box::new((spec, load.0, load.1, life))));
+        self.answer_in(node, 30 * MS, Answer::Launched(id, Box::new((*spec, load.0, load.1, life))));
         self.count(node, id);
+        true
     }
 
     pub(super) fn launch_done(&mut self, node: &mut Node, id: u64, what: (Spec, Memory, Cpu, u64)) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let (spec, memory, cpu, life) = what;
         let limits = entry.law.limits();
-        let group = Cgroup::new(spec, limits, entry.law.released_max(), (memory, cpu), life, node);
+        let group = Cgroup::new(&spec, limits, entry.law.released_max(), (memory, cpu), life, node);
         node.add(id, group);
         node.log.record(node.now, id, What::Launched(limits));
         entry.state = State::Running;
-        self.quotas.govern(node, id, &CpuWorkload::new(spec.cpu, spec.law));
+        if let Some(bounds) = spec.cpu {
+            self.quotas.govern(node, id, &CpuWorkload::new(bounds, spec.law));
+        }
         self.count(node, id);
         self.look(node, id, node.now);
     }
@@ -86,15 +97,6 @@ impl Agent {
         self.count(node, id);
     }
 
-    fn seat(&mut self, spec: Spec) -> Seat {
-        let weight = match spec.class {
-            Base::Latency => 500,
-            Base::Standard => 100,
-            Base::Batch => 20,
-        };
-        self.budget.join(self.tenants[spec.tenant], spec.class, weight)
-    }
-
     /// Looks at those whose turn it is, since room has come.
     pub(super) fn serve_waiting(&mut self, node: &mut Node) {
         while let Some(seat) = self.budget.serve() {
@@ -128,26 +130,26 @@ impl Agent {
         // A lease counts only where the tripwire is found open.
         let lease = lease.filter(|_| found.high == OPEN);
         let back_to = lease.map_or(found, |(high, _)| Limits { high, max: found.max });
-        let mut law = Workload::adopt(spec.memory, self.law, back_to, sample);
+        let mut law = Workload::adopt(spec.memory, spec.memory_law, back_to, sample);
         let governed = law.limits();
         if governed != found && put_back(node, id, &mut law, found.max, sample.current).is_err() {
             // The agent leaves such a workload alone; here it is governed all the same, or nothing would be left to check.
             check::tampered(node, id);
         }
         // It is counted, whether it fits or not.
-        let law = law.seated(self.seat(spec));
+        let law = law.seated(self.budget.join(self.tenants[spec.tenant], spec.class, spec.weight));
         self.budget.adopt(law.seat(), spec.memory.floor, law.granted());
         self.excess = self.budget.granted();
         self.excess_of[spec.tenant] = self.budget.tenant(self.tenants[spec.tenant]).granted;
         node.log.record(node.now, id, What::Adopted { found, governed });
-        let mut entry = Entry::new(&law, State::Running);
+        let mut entry = Entry::new(&law, &spec, State::Running);
         entry.sampled = sample.at.0;
         self.entries.insert(id, entry);
         let quota = lease.map(|(_, quota)| quota).or_else(|| node.quota(id));
-        if let Some(sample) = node.cpu_sample(id, node.now) {
+        if let (Some(bounds), Some(sample)) = (spec.cpu, node.cpu_sample(id, node.now)) {
             // A new agent counts from nothing.
             check::refilled(node, id);
-            self.quotas.govern(node, id, &CpuWorkload::adopt(spec.cpu, spec.law, quota, sample));
+            self.quotas.govern(node, id, &CpuWorkload::adopt(bounds, spec.law, quota, sample));
         }
         if !is_running {
             self.ended(node, id);
@@ -175,9 +177,10 @@ impl Agent {
 }
 
 impl Entry {
-    fn new(law: &Workload, state: State) -> Self {
+    fn new(law: &Workload, spec: &Spec, state: State) -> Self {
         Self {
             state,
+            spec: *spec,
             law: *law,
             is_unsure: false,
             shrink: None,

@@ -6,6 +6,7 @@
 //! | this file | `control_loop.rs`, `vigil.rs`: waking up, timers, the slow pass, the heartbeat |
 //! | `turn` | `turn.rs`, `actuator.rs`: a look, and its writes |
 //! | `lanes` | `lanes.rs`, `shrinker.rs`: details, the slow lane |
+//! | `squeeze` | `squeeze.rs`: who gives for whom |
 //! | `life` | `life.rs`, `takeover.rs`, `foreign.rs`, `tenants.rs`: launch, end, adoption, foreign writes, who is served |
 //! | `quota` | `cpu_loop.rs`: the grid of quotas |
 //! | `watchdog` | `watchdog.rs`: what opens the limits of a dead or hung agent |
@@ -15,16 +16,18 @@
 mod lanes;
 mod life;
 mod quota;
+mod squeeze;
 mod turn;
 pub(crate) mod watchdog;
 
 use std::collections::BTreeMap;
 
-use bellows_policies::{Budget, Bytes, Detail, Law, Limits, TenantId, Workload};
+use bellows_policies::{Budget, Bytes, Detail, Limits, TenantId, Workload};
 
+use crate::cgroup::Spec;
 use crate::faults::MS;
 use crate::log::{Errno, NODE, What};
-use crate::node::{Node, Spec};
+use crate::node::Node;
 use lanes::Lanes;
 use quota::Quotas;
 
@@ -45,6 +48,7 @@ const CLEAR_AGAIN: u64 = 200 * MS;
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) state: State,
+    pub(crate) spec: Spec,
     pub(crate) law: Workload,
     /// A write of ours failed, and none has succeeded since.
     pub(crate) is_unsure: bool,
@@ -89,7 +93,8 @@ pub(crate) struct Agent {
     /// it does not rise.
     pub(crate) excess: Bytes,
     pub(crate) excess_of: Vec<Bytes>,
-    law: Law,
+    /// The last round of a squeeze.
+    squeezed: u64,
     /// What comes back, and when; in order of arrival.
     answers: Vec<(u64, Answer)>,
     recheck: Option<u64>,
@@ -113,7 +118,7 @@ impl Agent {
             steps: 0,
             beat: node.now,
             excess: Bytes::ZERO,
-            law: Law::default(),
+            squeezed: 0,
             answers: Vec::new(),
             recheck: None,
             next_slice: 0,
@@ -143,6 +148,15 @@ impl Agent {
     fn is_woken(&self, node: &Node) -> bool {
         let now = node.now;
         now >= self.wakes_at || now >= node.hears_at || self.answers.iter().any(|(at, _)| *at <= now)
+    }
+
+    /// Before this instant there is nothing for it to do.
+    pub(crate) fn wakes_at(&self, node: &Node) -> u64 {
+        if self.lanes.is_busy() {
+            return node.now;
+        }
+        let answers = self.answers.iter().map(|(at, _)| *at).min().unwrap_or(u64::MAX);
+        self.wakes_at.min(answers).min(node.hears_at).min(self.quotas.wakes_at())
     }
 
     /// Nothing is governed and nothing under way.
@@ -257,7 +271,9 @@ impl Agent {
     /// Counts an event that was handled, and checks the rules.
     fn count(&mut self, node: &mut Node, id: u64) {
         self.steps += 1;
-        crate::check::agent(self, node, id);
+        if node.is_checked {
+            crate::check::agent(self, node, id);
+        }
     }
 
     fn answer_in(&mut self, node: &mut Node, most: u64, answer: Answer) {

@@ -77,6 +77,11 @@ impl Quotas {
         self.governed.retain(|governed| governed.id != id);
     }
 
+    /// When it ticks next.
+    pub(super) fn wakes_at(&self) -> u64 {
+        if self.governed.is_empty() { u64::MAX } else { self.next_tick }
+    }
+
     /// Ticks, if it is time; the number of looks.
     pub(super) fn run(&mut self, node: &mut Node) -> u64 {
         if node.now < self.next_tick {

@@ -87,9 +87,15 @@ impl Agent {
 
         let Some(entry) = self.entries.get_mut(&id) else { return };
         entry.due = step.look_again.map(|after| plus(at, after));
+        let missing = step.decision.want.high.saturating_sub(entry.law.limits().high);
         if step.read_detail && !entry.detail_pending {
             entry.detail_pending = true;
             self.ask_detail(node, id);
+        }
+        if step.decision.verb == Verb::Grow
+            && let Plan::Write { reason, .. } | Plan::Nothing { reason } = plan
+        {
+            self.squeeze_for(node, id, reason, missing);
         }
         self.count(node, id);
     }
@@ -102,7 +108,10 @@ impl Agent {
             Plan::Nothing { reason } => {
                 if decision.verb == Verb::Grow {
                     check::refused(node, id);
-                    crate::sums::guarantee(self, node, id);
+                    // A tripwire is put back whole or not at all: a part would lie below use.
+                    if decision.reason != Reason::Rearmed {
+                        crate::sums::guarantee(self, node, id);
+                    }
                     node.log.record(node.now, id, What::Refused(reason));
                 }
                 return;
@@ -148,6 +157,9 @@ impl Agent {
             }
         }
         check::fail(node, id, entry, verb);
+        if to.high > from.high {
+            check::helped(node, id);
+        }
         settle(plan, &mut self.budget);
         entry.law.commit(to, Instant(now));
         entry.is_unsure = false;
@@ -234,7 +246,7 @@ impl Agent {
         self.look(node, id, node.now);
     }
 
-    fn ask_detail(&mut self, node: &mut Node, id: u64) {
+    pub(super) fn ask_detail(&mut self, node: &mut Node, id: u64) {
         let mut detail = node.detail(id);
         let mut most = 3 * MS;
         if node.chance.one_in(node.faults.detail_lost) {

@@ -28,8 +28,10 @@ pub(crate) fn open_limits(node: &mut Node) {
         }
         limits.max = limits.max.max(group.failsafe);
         limits.high = OPEN;
-        if group.cpu.quota_us != group.spec.cpu.ceiling.quota_us() {
-            group.cpu.write(group.spec.cpu.ceiling);
+        if let Some(bounds) = group.spec.cpu
+            && group.cpu.quota_us != bounds.ceiling.quota_us()
+        {
+            group.cpu.write(bounds.ceiling);
             group.seen.refills += 1;
         }
         node.log.record(now, id, What::Opened);

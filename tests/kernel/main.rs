@@ -13,6 +13,7 @@ mod held;
 mod overflow;
 mod policies;
 mod quota;
+mod record;
 mod refusals;
 mod rig;
 mod shrinks;

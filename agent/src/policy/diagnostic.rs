@@ -34,7 +34,7 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    pub(super) fn error(place: Place, message: impl Into<String>) -> Self {
+    pub(crate) fn error(place: Place, message: impl Into<String>) -> Self {
         Self { level: Level::Error, place, message: message.into(), help: None, note: None }
     }
 
@@ -42,11 +42,11 @@ impl Diagnostic {
         Self { level: Level::Unsupported, ..Self::error(place, message) }
     }
 
-    pub(super) fn help(self, help: Option<String>) -> Self {
+    pub(crate) fn help(self, help: Option<String>) -> Self {
         Self { help, ..self }
     }
 
-    pub(super) fn note(self, text: impl Into<String>, place: Option<Place>) -> Self {
+    pub(crate) fn note(self, text: impl Into<String>, place: Option<Place>) -> Self {
         Self { note: Some((text.into(), place)), ..self }
     }
 
@@ -122,7 +122,7 @@ impl Diagnostic {
 }
 
 /// "did you mean ...?", if one of `known` is near enough to have been meant.
-pub(super) fn meant<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+pub(crate) fn meant<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let most = word.chars().count().div_ceil(3).min(3);
     let near = |other: &&str| other.len().abs_diff(word.len()) <= 3;
     let nearest = known.into_iter().filter(near).min_by_key(|other| distance(word, other))?;

@@ -31,6 +31,7 @@ pub use diagnostic::{Diagnostic, Level};
 pub use schema::{reference, schema};
 pub use show::{class_json, show_all, show_class};
 pub use source::{Source, read};
+pub(crate) use {diagnostic::meant, source::Place};
 
 use std::path::Path;
 

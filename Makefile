@@ -10,7 +10,8 @@ help:
 	@echo "make demo    six tenants on one budget: static limits, the kernel alone, bellows; metrics on 127.0.0.1:9464"
 	@echo "make test    all tests, those that need a kernel in a real one (this machine's, or a guest's)"
 	@echo "make test-kernels  the tests that need a kernel on Linux 6.1, 6.12 and 7.3, and the refusal on 5.10: 30 minutes"
-	@echo "make sim     the laws against a simulated node that goes wrong: SEED=.. (random if none), STEPS=.. (a million if none)"
+	@echo "make sim     the laws against a simulated node that goes wrong: SEED=.. (random if none), STEPS=.. (a million if none);"
+	@echo "             with SCENARIO=.. drawn policies under drawn traces instead, from that seed on"
 	@echo "make check   formatting, lints, tidy, licences and bans of dependencies"
 	@echo "make bench   reaction against the smallest loop, growth against no limit, ways of hearing, an idle agent: target/bench.json"
 
@@ -22,7 +23,8 @@ demo: build setup
 # One profile for everything that runs, so that nothing is built twice.
 test: build setup
 	cargo test --release --locked --workspace --exclude bellows-tests
-	cargo test --release --locked -p bellows-tests --lib --bin bellows-demo --bin bellows-sim --test tidy --test native
+	$(BIN)/bellows policy test policies/presets/tests/*.toml
+	cargo test --release --locked -p bellows-tests --lib --bin bellows-demo --test tidy --test native
 	$(KERNEL) with --memory 3G --swap 1G --timeout 1200 -- \
 		cargo test --release --locked -p bellows-tests --test kernel -- --test-threads=1 --show-output
 
@@ -32,7 +34,7 @@ test-kernels: build setup
 
 # A failing seed says how to repeat it.
 sim: toolchain
-	cargo run --release --locked -q -p bellows-tests --bin bellows-sim -- $(if $(SEED),--seed $(SEED)) $(if $(STEPS),--steps $(STEPS))
+	cargo run --release --locked -q -p bellows-tests --bin bellows-sim -- $(if $(SEED),--seed $(SEED)) $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(STEPS),--steps $(STEPS))
 
 check: toolchain
 	cargo fmt --all --check

@@ -13,5 +13,6 @@ pub mod kernel;
 pub mod metrics;
 pub mod policy;
 pub mod reload;
+pub mod simulate;
 pub mod watchdog;
 pub mod workload;

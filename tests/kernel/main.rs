@@ -14,6 +14,7 @@ mod operate;
 mod overflow;
 mod policies;
 mod quota;
+mod record;
 mod refusals;
 mod rig;
 mod shrinks;

@@ -6,14 +6,17 @@ mod config;
 mod doctor;
 mod events;
 mod explain;
+mod figures;
 mod kill;
 mod order;
 mod pin;
 mod policy;
 mod ps;
+mod record;
 mod release;
 mod run;
 mod set;
+mod simulate;
 mod tenants;
 mod text;
 
@@ -53,6 +56,8 @@ enum Verb {
     Tenants(tenants::Arguments),
     /// Show what happened: limits moved, workloads started and ended.
     Events(events::Arguments),
+    /// Write down what workloads use, as a trace to simulate policies with.
+    Record(record::Arguments),
     /// Tell why: what a record was decided by, or how a workload fares.
     Explain(explain::Arguments),
     /// Signal a workload.
@@ -69,7 +74,7 @@ enum Verb {
     Doctor(doctor::Arguments),
     /// Check and show the agent's configuration; works without an agent.
     Config(config::Arguments),
-    /// Check and show policies; works without an agent.
+    /// Check, show, test and simulate policies; works without an agent.
     Policy(policy::Arguments),
     /// Started by the agent: opens limits when the agent dies or hangs.
     #[command(hide = true)]
@@ -108,6 +113,7 @@ pub fn main() -> ExitCode {
         Verb::Ps(arguments) => on_runtime(ps::run(arguments)),
         Verb::Tenants(arguments) => on_runtime(tenants::run(arguments)),
         Verb::Events(arguments) => on_runtime(events::run(arguments)),
+        Verb::Record(arguments) => on_runtime(record::run(arguments)),
         Verb::Explain(arguments) => on_runtime(explain::run(arguments)),
         Verb::Kill(arguments) => on_runtime(kill::run(arguments)),
         Verb::Set(arguments) => on_runtime(set::run(arguments)),

@@ -1,4 +1,5 @@
-//! `bellows policy`: checks policy files, shows what they come to, and tells editors of their keys. Without an agent.
+//! `bellows policy`: checks policy files, shows what they come to, and tells editors of their keys. Without an agent. Trying
+//! them out is next door (`simulate`).
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,7 +8,7 @@ use anyhow::bail;
 use bellows_policies::{AssignedBy, Bytes};
 use clap::{Args, Subcommand};
 
-use super::CHECK_FAILED;
+use super::{CHECK_FAILED, simulate};
 use crate::config::POLICIES;
 use crate::policy::{self, Compiled, Level, Node};
 use crate::workload::spec::Name;
@@ -24,6 +25,14 @@ enum Verb {
     Check(Check),
     /// Show what they come to: each value with its origin, as a policy file.
     Show(Show),
+    /// Play a trace under them in virtual time: kills, stalls, slack, density, fairness.
+    Simulate(simulate::Simulate),
+    /// Play a trace under two of them, side by side.
+    Diff(simulate::Diff),
+    /// Print a trace that is drawn from a seed.
+    Trace(simulate::Generate),
+    /// Run tests of policies: series in, expected decisions out.
+    Test(simulate::Test),
     /// Print the JSON Schema of a policy file, for editors.
     Schema,
     /// Print the reference of all keys, as Markdown.
@@ -78,6 +87,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match &arguments.verb {
         Verb::Check(arguments) => Ok(check(arguments)),
         Verb::Show(arguments) => show(arguments),
+        Verb::Simulate(arguments) => simulate::simulate(arguments),
+        Verb::Diff(arguments) => simulate::diff(arguments),
+        Verb::Trace(arguments) => simulate::generate_trace(arguments),
+        Verb::Test(arguments) => simulate::test(arguments),
         Verb::Schema => {
             println!("{:#}", policy::schema());
             Ok(ExitCode::SUCCESS)

@@ -1,26 +1,20 @@
-//! A small deterministic plant: groups of one node under `cpu.max`, and the loop that governs them. Time is a counter of
-//! 1 ms ticks; nothing sleeps, and all chance comes from one seed.
-//!
-//! | file | holds |
-//! |---|---|
-//! | `group` | the kernel's part: quota, burst, periods, throttling, refills by writes |
-//! | `rig` | the loop's part: a grid of looks, early looks, the node's guard |
+//! Groups of one node on the simulator's plant, and the loop that governs them (`rig`): a grid of looks, early looks, the
+//! node's guard. Time is a counter of 1 ms ticks; nothing sleeps, and all chance comes from one seed.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use bellows_policies::{CpuEvidence, CpuLaw, Cpus};
 
-pub(crate) mod group;
 pub(crate) mod rig;
+
+#[allow(unused_imports, reason = "each test file uses a part of it")]
+pub(crate) use bellows_simulator::plant::cpu as group;
 
 /// The quota that comes of evidence alone, as a journal keeps it.
 pub(crate) fn replayed(evidence: &CpuEvidence, law: &CpuLaw) -> Cpus {
     let text = serde_json::to_string(evidence).expect("plain values");
     serde_json::from_str::<CpuEvidence>(&text).expect("what was written").replay(law)
 }
-
-/// The length of a tick, microseconds.
-pub(crate) const TICK_US: u64 = 1000;
 
 /// A source of chance: xorshift64*, which is enough for loads and jitter.
 #[derive(Clone)]

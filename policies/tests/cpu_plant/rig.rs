@@ -8,8 +8,8 @@ use bellows_policies::{
     CpuLaw, CpuPlan, CpuSample, CpuWorkload, Cpus, Instant, NodeGuard, NodeLaw, Reason, Verb,
 };
 
-use super::group::{Demand, Group};
-use super::{Rng, TICK_US};
+use super::Rng;
+use super::group::{Demand, Group, TICK_US};
 
 const GRID_US: u64 = 100_000;
 

@@ -4,14 +4,16 @@
 //! files, environment, flags --> values, each with its place --one by one--> mistakes, all of them
 //!                                        \---------------together---------> Config, and what cannot work between values
 //! ```
-//! Unknown keys are errors, so that a misspelt one is not silently ignored. Each value is tried by itself: serde stops at the
-//! first mistake. An environment variable and a flag are told as a file of one line.
+//! Unknown keys are errors, so that a misspelt one is not silently ignored. The crate `config` layers the values and makes of
+//! each what its key wants; it stops at the first mistake and forgets places, so each value is tried by itself before. An
+//! environment variable and a flag are told as a file of one line.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
-use serde_json::{Map, Value};
+use config::{ConfigError, Map, Value as Setting};
+use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -124,7 +126,7 @@ fn leaves(config: &Config) -> Vec<(String, Value)> {
 struct Reader {
     known: BTreeSet<String>,
     reading: Reading,
-    values: Vec<(String, Value)>,
+    values: Vec<(String, Setting)>,
 }
 
 impl Reader {
@@ -144,7 +146,7 @@ impl Reader {
             let place = Place { file: self.reading.sources.len(), start: 0, end: text.len() };
             self.reading.sources.push(Source { name, text: text.clone() });
             if self.known.contains(&key) {
-                self.take(key, of_text(&text), place);
+                self.take(key, text.into(), place);
             } else {
                 self.unknown(&key, place);
             }
@@ -172,7 +174,7 @@ impl Reader {
             let path = format!("{prefix}{}", key.get_ref());
             let inner = format!("{path}.");
             if self.known.contains(&path) {
-                self.take(path, vec![plain(value.get_ref())], place(file, value));
+                self.take(path, plain(value.get_ref()), place(file, value));
             } else if !self.known.iter().any(|known| known.starts_with(&inner)) {
                 self.unknown(&path, place(file, key));
             } else if let DeValue::Table(table) = value.get_ref() {
@@ -183,27 +185,23 @@ impl Reader {
         }
     }
 
-    /// Takes in a value, if it is well by itself: the first of `readings` that is.
-    fn take(&mut self, key: String, readings: Vec<Value>, place: Place) {
-        let mut error = None;
-        for value in readings {
-            match build(&[(key.clone(), value.clone())]) {
-                Ok(_) => {
-                    self.reading.places.insert(key.clone(), place);
-                    self.values.push((key, value));
-                    return;
-                }
-                Err(text) => error = error.or(Some(text)),
+    /// Takes in a value, if it is well by itself.
+    fn take(&mut self, key: String, value: Setting, place: Place) {
+        let value = (key, value);
+        match build(std::slice::from_ref(&value)) {
+            Ok(_) => {
+                self.reading.places.insert(value.0.clone(), place);
+                self.values.push(value);
             }
+            Err(error) => self.tell(place, format!("{}: {}", value.0, in_words(&error))),
         }
-        self.tell(place, format!("{key}: {}", error.unwrap_or_default()));
     }
 
     /// Puts all values together, and looks for what cannot work between them.
     fn merge(&mut self) {
         match build(&self.values) {
             Ok(config) => self.reading.config = config,
-            Err(error) => self.tell(Place { file: 0, start: 0, end: 0 }, error),
+            Err(error) => self.tell(Place { file: 0, start: 0, end: 0 }, in_words(&error)),
         }
         for (keys, text) in self.reading.config.problems() {
             let mut places = keys.iter().filter_map(|key| self.reading.places.get(key).copied());
@@ -228,28 +226,22 @@ impl Reader {
     }
 }
 
-/// The defaults with some values; or the first mistake.
-fn build(values: &[(String, Value)]) -> Result<Config, String> {
-    let mut whole = Map::new();
-    for (path, value) in values {
-        let mut table = &mut whole;
-        let mut key = path.as_str();
-        while let Some((section, rest)) = key.split_once('.') {
-            let inner = table.entry(section).or_insert_with(|| Value::Object(Map::new()));
-            let Value::Object(inner) = inner else { return Err(format!("{section}: expected a section")) };
-            (table, key) = (inner, rest);
-        }
-        table.insert(key.to_owned(), value.clone());
-    }
-    serde_json::from_value(Value::Object(whole)).map_err(|error| error.to_string())
+/// The defaults with some values, the last one of a key; or the first mistake. A text becomes what the key wants, since an
+/// environment variable and a flag have no other type.
+fn build(values: &[(String, Setting)]) -> Result<Config, ConfigError> {
+    let builder = values.iter().try_fold(config::Config::builder(), |builder, (key, value)| {
+        builder.set_override(key, value.clone())
+    });
+    builder?.build()?.try_deserialize()
 }
 
-/// What a text may mean that has no type: a number or a flag, and else itself.
-fn of_text(text: &str) -> Vec<Value> {
-    let integer = text.parse::<i64>().ok().map(Value::from);
-    let float = text.parse::<f64>().ok().map(Value::from);
-    let flag = text.parse::<bool>().ok().map(Value::from);
-    [Some(text.into()), integer, float, flag].into_iter().flatten().collect()
+/// A mistake without the key, which is named by who tells it.
+fn in_words(error: &ConfigError) -> String {
+    let text = match error {
+        ConfigError::Type { unexpected, expected, .. } => format!("{unexpected}, expected {expected}"),
+        other => other.to_string(),
+    };
+    text.split_once(" for key `").map_or(text.as_str(), |(words, _)| words).to_owned()
 }
 
 fn place<T>(file: usize, spanned: &Spanned<T>) -> Place {
@@ -257,22 +249,22 @@ fn place<T>(file: usize, spanned: &Spanned<T>) -> Place {
     Place { file, start: span.start, end: span.end }
 }
 
-/// A value as serde is to see it. What no key can have is told by its text.
-fn plain(value: &DeValue<'_>) -> Value {
+/// A value as it is to be layered. What no key can have is told by its text.
+fn plain(value: &DeValue<'_>) -> Setting {
     match value {
         DeValue::String(text) => text.as_ref().into(),
         DeValue::Boolean(flag) => (*flag).into(),
         DeValue::Integer(number) => {
             let digits = number.as_str().replace('_', "");
-            i64::from_str_radix(&digits, number.radix()).map_or(Value::String(digits), Value::from)
+            i64::from_str_radix(&digits, number.radix()).map_or(digits.into(), Setting::from)
         }
         DeValue::Float(number) => {
             let digits = number.as_str().replace('_', "");
-            digits.parse::<f64>().map_or(Value::String(digits), Value::from)
+            digits.parse::<f64>().map_or(digits.into(), Setting::from)
         }
         DeValue::Datetime(date) => date.to_string().into(),
-        DeValue::Array(_) => Value::Array(Vec::new()),
-        DeValue::Table(_) => Value::Object(Map::new()),
+        DeValue::Array(_) => Vec::<Setting>::new().into(),
+        DeValue::Table(_) => Map::<String, Setting>::new().into(),
     }
 }
 

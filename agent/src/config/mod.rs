@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use bellows_policies::Law;
 use bellows_policies::cpu::NodeLaw;
 use bellows_policies::units::Bytes;
-use serde::de::{self, Deserializer, Visitor};
+use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
 pub use self::layers::{Overrides, Reading, load, read};
@@ -89,8 +89,10 @@ pub struct Journal {
 #[serde(default, deny_unknown_fields)]
 pub struct Agent {
     /// What becomes of workloads when the agent is told to end.
+    #[serde(deserialize_with = "one_of")]
     pub on_exit: OnExit,
     /// How memory events are heard.
+    #[serde(deserialize_with = "one_of")]
     pub hearing: Hearing,
 }
 
@@ -116,6 +118,11 @@ pub struct WorkloadDefaults {
 /// A size as people write it, `512M`, or a number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size(pub Bytes);
+
+/// A word of several; with serde's own mistake, which names them, where that of `config` does not.
+fn one_of<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+    serde_json::from_value(String::deserialize(deserializer)?.into()).map_err(de::Error::custom)
+}
 
 impl Default for Config {
     fn default() -> Self {

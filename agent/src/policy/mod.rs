@@ -33,7 +33,6 @@ pub use schema::{reference, schema};
 pub use show::{class_json, show_all, show_class};
 pub(crate) use source::Place;
 pub use source::{Source, read};
-pub(crate) use {diagnostic::meant, source::Place};
 
 use std::path::Path;
 

@@ -191,18 +191,35 @@ fn current(rows: &[Row], from: u64, next: &mut usize, now: u64) -> Row {
     rows.get(next.saturating_sub(1)).copied().unwrap_or_default()
 }
 
-/// What comes in a tick when so much work comes in pieces, each at a time of its own: about as many as chance would have it,
-/// by four draws for every two that are expected.
+/// What comes in a tick when so much work comes in pieces, each at a time of its own: four chances for each piece that is
+/// expected, one in four of which comes true.
 fn pieces(cores: Cpus, piece_us: u64, tick_us: u64, chance: &mut Chance) -> Cpus {
-    const ONE: u64 = 1 << 16;
-    // Pieces a tick, in units of 1 / 65 536.
-    let expected = cores.0 * tick_us / piece_us * ONE / 1_000_000;
-    let draws = expected.div_ceil(2 * ONE);
-    let each = expected.checked_div(4 * draws).unwrap_or(0);
+    const MILLION: u64 = 1_000_000;
+    let chances = 4 * cores.0 * tick_us / piece_us;
+    let mut left = chances / MILLION + u64::from(chance.below(MILLION) < chances % MILLION);
     let mut count = 0;
-    for _ in 0..draws {
-        let bits = chance.next();
-        count += [0, 16, 32, 48].into_iter().filter(|shift| (bits >> shift) % ONE < each).count() as u64;
+    while left > 0 {
+        let bits = left.min(64);
+        count += u64::from((chance.next() & chance.next() & (u64::MAX >> (64 - bits))).count_ones());
+        left -= bits;
     }
-    Cpus(count * piece_us * 1_000_000 / tick_us)
+    Cpus(count * piece_us * MILLION / tick_us)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_come_to_the_work_that_they_are_pieces_of() {
+        for (cores, piece_us) in [(0, 500), (20, 2000), (700, 500), (3000, 200)] {
+            let mut chance = Chance::new(cores + 1);
+            let cores = Cpus::milli(cores);
+            let drawn: Vec<u64> =
+                (0..20_000).map(|_| pieces(cores, piece_us, 10_000, &mut chance).0).collect();
+            let mean = drawn.iter().sum::<u64>() / 20_000;
+            assert!(mean.abs_diff(cores.0) <= cores.0 / 10, "{mean} of {}", cores.0);
+            assert!(cores == Cpus::ZERO || drawn.iter().any(|work| *work != drawn[0]), "all alike");
+        }
+    }
 }

@@ -10,6 +10,7 @@ mod ends;
 mod explain;
 mod growth;
 mod held;
+mod ladder;
 mod overflow;
 mod policies;
 mod quota;

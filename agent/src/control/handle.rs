@@ -12,6 +12,7 @@ use crossbeam_queue::ArrayQueue;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::grips::Done;
 use super::registry::Open;
 use super::shrinker::Reclaimed;
 use crate::journal::Journal;
@@ -108,6 +109,13 @@ pub enum Command {
         key: Key,
         /// What was found.
         detail: Option<Detail>,
+    },
+    /// A freeze, a thaw or a kill has been carried out.
+    Gripped {
+        /// Of which workload.
+        key: Key,
+        /// What was done, or why not.
+        result: Result<Done, String>,
     },
     /// A shrink has been carried out, or was cancelled.
     ShrinkDone {

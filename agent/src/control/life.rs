@@ -14,7 +14,7 @@ use super::lanes::{Full, Job};
 use super::registry::{Entry, Open};
 use super::tenants::told;
 use super::{actuator, cpu_loop, incidents};
-use crate::journal::{Kind, What};
+use crate::journal::{Ease, Kind, What};
 use crate::kernel::cgroup::CgroupError;
 use crate::kernel::watch::{Key, Sources};
 use crate::kernel::{clock, spawn};
@@ -198,6 +198,8 @@ impl Control {
         }
         entry.move_to(next);
         self.cpu.forget(key);
+        self.forget_way(key);
+        let Some(entry) = self.registry.get(key) else { return };
         // From now on its timer is that of a teardown that has to be tried again.
         entry.due = None;
         self.clear(key);
@@ -283,6 +285,11 @@ impl Control {
             spawn::signal(&process.pidfd, signal).map_err(|e| Refused::Failed(e.to_string()))?;
         }
         self.journal.record(clock::unix_nanoseconds(), &entry.name, What::SignalSent { signal, uid });
+        // What is frozen can be killed, and takes no other signal before it runs.
+        let key = entry.key;
+        if signal != libc::SIGKILL {
+            self.thaw(key, Ease::Signaled);
+        }
         Ok(())
     }
 
@@ -290,6 +297,7 @@ impl Control {
     pub(super) fn release_all(&mut self, uid: Option<u32>) -> Opened {
         self.released = true;
         self.cpu.release();
+        self.climb.lane.release();
         let keys: Vec<Key> = self.registry.iter_mut().filter(|e| e.open.is_some()).map(|e| e.key).collect();
         let workloads = keys.iter().filter(|&&key| self.release_one(key)).count();
         self.journal.record(clock::unix_nanoseconds(), &self.node, What::Released { uid });
@@ -297,6 +305,7 @@ impl Control {
     }
 
     pub(super) fn release_one(&mut self, key: Key) -> bool {
+        self.let_go(key);
         let Some(entry) = self.registry.get(key) else { return false };
         let Some(open) = &entry.open else { return false };
         if let Some(shrink) = &entry.shrink {

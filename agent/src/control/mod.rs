@@ -9,6 +9,8 @@
 //! launches, ends, signals, release          life
 //! tenants: seats in the budget, their cgroups' files, who is served when room comes   tenants
 //! what others give for who waits            squeeze
+//! ... and who gives way as a whole          ladder, leases; grips  on a thread of its own
+//! when the node itself is short             node
 //! heartbeat, silence, watchdog             vigil
 //! what an earlier agent left               takeover
 //! limits that somebody else wrote          foreign
@@ -27,11 +29,15 @@ mod actuator;
 mod control_loop;
 mod cpu_loop;
 mod foreign;
+mod grips;
 mod handle;
 mod hidden;
 mod incidents;
+mod ladder;
 mod lanes;
+mod leases;
 mod life;
+mod node;
 mod outcomes;
 mod pass;
 mod policies;

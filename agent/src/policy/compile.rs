@@ -111,6 +111,7 @@ pub fn compile(sources: Vec<Source>, mut found: Vec<Diagnostic>, node: Node) -> 
     if is_whole && found.iter().all(|d| d.level < Level::Error) {
         check::classes(&tables.class, &classes, capacity, &mut found);
         check::rules(&tables.rule, &blocks.rules, &rules.rules, &classes, &mut found);
+        check::node(&tables.node, &rules, &node_origins, &mut found);
         check::budget(&tables, &rules, &tenant_origins, &node_origins, capacity, &mut found);
         check::floors(&tables.class, &rules, &classes, capacity, &mut found);
     }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bellows_policies::units::{Bytes, Limit};
 
+use super::frozen;
 use super::lease::{self, Lease};
 use super::records::Witness;
 use super::spec::{Identity, Name};
@@ -39,6 +40,8 @@ pub struct Found {
     pub max: Limit,
     /// The limits before they were opened, if they were.
     pub lease: Option<Lease>,
+    /// For whom it was frozen, if it was; it may run by now.
+    pub frozen: Option<frozen::Note>,
 }
 
 /// A populated cgroup that is none of ours.
@@ -142,6 +145,7 @@ fn look(ground: &Ground, cgroup: &Cgroup, name: (&str, &str), depth: usize) -> R
         high,
         max,
         lease: if is_open { lease::read(cgroup)? } else { None },
+        frozen: frozen::read(cgroup)?,
     })))
 }
 

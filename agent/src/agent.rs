@@ -52,6 +52,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let mut heartbeat = Heartbeat::start(tree.root.path()).context("cannot start the watchdog")?;
 
     let ground = Arc::new(Ground {
+        root: tree.root.clone(),
         workloads: tree.workloads.clone(),
         records: Records::open(&config.runtime_dir)
             .with_context(|| format!("cannot make {}", config.runtime_dir.display()))?,

@@ -1,5 +1,5 @@
 //! What a turn costs: step, plan, settle and commit of one workload of a thousand, with the budget's line empty, and with
-//! everybody else in it.
+//! everybody else in it; and a round of a squeeze over all of them, which one of 50 ms may add to a turn.
 //!
 //! `cargo run --release -p bellows-policies --example turn_cost`
 //!
@@ -11,6 +11,8 @@
 use std::hint::black_box;
 use std::time::Instant as Clock;
 
+use bellows_policies::memory::Spare;
+use bellows_policies::squeeze::{Round, Rung};
 use bellows_policies::{
     Base, Budget, Bytes, Instant, Law, Limits, MemoryEvents, Sample, TenantId, Workload, launch, plan,
     settle, step,
@@ -75,6 +77,27 @@ impl Fleet {
     }
 }
 
+/// One round: what all can spare is counted, and each gives its part.
+fn squeeze(fleet: &Fleet, round: &mut Round, missing: u64) -> Bytes {
+    let at = Instant(1_000_000_000_000);
+    let spare = |workload: &Workload| match workload.spare(Rung::Slack, at) {
+        Spare::Known(bytes) => bytes,
+        Spare::AfterDetail => Bytes::ZERO,
+    };
+    let rank = |index: usize| (100 * (1 + u32::try_from(index % 3).unwrap()), 100);
+    round.begin(Bytes::mib(missing));
+    for (index, workload) in fleet.workloads.iter().enumerate() {
+        let (priority, weight) = rank(index);
+        round.count(priority, weight, spare(workload));
+    }
+    let _ = round.close();
+    let parts = fleet.workloads.iter().enumerate().map(|(index, workload)| {
+        let (priority, weight) = rank(index);
+        round.part(priority, weight, spare(workload))
+    });
+    parts.fold(Bytes::ZERO, Bytes::saturating_add)
+}
+
 fn main() {
     for (name, pool) in [("room for all", 1_000_000), ("all but the floors is sold", 32_000 + 64)] {
         let mut fleet = Fleet::new(pool);
@@ -103,5 +126,10 @@ fn main() {
             "  room that comes: {:.2} us, {served} looks for {WORKLOADS} times, {waiting} in line",
             each * 1e6
         );
+        let (mut round, start) = (Round::default(), Clock::now());
+        for missing in 0..ROUNDS {
+            black_box(squeeze(&fleet, &mut round, missing));
+        }
+        println!("  a round of a squeeze: {:.2} us", start.elapsed().as_secs_f64() / ROUNDS as f64 * 1e6);
     }
 }

@@ -85,6 +85,8 @@ reasons! {
     SlackSqueezed, "slack_squeezed", "room below memory.high was given to another workload";
     /// Cold page cache was given, since another workload waited for a grant.
     CacheSqueezed, "cache_squeezed", "cold page cache was given up for another workload";
+    /// Memory of a frozen workload was given, since another one waited for a grant.
+    FrozenReclaimed, "frozen_reclaimed", "memory of the frozen workload was given up for another one";
     /// `memory.max` stood higher than a band above `memory.high`.
     BandTaken, "band_taken", "memory.max was brought down to a band above memory.high";
     /// Nobody had waited for memory or I/O, and cold memory was asked for.
@@ -139,6 +141,10 @@ reasons! {
     NodeBusy, "node_busy", "the node's cpus were too busy to give more";
     /// The node's cpus were so busy that quota was taken back.
     NodeOverloaded, "node_overloaded", "the node's cpus were overloaded";
+    /// The cpu quota was lowered under a lease, since another workload or the node was short.
+    CpuSqueezed, "cpu_squeezed", "part of the cpu quota was lent, since somebody more important was short";
+    /// The lease on part of the cpu quota ended.
+    CpuGivenBack, "cpu_given_back", "the part of the cpu quota that had been lent was given back";
 }
 
 /// What a law wants. Not yet allowed: budget and guard come after it.

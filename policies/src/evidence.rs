@@ -40,6 +40,9 @@ pub enum MemoryLaw {
     /// `memory.high` down by cold cache that somebody else waits for.
     #[serde(rename = "memory.squeeze_cache")]
     SqueezeCache,
+    /// Memory of a frozen workload, which does not come back before it is thawed.
+    #[serde(rename = "memory.squeeze_frozen")]
+    SqueezeFrozen,
     /// Up to a floor that a policy raised.
     #[serde(rename = "memory.floor")]
     Floor,
@@ -199,6 +202,7 @@ impl MemoryLaw {
             Self::Band => "memory.band",
             Self::SqueezeSlack => "memory.squeeze_slack",
             Self::SqueezeCache => "memory.squeeze_cache",
+            Self::SqueezeFrozen => "memory.squeeze_frozen",
             Self::Floor => "memory.floor",
             Self::Pin => "memory.pin",
             Self::Reclaim => "memory.reclaim",

@@ -40,6 +40,7 @@ pub mod decision;
 pub mod evidence;
 pub mod field;
 pub mod guard;
+pub mod ladder;
 pub mod memory;
 pub mod pin;
 pub mod ruleset;

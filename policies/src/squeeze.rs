@@ -1,7 +1,8 @@
 //! Squeeze: how much each workload gives when another one waits for a grant and there is none.
 //!
 //! Problem: the pool is granted out, and somebody who matters needs more at once. Taking all from one ruins it; taking a
-//! little from everybody takes from those who matter, too. Approach: rungs, the harmless one first ([`Rung`]); within a
+//! little from everybody takes from those who matter, too. Approach: rungs, the harmless one first ([`Rung`]; what comes after
+//! these two is [`crate::ladder`]); within a
 //! rung the lowest priority first, and of equal ones everybody in proportion to what it can spare over its weight. A
 //! round is for one waiter and one rung:
 //!
@@ -12,9 +13,8 @@
 //! Properties: no part is larger than what was counted for it; the parts add up to what is missing and one least part
 //! at most, or to all that can be spared; nothing is taken from a priority as long as a lower one can spare; parts
 //! smaller than [`LEAST_PART`] are not worth a write, so of many small ones some give and others do not. A round costs
-//! two walks over the workloads, and is taken only where a grant was refused.
-
-use std::collections::BTreeMap;
+//! two walks over the workloads, and is taken only where a grant was refused. A round is used again for the next one:
+//! then it allocates only for a priority more than there were.
 
 use crate::budget::LEAST_PART;
 use crate::units::Bytes;
@@ -54,16 +54,17 @@ impl Rung {
 
 /// One round.
 #[must_use]
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Round {
     missing: Bytes,
-    /// By priority.
-    pots: BTreeMap<u32, Pot>,
+    /// By priority, the lowest first.
+    pots: Vec<Pot>,
 }
 
 /// What the workloads of one priority can spare.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pot {
+    priority: u32,
     spare: Bytes,
     /// The sum of what each can spare over its weight.
     shares: f64,
@@ -75,12 +76,22 @@ struct Pot {
 impl Round {
     /// A round for somebody who misses so much, bytes.
     pub fn new(missing: Bytes) -> Self {
-        Self { missing, pots: BTreeMap::new() }
+        Self { missing, pots: Vec::new() }
+    }
+
+    /// Begins another round, for somebody who misses so much, bytes.
+    pub fn begin(&mut self, missing: Bytes) {
+        self.missing = missing;
+        self.pots.clear();
     }
 
     /// Counts a workload in, with what it can spare.
     pub fn count(&mut self, priority: u32, weight: u32, spare: Bytes) {
-        let pot = self.pots.entry(priority).or_default();
+        let index = self.find(priority).unwrap_or_else(|index| {
+            self.pots.insert(index, Pot { priority, ..Pot::default() });
+            index
+        });
+        let pot = &mut self.pots[index];
         pot.spare = pot.spare.saturating_add(spare);
         pot.shares += share(weight, spare);
     }
@@ -88,7 +99,7 @@ impl Round {
     /// Says what is taken of each priority, the lowest first. Returns the sum, bytes.
     pub fn close(&mut self) -> Bytes {
         let mut missing = self.missing;
-        for pot in self.pots.values_mut() {
+        for pot in &mut self.pots {
             pot.take = pot.spare.min(missing);
             pot.left = pot.take;
             missing = missing.saturating_sub(pot.take);
@@ -98,7 +109,8 @@ impl Round {
 
     /// What a workload gives that was counted in with this spare, bytes; zero when others give enough.
     pub fn part(&mut self, priority: u32, weight: u32, spare: Bytes) -> Bytes {
-        let Some(pot) = self.pots.get_mut(&priority) else { return Bytes::ZERO };
+        let Ok(index) = self.find(priority) else { return Bytes::ZERO };
+        let pot = &mut self.pots[index];
         if pot.left == Bytes::ZERO || pot.shares <= 0.0 {
             return Bytes::ZERO;
         }
@@ -107,6 +119,10 @@ impl Round {
         let part = fair.max(LEAST_PART).min(spare).page_ceil();
         pot.left = pot.left.saturating_sub(part);
         part
+    }
+
+    fn find(&self, priority: u32) -> Result<usize, usize> {
+        self.pots.binary_search_by_key(&priority, |pot| pot.priority)
     }
 }
 

@@ -6,6 +6,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
 
+use bellows_policies::ladder::{Grip, Ladder, LadderLaw, Leases, Waiter};
+use bellows_policies::squeeze::Round;
 use bellows_policies::{
     Base, Budget, Bytes, CpuLaw, CpuPlan, CpuSample, CpuWorkload, Cpus, Detail, Grant, Instant, Law,
     MemoryEvents, MemoryStat, NodeGuard, NodeLaw, Plan, Pressure, Sample, TenantBounds, Verb, Workload, cpu,
@@ -118,6 +120,51 @@ fn a_turn_does_not_allocate() {
     assert_eq!(ALLOCATIONS.get() - before, 0);
     assert!(writes > 20 && holds > 1000, "{writes} writes, {holds} holds");
     assert!(shrinks > 4 && reclaims > 4, "{shrinks} shrinks, {reclaims} reclaims");
+}
+
+/// Rounds over a thousand workloads of three priorities, and a ladder that is climbed and descended.
+#[test]
+fn squeezing_does_not_allocate() {
+    let mut round = Round::default();
+    let mut ladder = Ladder::new(LadderLaw::default());
+    let mut leases = [Leases::default(); 100];
+    let spare = |n: u64| Bytes::mib(n % 5);
+    let members = || {
+        (0..1000)
+            .map(|n| (100 * (1 + u32::try_from(n % 3).unwrap()), 1 + u32::try_from(n % 7).unwrap(), spare(n)))
+    };
+    let (mut given, mut held, mut eased) = (Bytes::ZERO, 0_u64, 0_u64);
+    let mut turn = |turn: u64| {
+        let now = Instant(turn * 50_000_000);
+        round.begin(Bytes::mib(1 + turn % 700));
+        members().for_each(|(priority, weight, spare)| round.count(priority, weight, spare));
+        let _ = round.close();
+        given = members()
+            .map(|(priority, weight, spare)| round.part(priority, weight, spare))
+            .fold(given, Bytes::saturating_add);
+        let waiter = Waiter { who: turn / 1000, priority: 300 };
+        if (turn / 1000).is_multiple_of(2) {
+            ladder.refused(waiter, now);
+            if let Some(grip) = ladder.unmet(waiter.who, now) {
+                let order = ladder.next_order();
+                leases[usize::try_from(order % 100).unwrap()].take(grip, &LadderLaw::DEFAULT, order, now);
+                held += 1;
+                let _ = ladder.tried(grip, u32::from(!order.is_multiple_of(3)), now);
+            }
+        }
+        for lease in &mut leases {
+            for grip in Grip::ALL {
+                if lease.of(grip).is_some_and(|lease| ladder.is_over(grip, &lease, 100, now)) {
+                    eased += u64::from(lease.give_back(grip, now).is_some());
+                }
+            }
+        }
+    };
+    turn(1);
+    let before = ALLOCATIONS.get();
+    (2..6000).for_each(&mut turn);
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert!(given > Bytes::GIB && held > 20 && eased > 20, "{given}, {held} held, {eased} eased");
 }
 
 /// A thousand workloads of ten tenants, all in line, and room that comes and goes: a MiB serves one, much serves many.

@@ -11,6 +11,7 @@ mod explain;
 mod growth;
 mod held;
 mod operate;
+mod ladder;
 mod overflow;
 mod policies;
 mod quota;

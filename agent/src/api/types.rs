@@ -127,6 +127,12 @@ pub struct WorkloadView {
     pub pin: Option<PinView>,
     /// When it was started, in nanoseconds since the Unix epoch.
     pub started_unix_ns: u64,
+    /// Whether part of its quota is lent to somebody more important.
+    #[serde(default)]
+    pub lends_cpu: bool,
+    /// Whether it is frozen for somebody more important.
+    #[serde(default)]
+    pub is_frozen: bool,
 }
 
 impl From<&Published> for WorkloadView {
@@ -153,6 +159,8 @@ impl From<&Published> for WorkloadView {
             quota_moves: view.quota_moves,
             pin: terms.pin.map(PinView::from),
             started_unix_ns: facts.started_unix_ns,
+            lends_cpu: view.lends_cpu,
+            is_frozen: view.is_frozen,
         }
     }
 }

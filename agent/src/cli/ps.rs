@@ -32,13 +32,16 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         vec![
             format!("{}/{}", w.tenant, w.name),
             w.class.clone(),
-            w.state.clone(),
+            if w.is_frozen { "frozen".to_owned() } else { w.state.clone() },
             w.pid.to_string(),
             w.memory_current.to_string(),
             limit(w.memory_high),
             limit(w.memory_max),
             w.memory.to_string(),
-            w.cpu_quota.map_or_else(|| "max".to_owned(), |cpus| cpus.to_string()),
+            w.cpu_quota.map_or_else(
+                || "max".to_owned(),
+                |cpus| format!("{cpus}{}", if w.lends_cpu { " (lent)" } else { "" }),
+            ),
             w.cpu.map_or_else(|| "-".to_owned(), |bounds| bounds.to_string()),
             (w.limit_moves + w.quota_moves).to_string(),
             w.pin.map_or_else(|| "-".to_owned(), |pin| left(pin.until_unix_ns)),

@@ -3,8 +3,10 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bellows_policies::ladder::Grip;
 use bellows_policies::{AssignedBy, Bytes, Cpus, Verb};
 
+use super::explain::waiter_name;
 use crate::journal::{Conditions, Incident, Record, What};
 
 /// Columns as wide as their widest cell, two spaces apart.
@@ -108,6 +110,31 @@ pub(super) fn what(what: &What) -> String {
             };
             let helped = if *helped { "it helped" } else { "it did not help" };
             format!("record {of}: {helped}: {seen} in {over_ms} ms after it, at a use of {current}")
+        }
+        What::Squeezed { grip, waiter, evidence, .. } => {
+            let act = match grip {
+                Grip::Cpu => "cpu quota lent",
+                Grip::Freeze => "frozen",
+                Grip::Kill => "killed",
+            };
+            let lack = if evidence.missing == Bytes::ZERO {
+                "is short of cpu".to_owned()
+            } else {
+                format!("misses {}", evidence.missing)
+            };
+            format!(
+                "squeezed: {act} for {}, which {lack}, at a use of {}",
+                waiter_name(waiter),
+                evidence.current
+            )
+        }
+        What::Eased { grip, why, held_ms } => {
+            let act = match grip {
+                Grip::Cpu => "cpu quota given back",
+                Grip::Freeze => "thawed",
+                Grip::Kill => "spared",
+            };
+            format!("{act} after {:.1} s: {}", millis(*held_ms), why.as_str())
         }
         What::Incident(incident) => incident_line(incident),
         What::WriteFailed { to, errno } => {

@@ -14,8 +14,11 @@ use bellows_policies::{Budget, Ruleset};
 use crossbeam_queue::ArrayQueue;
 
 use super::cpu_loop::{CpuLane, CpuParts};
+use super::grips::GripLane;
 use super::handle::{Command, Handle, QUEUE};
+use super::ladder::Climb;
 use super::lanes::Lanes;
+use super::node::NodeMemoryWatch;
 use super::pass::Pass;
 use super::registry::Registry;
 use super::tenants::{ROOT, Tenants};
@@ -94,6 +97,8 @@ pub struct Control {
     pub(super) looked: Instant,
     /// The last round of a squeeze.
     pub(super) squeezed: Instant,
+    pub(super) climb: Climb,
+    pub(super) node_memory: NodeMemoryWatch,
     stop_by: Option<Instant>,
     /// When limits are to be compared with the kernel's once more.
     pub(super) recheck: Option<Instant>,
@@ -121,6 +126,8 @@ impl Control {
             tenants: tenants.table(),
             journal: parts.readers,
         };
+        let climb = Climb::new(parts.rules.node.ladder, GripLane::start(&handle, &parts.journal)?);
+        let node_memory = NodeMemoryWatch::new(parts.rules.node.pressure, &parts.ground.root, &mut watcher);
         let pass = Pass::new(&parts.ground.workloads).map_err(io::Error::other)?;
         let lanes = Lanes::start(&handle, &parts.ground, &parts.journal)?;
         let cpu = CpuLane::start(CpuParts {
@@ -154,6 +161,8 @@ impl Control {
             pass,
             looked: Instant(0),
             squeezed: Instant(0),
+            climb,
+            node_memory,
             stop_by: None,
             recheck: None,
             ends_workloads: false,
@@ -202,8 +211,9 @@ impl Control {
             // Out of time to end them: then they live, and nobody will govern them.
             self.release_all(None);
         }
-        // Quotas that were released stand open before the watchdog is told that all is well.
+        // Who was released runs, and quotas stand open, before the watchdog is told that all is well.
         drop(self.cpu);
+        drop(self.climb);
         if let Some(heartbeat) = self.heartbeat.take() {
             heartbeat.farewell();
         }
@@ -224,6 +234,7 @@ impl Control {
                     self.journal.record(clock::unix_nanoseconds(), &self.node, What::QueueOverflowed {});
                     self.pass.urgent = self.registry.len();
                 }
+                Signal::Stalled => self.node_stalled(woke),
                 Signal::Woken => self.obey(),
             }
         }
@@ -237,6 +248,7 @@ impl Control {
                 Command::ClearDone { key, result } => self.clear_done(key, result),
                 Command::DetailRead { key, detail } => self.detail_read(key, detail),
                 Command::ShrinkDone { key, result } => self.shrink_done(key, result),
+                Command::Gripped { key, result } => self.gripped(key, result),
                 Command::Wait { id, reply } => self.wait_for_end(id, reply),
                 Command::Operate { tenant, name, order, by, reply } => {
                     let _ = reply.send(self.operate(&tenant, &name, order, &by));

@@ -12,6 +12,7 @@
 //!   -> record, metrics, published values
 //! ```
 
+mod loans;
 mod quotas;
 mod reform;
 
@@ -26,6 +27,7 @@ use bellows_policies::cpu::units::PERIOD_US;
 use bellows_policies::cpu::{self, CpuPlan, CpuWorkload, Cpus, NodeGuard, NodeLaw};
 use bellows_policies::units::Instant;
 
+use self::loans::Signs;
 pub(super) use self::reform::{Reform, reform};
 use super::hidden::{HiddenUse, Seen};
 use super::registry::Entry;
@@ -122,6 +124,9 @@ enum Order {
     Pin(Key, Option<Cpus>),
     Unpin(Key),
     Forget(Key),
+    /// Lend this share of what is used above the floor.
+    Lend(Key, f64),
+    TakeBack(Key),
 }
 
 /// The control loop's end. Dropping it ends the thread, after quotas that are released have been opened.
@@ -129,6 +134,7 @@ enum Order {
 pub(super) struct CpuLane {
     orders: Option<SyncSender<Order>>,
     released: Arc<AtomicBool>,
+    signs: Arc<Signs>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -146,10 +152,11 @@ impl CpuLane {
         let (orders, queue) = sync_channel(QUEUE);
         let released = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&released);
-        let mut cpu_loop = CpuLoop::new(parts, flag);
+        let signs = Arc::new(Signs::default());
+        let mut cpu_loop = CpuLoop::new(parts, flag, Arc::clone(&signs));
         let thread =
             thread::Builder::new().name("bellows-cpu".to_owned()).spawn(move || cpu_loop.run(&queue))?;
-        Ok(Self { orders: Some(orders), released, thread: Some(thread) })
+        Ok(Self { orders: Some(orders), released, signs, thread: Some(thread) })
     }
 
     /// The workload has ended. Should the queue be full, the loop finds out by itself: its files answer ENODEV.
@@ -189,6 +196,7 @@ impl Drop for CpuLane {
 struct CpuLoop {
     parts: CpuParts,
     released: Arc<AtomicBool>,
+    signs: Arc<Signs>,
     guard: NodeGuard,
     governed: Vec<Governed>,
     ticks: u64,
@@ -204,12 +212,13 @@ struct CpuLoop {
 }
 
 impl CpuLoop {
-    fn new(mut parts: CpuParts, released: Arc<AtomicBool>) -> Self {
+    fn new(mut parts: CpuParts, released: Arc<AtomicBool>, signs: Arc<Signs>) -> Self {
         let node = parts.node.read().unwrap_or_default();
         let guard = NodeGuard::new(Cpus(node.cpus.max(1) * Cpus::ONE.0), parts.law);
         Self {
             parts,
             released,
+            signs,
             guard,
             governed: Vec::new(),
             ticks: 0,
@@ -234,6 +243,8 @@ impl CpuLoop {
                 Ok(Order::Pin(key, at)) => self.change(key, |law| law.pin(at)),
                 Ok(Order::Unpin(key)) => self.change(key, CpuWorkload::unpin),
                 Ok(Order::Forget(key)) => self.governed.retain(|g| g.key != key),
+                Ok(Order::Lend(key, share)) => self.loan(key, Some(share)),
+                Ok(Order::TakeBack(key)) => self.loan(key, None),
                 Err(RecvTimeoutError::Timeout) => {
                     let now = clock::now();
                     self.tick(now);
@@ -330,6 +341,7 @@ impl CpuLoop {
             self.guard.observe(now, used);
             if self.guard.is_shedding() {
                 self.guard.share_out(self.governed.iter().map(|g| &g.law));
+                self.signs.overloaded(now);
             }
             self.parts.metrics.node_cpu.set(used.as_f64());
         }
@@ -383,6 +395,10 @@ impl CpuLoop {
         let step = cpu::step(&mut governed.law, &sample);
         let plan = cpu::plan(&governed.law, step.decision, &mut self.guard);
         governed.is_hot = governed.law.is_hot();
+        // On a node with cpus to spare it is its own ceiling that throttles it, and nobody could lend it anything.
+        if !governed.law.law().is_guarded && governed.law.is_starved() && self.guard.is_busy() {
+            self.signs.starved(governed.key, now);
+        }
         // The grid decides when exactly: half a tick early is on time.
         governed.due = now.plus(step.look_again.saturating_sub(TICK / 2));
         let outcome = quotas::carry_out(&self.parts, governed, plan, sample.at, throttled, now);

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::operate::Order;
+use super::grips::Done;
 use super::registry::Open;
 use super::shrinker::Reclaimed;
 use crate::journal::{Caller, Journal, What};
@@ -111,6 +112,13 @@ pub enum Command {
         key: Key,
         /// What was found.
         detail: Option<Detail>,
+    },
+    /// A freeze, a thaw or a kill has been carried out.
+    Gripped {
+        /// Of which workload.
+        key: Key,
+        /// What was done, or why not.
+        result: Result<Done, String>,
     },
     /// A shrink has been carried out, or was cancelled.
     ShrinkDone {

@@ -50,7 +50,7 @@ pub(super) fn tell(lanes: &Lanes, metrics: &Metrics, entry: &Entry, kind: Kind) 
 }
 
 impl Seen {
-    fn new(entry: &Entry, kind: Kind) -> Self {
+    pub(super) fn new(entry: &Entry, kind: Kind) -> Self {
         let open = entry.open.as_ref();
         let inside = open.filter(|_| kind != Kind::OomKilled);
         Self {
@@ -86,10 +86,19 @@ fn serve(queue: &Receiver<Seen>, journal: &Writer) {
             }
             remembered.push_back((seen.id, Arc::clone(snapshot)));
         }
-        let incident = Incident { kind: seen.kind, limits: seen.limits, current: seen.current, snapshot };
-        let what = What::Incident(Box::new(incident));
-        journal.decided(seen.unix_ns, &seen.workload, &seen.version, what);
+        write(&seen, snapshot, journal);
     }
+}
+
+/// Looks inside, here and now, and records it.
+pub(super) fn record(seen: &Seen, journal: &Writer) {
+    write(seen, seen.inside.as_ref().and_then(look).map(Arc::new), journal);
+}
+
+fn write(seen: &Seen, snapshot: Option<Arc<Snapshot>>, journal: &Writer) {
+    let incident = Incident { kind: seen.kind, limits: seen.limits, current: seen.current, snapshot };
+    let what = What::Incident(Box::new(incident));
+    journal.decided(seen.unix_ns, &seen.workload, &seen.version, what);
 }
 
 /// `None` when it has ended meanwhile.

@@ -207,6 +207,8 @@ impl Control {
         }
         entry.move_to(next);
         self.cpu.forget(key);
+        self.forget_way(key);
+        let Some(entry) = self.registry.get(key) else { return };
         // From now on its timer is that of a teardown that has to be tried again.
         entry.due = None;
         self.clear(key);
@@ -279,6 +281,7 @@ impl Control {
     pub(super) fn release_all(&mut self, by: Option<&Arc<Caller>>) -> Opened {
         self.released = true;
         self.cpu.release();
+        self.climb.lane.release();
         let keys: Vec<Key> = self.registry.iter_mut().filter(|e| e.open.is_some()).map(|e| e.key).collect();
         let workloads = keys.iter().filter(|&&key| self.release_one(key)).count();
         self.journal.ordered(clock::unix_nanoseconds(), &self.node, by, What::Released {});
@@ -286,6 +289,7 @@ impl Control {
     }
 
     pub(super) fn release_one(&mut self, key: Key) -> bool {
+        self.let_go(key);
         let Some(entry) = self.registry.get(key) else { return false };
         let Some(open) = &entry.open else { return false };
         if let Some(shrink) = &entry.shrink {

@@ -10,6 +10,8 @@
 //! what an operator orders: signals, settings operate, pins
 //! tenants: seats in the budget, their cgroups' files, who is served when room comes   tenants
 //! what others give for who waits            squeeze
+//! ... and who gives way as a whole          ladder, leases; grips  on a thread of its own
+//! when the node itself is short             node
 //! heartbeat, silence, watchdog             vigil
 //! what an earlier agent left               takeover
 //! limits that somebody else wrote          foreign
@@ -28,12 +30,16 @@ mod actuator;
 mod control_loop;
 mod cpu_loop;
 mod foreign;
+mod grips;
 mod handle;
 mod hidden;
 mod incidents;
+mod ladder;
 mod lanes;
+mod leases;
 mod life;
 mod operate;
+mod node;
 mod outcomes;
 mod pass;
 mod pins;

@@ -8,7 +8,7 @@ use super::handle::Refused;
 use super::pins::Wanted;
 use super::registry::Entry;
 use super::tenants::no_room;
-use crate::journal::{Caller, Conditions, What};
+use crate::journal::{Caller, Conditions, Ease, What};
 use crate::kernel::watch::Key;
 use crate::kernel::{clock, spawn};
 use crate::workload::change::Change;
@@ -69,6 +69,10 @@ impl Control {
         } else {
             spawn::signal(&running.process.as_ref()?.pidfd, signal).map_err(|e| e.to_string())
         };
+        // What is frozen can be killed, and takes no other signal before it runs.
+        if sent.is_ok() && signal != libc::SIGKILL {
+            self.thaw(key, Ease::Signaled);
+        }
         Some(sent.map(|()| What::SignalSent { signal }).map_err(Refused::Failed))
     }
 

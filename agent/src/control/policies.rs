@@ -27,6 +27,8 @@ impl Control {
         let (ruleset, classes, count) = (rules.version.clone(), rules.classes.len(), rules.rules.len());
         self.versions = Versions::new(&ruleset);
         self.rules = rules;
+        self.climb.ladder.govern(self.rules.node.ladder);
+        self.node_memory.govern(self.rules.node.pressure);
         self.reform_tenants();
         let keys: Vec<Key> = self.registry.iter_mut().map(|entry| entry.key).collect();
         let rewrites: Vec<_> = keys.iter().filter_map(|&key| self.reform(key)).collect();

@@ -13,6 +13,7 @@ use bellows_policies::{Class, Pin, Reason, Seat, Workload};
 use tokio::sync::oneshot;
 
 use super::handle::{Ended, Launched, Refused};
+use super::ladder::Way;
 use super::lanes::DetailFiles;
 use super::outcomes::Pending;
 use super::pass::Rest;
@@ -68,6 +69,8 @@ pub(super) struct Entry {
     pub(super) version: Arc<str>,
     /// The last move of its limits, until what came of it is known.
     pub(super) outcome: Option<Pending>,
+    /// What it gives way with for others.
+    pub(super) way: Way,
     /// OOM kills that were told.
     pub(super) oom_kills: u64,
     pub(super) launched: Option<Launching>,
@@ -120,6 +123,7 @@ impl Entry {
             held: None,
             version,
             outcome: None,
+            way: Way::default(),
             oom_kills: 0,
             launched: None,
             waiting: Vec::new(),

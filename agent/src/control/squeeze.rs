@@ -7,15 +7,17 @@
 //!   -> Workload::squeeze -> plan -> slow lane         as any shrink
 //!   -> settled: the budget has room, and serves who waits in the same turn
 //! nothing on the first rung: the same with the second; what has to be known for it is asked for first
+//! nothing on both                                     ladder
 //! ```
 //!
-//! No lease is kept: who gave grows by itself when it has to, as after any shrink.
+//! No lease is kept on what is given here: who gave grows by itself when it has to, as after any shrink.
 
 use std::time::Duration;
 
 use bellows_policies::budget::LEAST_PART;
+use bellows_policies::ladder::{self, NODE};
 use bellows_policies::memory::Spare;
-use bellows_policies::squeeze::{Round, Rung};
+use bellows_policies::squeeze::Rung;
 use bellows_policies::units::{Bytes, Instant};
 use bellows_policies::{Limits, Plan, Reason, Verb};
 
@@ -33,11 +35,12 @@ const ROUND_EVERY: Duration = Duration::from_millis(50);
 const LOOKS: usize = 64;
 
 /// For whom, and from whom it may be taken.
-struct Waiter {
-    key: Key,
-    priority: u32,
+pub(super) struct Waiter {
+    /// Absent when it is the node.
+    pub(super) key: Option<Key>,
+    pub(super) priority: u32,
     /// Only its tenant's can help: it is refused by its tenant's cap.
-    tenant: Option<Name>,
+    pub(super) tenant: Option<Name>,
 }
 
 impl Control {
@@ -50,28 +53,56 @@ impl Control {
         let Some(entry) = self.registry.get(key) else { return };
         let is_capped = matches!(reason, Reason::TenantDeferred | Reason::TenantInfeasible);
         let tenant = is_capped.then(|| entry.identity().tenant.clone());
-        let waiter = Waiter { key, priority: entry.priority(), tenant };
-        let missing = missing.saturating_sub(self.on_its_way(&waiter));
-        let is_helped = missing == Bytes::ZERO
-            || Rung::ALL.into_iter().any(|rung| self.round(&waiter, rung, missing, now));
-        if is_helped && let Some(entry) = self.registry.get(key) {
+        let waiter = Waiter { key: Some(key), priority: entry.priority(), tenant };
+        // What never fits is not helped by anybody's giving way, and a cap is the tenant's own affair.
+        let may_climb = reason == Reason::BudgetDeferred;
+        if self.squeeze_round(&waiter, may_climb, missing, now)
+            && let Some(entry) = self.registry.get(key)
+        {
             entry.law.be_patient();
         }
     }
 
-    /// What shrinks under way will give back, of those that can help: another tenant's do not below a cap.
-    fn on_its_way(&mut self, waiter: &Waiter) -> Bytes {
-        let can_help = self.registry.iter_mut().filter(|entry| waiter.is_helped_by(entry));
-        let lowered = can_help.filter_map(|entry| match entry.shrink.as_ref()?.plan {
-            Plan::Write { from, to, .. } => Some(from.high.saturating_sub(to.high)),
-            Plan::Reclaim { .. } | Plan::Nothing { .. } => None,
-        });
-        lowered.fold(Bytes::ZERO, Bytes::saturating_add)
+    /// One turn of a squeeze: the mildest rung that gives anything. Whether anything was done, or is on its way.
+    pub(super) fn squeeze_round(
+        &mut self,
+        waiter: &Waiter,
+        may_climb: bool,
+        missing: Bytes,
+        now: Instant,
+    ) -> bool {
+        let who = waiter.on_ladder().who;
+        if may_climb {
+            self.climb.ladder.refused(waiter.on_ladder(), now);
+        }
+        let left = missing.saturating_sub(self.on_its_way(waiter));
+        if left == Bytes::ZERO {
+            self.climb.ladder.yielded(who, Rung::Slack, Bytes::ZERO, now);
+            return true;
+        }
+        for rung in Rung::ALL {
+            let given = self.round(waiter, rung, left, now);
+            if given > Bytes::ZERO {
+                self.climb.ladder.yielded(who, rung, given, now);
+                return true;
+            }
+        }
+        may_climb && self.climb(waiter, left, now)
     }
 
-    /// One round; whether it took anything.
-    fn round(&mut self, waiter: &Waiter, rung: Rung, missing: Bytes, now: Instant) -> bool {
-        let mut round = Round::new(missing);
+    /// What shrinks under way will give back, of those that can help: another tenant's do not below a cap.
+    fn on_its_way(&mut self, waiter: &Waiter) -> Bytes {
+        let under_way = self.registry.iter_mut().filter_map(|entry| {
+            let plan = entry.shrink.as_ref()?.plan;
+            Some((&entry.spec.identity.tenant, plan))
+        });
+        waiter.is_brought(under_way)
+    }
+
+    /// One round; what it took.
+    fn round(&mut self, waiter: &Waiter, rung: Rung, missing: Bytes, now: Instant) -> Bytes {
+        let round = &mut self.climb.round;
+        round.begin(missing);
         let mut looks = 0;
         for entry in self.registry.iter_mut().filter(|entry| waiter.may_ask(entry, rung)) {
             match entry.law.spare(rung, now) {
@@ -86,8 +117,9 @@ impl Control {
                 Spare::Known(_) | Spare::AfterDetail => {}
             }
         }
+        let mut given = Bytes::ZERO;
         if round.close() == Bytes::ZERO {
-            return false;
+            return given;
         }
         for entry in self.registry.iter_mut().filter(|entry| waiter.may_ask(entry, rung)) {
             let Spare::Known(spare) = entry.law.spare(rung, now) else { continue };
@@ -106,24 +138,78 @@ impl Control {
                 }
                 Plan::Write { .. } | Plan::Reclaim { .. } | Plan::Nothing { .. } => false,
             };
-            if !taken {
+            if taken {
+                self.metrics.squeezes.gave(rung, part);
+                given = given.saturating_add(part);
+            } else {
                 entry.law.shrink_refused(now);
             }
         }
-        true
+        given
     }
 }
 
 impl Waiter {
-    fn is_helped_by(&self, entry: &Entry) -> bool {
-        self.tenant.as_ref().is_none_or(|tenant| *tenant == entry.identity().tenant)
+    /// As the ladder knows it.
+    pub(super) fn on_ladder(&self) -> ladder::Waiter {
+        ladder::Waiter { who: self.key.map_or(NODE, Key::number), priority: self.priority }
+    }
+
+    fn is_helped_by(&self, tenant: &Name) -> bool {
+        self.tenant.as_ref().is_none_or(|own| own == tenant)
+    }
+
+    /// What these plans of these tenants will give back that can help.
+    fn is_brought<'a>(&self, under_way: impl Iterator<Item = (&'a Name, Plan)>) -> Bytes {
+        let can_help = under_way.filter(|(tenant, _)| self.is_helped_by(tenant));
+        let lowered = can_help.map(|(_, plan)| match plan {
+            Plan::Write { from, to, .. } => from.high.saturating_sub(to.high),
+            Plan::Reclaim { .. } | Plan::Nothing { .. } => Bytes::ZERO,
+        });
+        lowered.fold(Bytes::ZERO, Bytes::saturating_add)
     }
 
     fn may_ask(&self, entry: &Entry, rung: Rung) -> bool {
-        let is_free = entry.state == State::Running && entry.shrink.is_none() && entry.key != self.key;
-        self.is_helped_by(entry)
+        let is_free = entry.state == State::Running && entry.shrink.is_none() && Some(entry.key) != self.key;
+        self.is_helped_by(&entry.identity().tenant)
             && is_free
             && entry.may_give(rung)
             && rung.may_take(entry.priority(), self.priority)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bellows_policies::Evidence;
+
+    #[test]
+    fn only_what_can_help_is_counted_as_on_its_way() {
+        let [own, other] = ["own", "other"].map(|name| name.parse::<Name>().unwrap());
+        let limits = |mib: u64| Limits { high: Bytes::mib(mib), max: Bytes::mib(500) };
+        let evidence = Evidence::default();
+        let shrink = |from: u64, to: u64| Plan::Write {
+            verb: Verb::Shrink,
+            from: limits(from),
+            to: limits(to),
+            reason: Reason::SlackTaken,
+            clamped: false,
+            seat: None,
+            evidence,
+        };
+        // A band that is lowered frees no grant, and neither does what is reclaimed.
+        let reclaim = Plan::Reclaim { bytes: Bytes::mib(64), reason: Reason::ColdReclaimed, evidence };
+        let under_way =
+            [(&own, shrink(90, 60)), (&other, shrink(300, 100)), (&own, shrink(60, 60)), (&own, reclaim)];
+        let brought = |tenant: Option<Name>| {
+            Waiter { key: None, priority: 200, tenant }.is_brought(under_way.into_iter())
+        };
+        assert_eq!(brought(None), Bytes::mib(230), "the node is short: whoever gives, helps");
+        assert_eq!(
+            brought(Some(own.clone())),
+            Bytes::mib(30),
+            "below a cap only what the tenant itself gives"
+        );
+        assert_eq!(brought(Some("third".parse().unwrap())), Bytes::ZERO);
     }
 }

@@ -96,7 +96,7 @@ impl Control {
     }
 
     fn adopt(&mut self, found: Found) -> anyhow::Result<()> {
-        let Found { mut identity, running, started_unix_ns, high, max, lease, pin } = found;
+        let Found { mut identity, running, started_unix_ns, high, max, lease, pin, frozen } = found;
         let class = self.class_again(&mut identity);
         let open = Box::new(Open::new(&Arc::new(running), identity.cpu.is_some())?);
         let sample = open.sample(clock::now())?;
@@ -142,6 +142,9 @@ impl Control {
         }
         self.pin_ends = pins::first(self.pin_ends, pin);
         self.attend(key, open, quota);
+        if let Some(note) = frozen {
+            self.take_over_frozen(key, note);
+        }
         if !is_running {
             self.process_ended(key);
         }

@@ -69,6 +69,11 @@ impl Control {
         }
 
         let step = bellows_policies::step(&mut entry.law, &sample);
+        if entry.is_frozen() && matches!(step.decision.verb, Verb::Grow | Verb::Fail) {
+            // From before it stood still: it needs nothing now, and will say so again when it does.
+            entry.law.rest();
+            return;
+        }
         let plan = bellows_policies::plan(&entry.law, step.decision, &mut self.budget);
         let outcome = self.act(key, woke, &sample, &plan, &step.decision);
 
@@ -220,7 +225,11 @@ impl Control {
                 What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us: 0, evidence }
             }
             (Plan::Reclaim { bytes, reason, evidence }, Ok(Some(Reclaimed { before, after }))) => {
-                entry.law.reclaimed(now);
+                if reason == Reason::FrozenReclaimed {
+                    entry.drained(&self.lanes, before.saturating_sub(after));
+                } else {
+                    entry.law.reclaimed(now);
+                }
                 What::Reclaimed { reason, bytes, before, after, evidence }
             }
             (plan, result) => {

@@ -70,6 +70,8 @@ impl Control {
                 self.journal.record(clock::unix_nanoseconds(), &entry.name, What::TakenBack { gap_ms });
             }
         }
+        // It thaws, too.
+        self.climb.check_at = Instant(0);
         self.metrics.gaps.inc_by(u64::from(found));
         self.pass.urgent = self.registry.len();
     }

@@ -32,6 +32,8 @@ pub enum Kind {
     OomKilled,
     /// Somebody else wrote a limit.
     ForeignWrite,
+    /// It is killed for somebody who waits.
+    Sacrificed,
 }
 
 /// One incident. Its time is that of its record.
@@ -91,6 +93,7 @@ impl Kind {
             Self::Stalled => "it stalled at its limit",
             Self::OomKilled => "the kernel killed in it",
             Self::ForeignWrite => "somebody else wrote a limit",
+            Self::Sacrificed => "it is killed for somebody who waits",
         }
     }
 }

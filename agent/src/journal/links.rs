@@ -13,6 +13,7 @@ const MOST: usize = 64 * 1024;
 struct Last {
     memory: u64,
     cpu: u64,
+    squeezed: u64,
     moved: u64,
 }
 
@@ -46,6 +47,8 @@ impl Links {
                 *of = if *of == 0 { last.moved } else { *of };
                 *of
             }
+            What::Squeezed { .. } => std::mem::replace(&mut last.squeezed, record.id),
+            What::Eased { .. } => last.squeezed,
             What::Incident(_) | What::WriteFailed { .. } | What::Ended { .. } => last.memory,
             What::QuotaFailed { .. } => last.cpu,
             What::AgentStarted { .. }

@@ -40,7 +40,7 @@ pub use incident::{Incident, Kind, Process, Snapshot};
 use keep::Keeper;
 pub use laws::Laws;
 use laws::Versions;
-pub use record::{Grounds, Record, What};
+pub use record::{Ease, Grounds, Record, What};
 pub use store::Settings;
 
 /// Records that may wait for the drain: at 50 ms between drains, 80 000 a second; 20 000 in the first moment after a silence,

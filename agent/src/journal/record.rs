@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bellows_policies::decision::{Limits, Reason, Verb};
+use bellows_policies::ladder::{Grip, GripEvidence};
 use bellows_policies::units::Bytes;
 use bellows_policies::{AssignedBy, CpuEvidence, Cpus, Evidence};
 use serde::{Deserialize, Serialize};
@@ -159,6 +160,26 @@ pub enum What {
         /// The limits then.
         limits: Limits,
     },
+    /// A workload gives way to somebody who waits: part of its quota is lent, it is frozen, or it was killed.
+    Squeezed {
+        /// Which of them.
+        grip: Grip,
+        /// For whom, as `tenant/name`; empty for the node.
+        waiter: Arc<str>,
+        /// How long it is to last at least, in milliseconds. What was killed stays so.
+        hold_ms: u64,
+        /// What it was decided by.
+        evidence: GripEvidence,
+    },
+    /// It gives way no more: the lease has ended.
+    Eased {
+        /// On what.
+        grip: Grip,
+        /// Why.
+        why: Ease,
+        /// How long it lasted, in milliseconds.
+        held_ms: u64,
+    },
     /// A limit was in the way of a workload, or ended it: with what it looked like inside.
     Incident(Box<Incident>),
     /// The kernel refused a limit.
@@ -276,6 +297,35 @@ pub enum What {
     },
 }
 
+/// Why a lease has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ease {
+    /// Nobody waits any more.
+    PressureGone,
+    /// An operator sent the workload a signal, which it could not have taken.
+    Signaled,
+    /// Its limits were opened.
+    Released,
+    /// Somebody else thawed it: the watchdog, or an operator.
+    Elsewhere,
+}
+
+impl Ease {
+    /// In words.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PressureGone => "nobody waits any more",
+            Self::Signaled => "a signal was sent to it",
+            Self::Released => "its limits were opened",
+            Self::Elsewhere => {
+                "somebody else thawed it: the watchdog while no agent answered, or an operator"
+            }
+        }
+    }
+}
+
 /// What something was decided by.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Grounds<'a> {
@@ -300,6 +350,8 @@ impl What {
             | Self::LaunchFailed { .. }
             | Self::QuotaFailed { .. }
             | Self::OutcomeSeen { .. }
+            | Self::Squeezed { .. }
+            | Self::Eased { .. }
             | Self::Incident(_)
             | Self::WriteFailed { .. }
             | Self::SignalSent { .. }

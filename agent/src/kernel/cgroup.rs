@@ -173,6 +173,11 @@ impl Cgroup {
 
     /// Waits until no process is left; false when the deadline passed first.
     pub fn wait_empty(&self, deadline: Duration) -> Result<bool, CgroupError> {
+        self.wait_for("populated", 0, deadline)
+    }
+
+    /// Waits until `cgroup.events` says so; false when the deadline passed first.
+    pub fn wait_for(&self, key: &str, value: u64, deadline: Duration) -> Result<bool, CgroupError> {
         let end = Instant::now() + deadline;
         let mut file = self.open_read("cgroup.events")?;
         loop {
@@ -180,7 +185,7 @@ impl Cgroup {
             let mut text = [0_u8; 128];
             let read =
                 rewind_read(&mut file, &mut text).map_err(|e| self.error("read", "cgroup.events", e))?;
-            if parse::value_of(&text[..read], "populated") == Some(0) {
+            if parse::value_of(&text[..read], key) == Some(value) {
                 return Ok(true);
             }
             let left = end.saturating_duration_since(Instant::now());

@@ -9,6 +9,7 @@
 //! cpu        cpu.stat, cpu.max, the node's use      -> the cpu loop
 //! parse      kernel text -> types, pure
 //! limit      typed writes of limits, without allocation
+//! pressure   when tasks stall for memory, and what is available
 //! process    what runs in a cgroup, by size
 //! spawn      a process started inside a cgroup
 //! adopt      a process that another agent started: found by pid, and made certain
@@ -24,6 +25,7 @@ pub mod discover;
 pub mod feature;
 pub mod limit;
 pub mod parse;
+pub mod pressure;
 pub mod process;
 pub mod spawn;
 pub mod support;

@@ -43,6 +43,24 @@ pub struct Key {
     pub generation: u32,
 }
 
+impl Key {
+    /// As one number; never [`u64::MAX`].
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        (self.generation as u64 & 0x00FF_FFFF) << 32 | self.slot as u64
+    }
+
+    /// From [`Key::number`].
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "taken apart into the widths it was put together from"
+    )]
+    pub const fn from_number(number: u64) -> Self {
+        Self { slot: number as u32, generation: (number >> 32) as u32 & 0x00FF_FFFF }
+    }
+}
+
 /// Something happened; look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signal {
@@ -54,6 +72,8 @@ pub enum Signal {
     Cgroup(Key),
     /// The first process of a workload ended.
     Process(Key),
+    /// Tasks of the subtree, or of the machine, stall for memory.
+    Stalled,
     /// A child cgroup appeared in a watched directory.
     Created(Key, String),
     /// A child cgroup was removed from a watched directory.
@@ -73,6 +93,7 @@ enum Kind {
     Wake = 5,
     Cpu = 6,
     Directory = 7,
+    Pressure = 8,
 }
 
 /// The watcher of one control loop.
@@ -171,6 +192,13 @@ impl Watcher {
         self.listen(Kind::Directory, key, cgroup, "", mask)
     }
 
+    /// Listens to a pressure trigger; its file must stay open.
+    pub fn add_trigger(&mut self, file: &File) -> io::Result<()> {
+        let nobody = Key { slot: 0, generation: 0 };
+        let stalled = EpollFlags::EPOLLPRI | EpollFlags::EPOLLET;
+        Ok(self.epoll.add(file, EpollEvent::new(stalled, token(Kind::Pressure, nobody)))?)
+    }
+
     /// Stops listening to a workload's inotify watches. Its epoll entries end when its files are closed.
     pub fn remove(&mut self, key: Key) {
         for descriptor in self.descriptors.remove(&key).unwrap_or_default() {
@@ -196,12 +224,16 @@ impl Watcher {
                 (Some(Kind::Memory), key) => signals.push(Signal::Memory(key)),
                 (Some(Kind::Cgroup), key) => signals.push(Signal::Cgroup(key)),
                 (Some(Kind::Process), key) => signals.push(Signal::Process(key)),
+                // Without PRI it only says that its cgroup is gone.
+                (Some(Kind::Pressure), _) if event.events().contains(EpollFlags::EPOLLPRI) => {
+                    signals.push(Signal::Stalled);
+                }
                 (Some(Kind::Wake), _) => {
                     let _ = self.waker.0.read();
                     signals.push(Signal::Woken);
                 }
                 (Some(Kind::Inotify), _) => self.inotify_is_ready = true,
-                (Some(Kind::Cpu | Kind::Directory) | None, _) => {}
+                (Some(Kind::Cpu | Kind::Directory | Kind::Pressure) | None, _) => {}
             }
         }
         Ok(())
@@ -235,7 +267,7 @@ impl Watcher {
                 Kind::Directory if event.mask.contains(EventMask::DELETE | EventMask::ISDIR) => {
                     signals.push(Signal::Deleted(key, name()));
                 }
-                Kind::Directory | Kind::Process | Kind::Inotify | Kind::Wake => {}
+                Kind::Directory | Kind::Process | Kind::Inotify | Kind::Wake | Kind::Pressure => {}
             }
         }
         Ok(())
@@ -265,7 +297,7 @@ impl Watcher {
 
 /// Kind in the top byte, generation in the next three, slot in the lower half.
 fn token(kind: Kind, key: Key) -> u64 {
-    (kind as u64) << 56 | u64::from(key.generation & 0x00FF_FFFF) << 32 | u64::from(key.slot)
+    (kind as u64) << 56 | key.number()
 }
 
 fn parse_token(token: u64) -> (Option<Kind>, Key) {
@@ -275,14 +307,10 @@ fn parse_token(token: u64) -> (Option<Kind>, Key) {
         3 => Some(Kind::Process),
         4 => Some(Kind::Inotify),
         5 => Some(Kind::Wake),
+        8 => Some(Kind::Pressure),
         _ => None,
     };
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "taken apart into the widths it was put together from"
-    )]
-    let key = Key { slot: token as u32, generation: (token >> 32) as u32 & 0x00FF_FFFF };
-    (kind, key)
+    (kind, Key::from_number(token))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Reloads;
+use super::{Reloads, Squeezes};
 use bellows_policies::budget::Budget;
 use bellows_policies::decision::{Reason, Verb};
 use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, Opts, Registry};
@@ -83,6 +83,8 @@ pub struct Metrics {
     budget: [Gauge; 4],
     /// Reloads of the policies.
     pub policies: Reloads,
+    /// What is taken from workloads for others.
+    pub squeezes: Squeezes,
 }
 
 impl Metrics {
@@ -185,6 +187,7 @@ impl Metrics {
             )?,
             budget: [state("capacity")?, state("reserve")?, state("granted")?, state("free")?],
             policies: Reloads::register(&registry)?,
+            squeezes: Squeezes::register(&registry)?,
             registry,
         })
     }

@@ -9,6 +9,7 @@ mod agent;
 mod encode;
 mod published;
 mod reloads;
+mod squeezes;
 mod table;
 mod tenant;
 
@@ -16,5 +17,6 @@ pub use agent::{Metrics, Outcome, Resource};
 pub use encode::encode;
 pub use published::{Facts, Published, Terms};
 pub use reloads::Reloads;
+pub use squeezes::Squeezes;
 pub use table::{Table, TenantTable};
 pub use tenant::{PublishedTenant, TenantView};

@@ -63,6 +63,8 @@ pub struct Published {
     pub(super) cpu: [AtomicU64; 4],
     pub(super) quota_moves: AtomicU64,
     terms: RwLock<Terms>,
+    /// Bit 0: part of its quota is lent; bit 1: it is frozen.
+    held: AtomicU8,
     /// Floor and ceiling of memory, and of the quota if there is one: policies may change.
     bounds: [AtomicU64; 4],
 }
@@ -95,6 +97,7 @@ impl Published {
             quota: AtomicU64::new(u64::MAX),
             cpu: [const { AtomicU64::new(0) }; 4],
             quota_moves: AtomicU64::new(0),
+            held: AtomicU8::new(0),
         }
     }
 
@@ -180,6 +183,11 @@ impl Published {
         self.quota_moves.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Publishes what it gives way with.
+    pub fn held(&self, lends_cpu: bool, is_frozen: bool) {
+        self.held.store(u8::from(lends_cpu) | u8::from(is_frozen) << 1, Ordering::Relaxed);
+    }
+
     /// Publishes the state of life, and the pid of the first process (0: none).
     pub fn life(&self, state: u8, pid: i32) {
         self.state.store(state, Ordering::Relaxed);
@@ -201,6 +209,8 @@ impl Published {
             quota: Some(Cpus(load(&self.quota))).filter(|cpus| cpus.0 != u64::MAX),
             cpu_usage_us: load(&self.cpu[0]),
             quota_moves: load(&self.quota_moves),
+            lends_cpu: self.held.load(Ordering::Relaxed) & 1 > 0,
+            is_frozen: self.held.load(Ordering::Relaxed) & 2 > 0,
         }
     }
 }
@@ -228,4 +238,8 @@ pub struct View {
     pub cpu_usage_us: u64,
     /// How often the quota was moved.
     pub quota_moves: u64,
+    /// Whether part of the quota is lent to somebody more important.
+    pub lends_cpu: bool,
+    /// Whether it is frozen for somebody more important.
+    pub is_frozen: bool,
 }

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use bellows_policies::field::{Field, Value};
-use bellows_policies::ruleset::{Class, Mode, Rule, Ruleset, glob};
+use bellows_policies::ladder::{LadderLaw, PressureLaw};
+use bellows_policies::ruleset::{Class, Mode, Node, Rule, Ruleset, glob};
 use bellows_policies::{Bytes, CpuLaw, Law};
 
 use super::compile::{Origins, Resolved, effective, word};
@@ -87,6 +88,24 @@ pub(super) fn rules(
             let text = "nothing reaches this rule: an earlier one matches all that it matches";
             let note = "the earlier one is here";
             found.push(Diagnostic::error(block.place, text).note(note, Some(blocks[earlier].place)));
+        }
+    }
+}
+
+/// Constants of the node of which the first may not be more than the second.
+pub(super) fn node(fields: &[Field<Node>], rules: &Ruleset, origins: &Origins, found: &mut Vec<Diagnostic>) {
+    let pairs = [("squeeze", LadderLaw::PAIRS), ("pressure", PressureLaw::PAIRS)];
+    for (prefix, (least, most)) in pairs.iter().flat_map(|(p, pairs)| pairs.iter().map(move |pair| (p, pair)))
+    {
+        let at = |key: &str| fields.iter().position(|field| field.key == format!("{prefix}.{key}"));
+        let (Some(least), Some(most)) = (at(least), at(most)) else { continue };
+        let (low, high) = ((fields[least].get)(&rules.node), (fields[most].get)(&rules.node));
+        if low.is_above(&high)
+            && let Some(place) = origins[least].or(origins[most])
+        {
+            let (low, high) = (low.plain(), high.plain());
+            let (least, most) = (&fields[least].key, &fields[most].key);
+            found.push(Diagnostic::error(place, format!("{least} = {low} is above {most} = {high}")));
         }
     }
 }

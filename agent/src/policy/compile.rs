@@ -119,6 +119,7 @@ pub fn compile(sources: Vec<Source>, mut found: Vec<Diagnostic>, node: Node) -> 
         check::budget(&tables, &rules, &tenant_origins, &node_origins, capacity, &mut found);
     }
     if is_whole && blocks.node.iter().all(|block| block.is_sound) {
+        check::node(&tables.node, &rules, &node_origins, &mut found);
         check::floors(&tables.class, &rules, &classes, capacity, &mut found);
     }
     let mut origins = BTreeMap::new();

@@ -7,12 +7,14 @@
 //! tree        the delegated subtree: taken, locked, laid out
 //! supervisor  launch and teardown on their own threads; results come back to the control loop
 //! records     how workloads ended, on disk
+//! frozen      who is frozen, and for whom
 //! lease       the limits to go back to after they were opened
 //! pins        the operator's word, on the cgroup
 //! takeover    what an earlier agent left in the tree
 //! ```
 
 pub mod change;
+pub mod frozen;
 pub mod lease;
 pub mod lifecycle;
 pub mod pins;

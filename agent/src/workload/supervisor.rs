@@ -38,6 +38,8 @@ const EMPTY_DEADLINE: Duration = Duration::from_secs(20);
 /// The governed part of the tree, and what a launch needs besides.
 #[derive(Debug)]
 pub struct Ground {
+    /// The delegated root.
+    pub root: Cgroup,
     /// `<root>/workloads`.
     pub workloads: Cgroup,
     /// Where exit records are kept.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use bellows_policies::Pin;
 use bellows_policies::units::{Bytes, Limit};
 
+use super::frozen;
 use super::lease::{self, Lease};
 use super::pins;
 use super::records::Witness;
@@ -43,6 +44,8 @@ pub struct Found {
     pub lease: Option<Lease>,
     /// The operator's word about them, over or not.
     pub pin: Option<Pin>,
+    /// For whom it was frozen, if it was; it may run by now.
+    pub frozen: Option<frozen::Note>,
 }
 
 /// A populated cgroup that is none of ours.
@@ -147,6 +150,7 @@ fn look(ground: &Ground, cgroup: &Cgroup, name: (&str, &str), depth: usize) -> R
         max,
         lease: if is_open { lease::read(cgroup)? } else { None },
         pin: pins::read(cgroup)?,
+        frozen: frozen::read(cgroup)?,
     })))
 }
 

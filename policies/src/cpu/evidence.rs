@@ -32,6 +32,12 @@ pub enum CpuRule {
     /// What the node's guard takes.
     #[serde(rename = "cpu.shed")]
     Shed,
+    /// What is lent to somebody more important.
+    #[serde(rename = "cpu.squeeze")]
+    Squeeze,
+    /// What was lent.
+    #[serde(rename = "cpu.give_back")]
+    GiveBack,
 }
 
 /// The values that a decision was made from. Amounts in millionths of a cpu.
@@ -54,7 +60,7 @@ pub struct CpuEvidence {
     /// Throttling showed after a time without.
     #[serde(skip_serializing_if = "is_default")]
     pub is_first: bool,
-    /// The quota before a shrink that is to be rolled back.
+    /// The quota before a shrink that is to be rolled back, or before a part was lent.
     #[serde(skip_serializing_if = "is_default")]
     pub before: Option<Cpus>,
     /// The greatest use of the window.
@@ -78,7 +84,7 @@ pub struct CpuEvidence {
     /// What the node's guard gave of a grow; absent when it was not asked.
     #[serde(skip_serializing_if = "is_default")]
     pub granted: Option<Cpus>,
-    /// What the node's guard takes, below use.
+    /// What the node's guard takes, below use; or what is lent.
     #[serde(skip_serializing_if = "is_default")]
     pub part: Cpus,
 }
@@ -94,6 +100,8 @@ impl CpuRule {
             Self::PutBackUp => "cpu.put_back_up",
             Self::PutBackDown => "cpu.put_back_down",
             Self::Shed => "cpu.shed",
+            Self::Squeeze => "cpu.squeeze",
+            Self::GiveBack => "cpu.give_back",
         }
     }
 }
@@ -123,6 +131,8 @@ impl CpuEvidence {
     pub fn decide(&self, law: &CpuLaw, reason: Reason) -> CpuDecision {
         let (verb, want) = match self.law {
             CpuRule::Hold | CpuRule::Shed => (Verb::Hold, self.quota),
+            CpuRule::Squeeze => (Verb::Shrink, self.shed()),
+            CpuRule::GiveBack => (Verb::Grow, self.clamp(self.before.unwrap_or(self.quota))),
             CpuRule::PutBackUp => (Verb::Grow, self.quota),
             CpuRule::PutBackDown => (Verb::Shrink, self.quota),
             CpuRule::Grow => (Verb::Grow, self.clamp(self.grown(law))),
@@ -146,7 +156,13 @@ impl CpuEvidence {
             (CpuRule::Shed, _) => self.shed(),
             (CpuRule::Grow, Some(granted)) => self.quota.saturating_add(granted),
             (
-                CpuRule::Hold | CpuRule::Grow | CpuRule::Shrink | CpuRule::PutBackUp | CpuRule::PutBackDown,
+                CpuRule::Hold
+                | CpuRule::Grow
+                | CpuRule::Shrink
+                | CpuRule::PutBackUp
+                | CpuRule::PutBackDown
+                | CpuRule::Squeeze
+                | CpuRule::GiveBack,
                 _,
             ) => want,
         }
@@ -158,7 +174,7 @@ impl CpuEvidence {
         self.most.scale(1.0 + law.headroom).saturating_add(margin)
     }
 
-    /// The quota that is left when the node has taken its part.
+    /// The quota that is left when the node, or whoever is lent to, has taken its part.
     pub(crate) fn shed(&self) -> Cpus {
         self.clamp(self.used.min(self.quota).saturating_sub(self.part))
     }

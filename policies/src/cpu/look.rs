@@ -117,6 +117,9 @@ impl CpuWorkload {
         if self.quota >= ceiling {
             return self.hold(Reason::CeilingReached);
         }
+        if self.quota >= self.most() {
+            return self.hold(Reason::CpuSqueezed);
+        }
         if !self.rests(law.change_gap_ms) || !self.has_passed(self.grown_at, law.grow_gap_ms) {
             return self.hold(Reason::JustChanged);
         }

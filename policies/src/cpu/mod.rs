@@ -18,12 +18,14 @@
 //! | `workload` | the state of one workload, and what changes it |
 //! | `evidence` | what a decision was made from, and its last step |
 //! | `look` | one look: grow, shrink or hold |
+//! | `squeeze` | what of a quota is lent to somebody more important |
 //! | `node` | the guard of the node's cpus: growth in sum, shedding, the plan |
 
 mod evidence;
 mod law;
 mod look;
 mod node;
+mod squeeze;
 pub mod units;
 mod window;
 mod workload;

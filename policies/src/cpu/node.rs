@@ -111,6 +111,12 @@ impl NodeGuard {
         self.shares = 0.0;
     }
 
+    /// Whether use stands where growth is slowed.
+    #[must_use]
+    pub const fn is_busy(&self) -> bool {
+        self.is_slowed && self.observed_at.is_some()
+    }
+
     /// Whether use stands above the stop: then [`Self::share_out`] is told all workloads before they are planned for.
     #[must_use]
     pub fn is_shedding(&self) -> bool {
@@ -167,7 +173,7 @@ impl NodeGuard {
 pub fn plan(workload: &CpuWorkload, decision: CpuDecision, guard: &mut NodeGuard) -> CpuPlan {
     let (from, reason) = (workload.quota, decision.reason);
     let evidence = CpuEvidence { node_used: guard.most_used(), ..decision.evidence };
-    let want = workload.bounds.clamp(decision.want);
+    let want = workload.bounds.clamp(decision.want).min(workload.most());
     if reason == Reason::QuotaPutBack {
         return CpuPlan::Write { verb: decision.verb, from, to: want, reason, evidence };
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::cpu::evidence::CpuRule;
 use crate::cpu::law::{CpuLaw, periods_ms};
+use crate::cpu::squeeze::Lent;
 use crate::cpu::units::{CpuBounds, Cpus};
 use crate::cpu::window::{CpuSample, CpuWindow};
 use crate::decision::{Reason, Verb};
@@ -34,6 +35,8 @@ pub struct CpuWorkload {
     pub(crate) grown_at: Option<Instant>,
     /// The last shrink, until a grow answers it.
     pub(crate) shrunk: Option<Shrunk>,
+    /// What of the quota is lent.
+    pub(crate) lent: Option<Lent>,
     /// The time from a grow to the next shrink, ms; doubled by relapses.
     pub(crate) hold_ms: u64,
     /// Cpu time used beyond the ceiling, less what is allowed; never negative, microseconds.
@@ -78,6 +81,7 @@ impl CpuWorkload {
             changed_at: None,
             grown_at: None,
             shrunk: None,
+            lent: None,
             hold_ms: law.shrink_gap_ms,
             excess_us: 0,
             look_ms: law.look_first_ms,
@@ -170,7 +174,13 @@ impl CpuWorkload {
             self.excess_us = 0;
             return;
         }
-        if to > from {
+        if reason == Reason::CpuSqueezed {
+            let before = self.lent.map_or(from, |lent| lent.before);
+            self.lent = Some(Lent { before, left: to });
+            self.shrunk = None;
+        } else if reason == Reason::CpuGivenBack {
+            self.grown_at = Some(now);
+        } else if to > from {
             self.grown(reason, now);
         } else if to < from {
             // What the node takes is not given back by a rollback.
@@ -185,6 +195,7 @@ impl CpuWorkload {
         self.mode = Mode::Released;
         self.is_relief_due = false;
         self.shrunk = None;
+        self.lent = None;
     }
 
     /// Takes in other bounds and constants: a policy was changed. What is governed from now on is the nearest quota within,

@@ -45,6 +45,7 @@ mod verdict;
 mod workload;
 
 pub use law::Law;
+pub(crate) use law::ms;
 pub use shrink::Room;
 pub use squeeze::Spare;
 pub use verdict::Verdict;

@@ -80,6 +80,32 @@ impl Workload {
         evidence.decide(&self.law, reason)
     }
 
+    /// Gives memory while it is frozen: whatever stands above its floor, since nothing of it is used before it is thawed. One
+    /// chunk at a time; `None` when there is nothing, or something is under way.
+    pub fn drain(&mut self, asked: Bytes, now: Instant) -> Option<Decision> {
+        let above = self.current().saturating_sub(self.bounds.floor);
+        if self.mode != Mode::Armed || self.shrink.pending.is_some() || above < self.law.reclaim_probe {
+            return None;
+        }
+        let evidence =
+            Evidence { asked: asked.min(above), spare: above, ..self.evidence(MemoryLaw::SqueezeFrozen) };
+        self.shrink.pending = Some(now);
+        Some(evidence.decide(&self.law, Reason::FrozenReclaimed))
+    }
+
+    /// What it gave while frozen has been taken, or could not be.
+    pub const fn drained(&mut self) {
+        self.shrink.pending = None;
+    }
+
+    /// It was frozen, and wants nothing until it is thawed.
+    pub fn rest(&mut self) {
+        self.phase = Phase::Calm;
+        self.verdict = None;
+        self.wanted = None;
+        self.stall = None;
+    }
+
     /// What is known on this rung, and what can be spared by it. The use of the moment stands for the peak of a hold.
     fn squeezed(&self, rung: Rung) -> Evidence {
         let law = match rung {

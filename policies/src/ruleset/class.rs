@@ -7,13 +7,22 @@ use std::sync::Arc;
 
 use crate::cpu::{CpuBounds, CpuLaw, Cpus};
 use crate::field::{Amount, Field, Kind, Pairs, Settable, Value, fields};
+use crate::ladder::Grip;
 use crate::memory::Law;
 use crate::ruleset::Defaults;
 use crate::squeeze::Rung;
 use crate::units::{Bounds, Bytes, Limit};
 
 /// The rungs of a squeeze, the mildest first.
-pub const RUNGS: &[&str] = &[Rung::Slack.as_str(), Rung::Reclaim.as_str()];
+pub const RUNGS: &[&str] = &[
+    Rung::Slack.as_str(),
+    Rung::Reclaim.as_str(),
+    Grip::Cpu.as_str(),
+    Grip::Freeze.as_str(),
+    Grip::Kill.as_str(),
+];
+/// Those that a class has where it says nothing: to stand still, or to end, has to be opted in to.
+const MILD_RUNGS: usize = 3;
 
 /// A class.
 #[derive(Clone, Debug, PartialEq)]
@@ -191,7 +200,7 @@ impl Class {
             cpu: CpuPart { floor: None, ceiling: None, control: CpuControl::Quota, law: base.cpu_law() },
             pids: defaults.pids,
             io: Io::default(),
-            rungs: RUNGS.iter().map(|&rung| rung.to_owned()).collect(),
+            rungs: RUNGS[..MILD_RUNGS].iter().map(|&rung| rung.to_owned()).collect(),
         }
     }
 
@@ -302,7 +311,8 @@ impl Class {
             "io.weight" io.weight: Kind::Count(1, 10_000);
             /// Lines of `io.max`, one for each device.
             "io.max" io.max: Kind::IoMax;
-            /// What may be taken from it at once for others who wait: room that it does not use, and cold page cache.
+            /// How far it may be squeezed for others who wait: room that it does not use, cold page cache, part of its cpu quota
+            /// (of the base batch only); and where they are named, its being frozen, and its being killed.
             "squeeze.rungs" rungs: Kind::Choices(RUNGS);
         } };
         let memory = Law::fields().into_iter();

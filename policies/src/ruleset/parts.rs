@@ -2,6 +2,7 @@
 
 use crate::budget::{Overcommit, TenantBounds};
 use crate::field::{Amount, Field, Kind, fields};
+use crate::ladder::{LadderLaw, PressureLaw};
 use crate::units::Bytes;
 
 /// The owner of workloads.
@@ -24,6 +25,10 @@ pub struct Node {
     pub reserve: Option<Amount>,
     /// How often the pool may be granted to each class.
     pub overcommit: Overcommit,
+    /// When the ladder of a squeeze is climbed, and descended.
+    pub ladder: LadderLaw,
+    /// When the node itself is short of memory.
+    pub pressure: PressureLaw,
 }
 
 /// What assigns a class.
@@ -89,7 +94,7 @@ impl Node {
     /// The section `[node]`.
     #[must_use]
     pub fn fields() -> Vec<Field<Self>> {
-        fields! { Node {
+        let mut all = fields! { Node {
             /// What there is to grant from, where neither flag nor configuration says so.
             "capacity" capacity: Kind::Size(1 << 20);
             /// What of the capacity is never granted, where neither flag nor configuration says so: bands and emergencies
@@ -101,7 +106,14 @@ impl Node {
             "overcommit.standard" overcommit.standard: Kind::Ratio(100.0);
             /// How many times what there is may be granted to workloads of the base batch: 1.0 promises nothing twice.
             "overcommit.batch" overcommit.batch: Kind::Ratio(100.0);
-        } }
+        } };
+        let ladder = LadderLaw::fields().into_iter();
+        all.extend(ladder.map(|field| field.within("squeeze", |n: &Self| &n.ladder, |n| &mut n.ladder)));
+        let pressure = PressureLaw::fields().into_iter();
+        all.extend(
+            pressure.map(|field| field.within("pressure", |n: &Self| &n.pressure, |n| &mut n.pressure)),
+        );
+        all
     }
 }
 

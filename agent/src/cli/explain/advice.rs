@@ -75,6 +75,11 @@ pub(super) const fn advice(reason: Reason) -> Advice {
             "a class of higher priority, or one whose squeeze.rungs do not say reclaim",
             FOLLOW,
         ),
+        Reason::FrozenReclaimed => (
+            "it was frozen for a workload of higher priority, and what it does not touch meanwhile is taken",
+            "a class whose squeeze.rungs do not say freeze",
+            EXPLAIN,
+        ),
         Reason::BandTaken => {
             ("memory.max stood higher than growth can need while it is reacted to", NOTHING, FOLLOW)
         }
@@ -183,6 +188,16 @@ pub(super) const fn advice(reason: Reason) -> Advice {
             "the node's cpus are overloaded, and quota is taken back by weight",
             "fewer workloads on the node, the class latency for this one, or cpu.stop_at = 1.0",
             PS,
+        ),
+        Reason::CpuSqueezed => (
+            "somebody more important, or the node, was short: part of the quota is lent for a time",
+            "a class of another base than batch, or one whose squeeze.rungs do not say cpu",
+            EXPLAIN,
+        ),
+        Reason::CpuGivenBack => (
+            "nobody more important is short any more: the quota is what it was before it was lent",
+            NOTHING,
+            FOLLOW,
         ),
     };
     Advice { means, prevents, next }

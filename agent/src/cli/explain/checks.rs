@@ -18,11 +18,11 @@ pub(super) struct Check {
     pub(super) met: Option<bool>,
 }
 
-fn check(what: &'static str, value: String, threshold: String, met: bool) -> Check {
+pub(super) fn check(what: &'static str, value: String, threshold: String, met: bool) -> Check {
     Check { what, value, threshold, met: Some(met) }
 }
 
-fn plain(what: &'static str, value: String) -> Check {
+pub(super) fn plain(what: &'static str, value: String) -> Check {
     Check { what, value, threshold: String::new(), met: None }
 }
 
@@ -39,6 +39,7 @@ pub(super) fn memory(evidence: &Evidence, reason: Reason, law: &Law) -> Vec<Chec
         | MemoryLaw::SqueezeSlack
         | MemoryLaw::SqueezeCache
         | MemoryLaw::Pin
+        | MemoryLaw::SqueezeFrozen
         | MemoryLaw::Floor => plain("use", size(current)),
         MemoryLaw::Grow
         | MemoryLaw::RearmAbove
@@ -79,7 +80,7 @@ pub(super) fn memory(evidence: &Evidence, reason: Reason, law: &Law) -> Vec<Chec
             checks.push(check("time waited", share(waits), format!("below {}", share(most)), waits < most));
             checks.push(plain("clean page cache", size(evidence.cache)));
         }
-        MemoryLaw::SqueezeSlack | MemoryLaw::SqueezeCache => {
+        MemoryLaw::SqueezeSlack | MemoryLaw::SqueezeCache | MemoryLaw::SqueezeFrozen => {
             let Evidence { asked, spare, cold, .. } = *evidence;
             if evidence.law == MemoryLaw::SqueezeCache {
                 checks.push(plain("cold page cache", size(cold)));
@@ -199,12 +200,14 @@ pub(super) fn cpu(evidence: &CpuEvidence, law: &CpuLaw) -> Vec<Check> {
             checks.push(plain("the node uses", cpus(evidence.node_used)));
             checks.push(plain("its part of what is too much", cpus(evidence.part)));
         }
+        CpuRule::Squeeze => checks.push(plain("lent of its use", cpus(evidence.part))),
+        CpuRule::GiveBack => checks.extend(evidence.before.map(|before| plain("quota before", cpus(before)))),
         CpuRule::Hold | CpuRule::PutBackUp | CpuRule::PutBackDown => {}
     }
     checks
 }
 
-fn size(bytes: Bytes) -> String {
+pub(super) fn size(bytes: Bytes) -> String {
     bytes.to_string()
 }
 
@@ -220,6 +223,6 @@ fn share(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
-fn time(ms: u64) -> String {
+pub(super) fn time(ms: u64) -> String {
     if ms < 10_000 { format!("{ms} ms") } else { format!("{} s", ms / 1000) }
 }

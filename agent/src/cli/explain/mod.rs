@@ -5,16 +5,20 @@
 //! | `record` | a record in words |
 //! | `workload` | a workload in words |
 //! | `checks` | the evidence as a table: values against thresholds |
+//! | `grip` | why a workload gives way as a whole |
 //! | `advice` | for each reason: what it means, what would prevent it, what to try next |
 
 mod advice;
 mod checks;
+mod grip;
 mod record;
 #[cfg(test)]
 mod tests;
 mod workload;
 
 use std::process::ExitCode;
+
+pub(super) use grip::waiter_name;
 
 use clap::Args;
 

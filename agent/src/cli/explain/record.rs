@@ -7,6 +7,7 @@ use bellows_policies::{Limits, Reason, Verb};
 
 use super::advice::{Advice, advice};
 use super::checks::{self, Check};
+use super::grip;
 use crate::api::types::{Holder, RecordExplained};
 use crate::cli::text::{self, sentence, table, time_of_day};
 use crate::journal::{Grounds, Incident, Kind, Laws, Record, What};
@@ -25,6 +26,7 @@ pub(super) fn text(explained: &RecordExplained) -> String {
         let _ = writeln!(out, "  {}", advice(reason).means);
     }
     decided(&mut out, record, explained.laws.as_ref());
+    grip::text(&mut out, &record.what);
     written(&mut out, &record.what);
     others(&mut out, reason, &explained.holders);
     section(&mut out, "before", &explained.before);
@@ -54,7 +56,7 @@ fn decided(out: &mut String, record: &Record, laws: Option<&Laws>) {
     }
 }
 
-fn evidence_table(checks: Vec<Check>) -> String {
+pub(super) fn evidence_table(checks: Vec<Check>) -> String {
     if checks.is_empty() {
         return String::new();
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bellows_policies::cpu::{CpuEvidence, CpuRule};
 use bellows_policies::evidence::{Growth, Interval};
+use bellows_policies::ladder::{Gave, Grip, GripEvidence};
 use bellows_policies::{
     AssignedBy, Bytes, CpuLaw, Cpus, Evidence, Law, Limits, MemoryLaw, Outcome, Reason, Verb, replay,
 };
@@ -271,6 +272,8 @@ fn a_workload_at_its_ceiling() {
         quota_moves: 1,
         // In the future: its age is nought, whenever this runs.
         started_unix_ns: u64::MAX / 2,
+        lends_cpu: false,
+        is_frozen: false,
     };
     let grow = decided(56, moved(Reason::NeedGrew, &Evidence { law: MemoryLaw::Grow, ..known() }));
     let stays = decided(57, held(Reason::CeilingReached, &evidence));
@@ -282,4 +285,22 @@ fn a_workload_at_its_ceiling() {
         incidents: vec![incident(Kind::CeilingReached)],
         holders: Vec::new(),
     }));
+}
+
+#[test]
+fn a_workload_that_is_frozen_for_another() {
+    let gave = Gave { slack: MIB(40), reclaim: MIB(96), cpu: 2, ..Gave::default() };
+    let evidence = GripEvidence {
+        waiter: 300,
+        victim: 100,
+        weight: 20,
+        current: MIB(180),
+        missing: MIB(64),
+        waited_ms: 2150,
+        idle_ms: 520,
+        climb_ms: 500,
+        gave,
+    };
+    let what = What::Squeezed { grip: Grip::Freeze, waiter: "shop/front".into(), hold_ms: 10_000, evidence };
+    insta::assert_snapshot!(record::text(&explained(what)));
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::advice::advice;
+use super::grip;
 use super::record::{inside, precisely};
 use crate::api::types::{PinView, WorkloadExplained, WorkloadView};
 use crate::cli::text::{age, class_and_why, left, sentence, time_of_day};
@@ -12,7 +13,10 @@ use crate::journal::{Grounds, Record, What};
 pub(super) fn text(explained: &WorkloadExplained) -> String {
     let mut out = String::new();
     match &explained.view {
-        Some(view) => out.push_str(&state(view, &age(view.started_unix_ns))),
+        Some(view) => {
+            out.push_str(&state(view, &age(view.started_unix_ns)));
+            out.push_str(&grip::state(view, &explained.records));
+        }
         None => {
             let _ = writeln!(out, "{} has ended", explained.workload);
         }

@@ -3,11 +3,11 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bellows_policies::ladder::Grip;
+use bellows_policies::ladder::{Grip, GripEvidence};
 use bellows_policies::{AssignedBy, Bytes, Cpus, Verb};
 
 use super::explain::waiter_name;
-use crate::journal::{Conditions, Incident, Record, What};
+use crate::journal::{Conditions, Ease, Incident, Record, What};
 
 /// Columns as wide as their widest cell, two spaces apart.
 pub(super) fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
@@ -111,31 +111,8 @@ pub(super) fn what(what: &What) -> String {
             let helped = if *helped { "it helped" } else { "it did not help" };
             format!("record {of}: {helped}: {seen} in {over_ms} ms after it, at a use of {current}")
         }
-        What::Squeezed { grip, waiter, evidence, .. } => {
-            let act = match grip {
-                Grip::Cpu => "cpu quota lent",
-                Grip::Freeze => "frozen",
-                Grip::Kill => "killed",
-            };
-            let lack = if evidence.missing == Bytes::ZERO {
-                "is short of cpu".to_owned()
-            } else {
-                format!("misses {}", evidence.missing)
-            };
-            format!(
-                "squeezed: {act} for {}, which {lack}, at a use of {}",
-                waiter_name(waiter),
-                evidence.current
-            )
-        }
-        What::Eased { grip, why, held_ms } => {
-            let act = match grip {
-                Grip::Cpu => "cpu quota given back",
-                Grip::Freeze => "thawed",
-                Grip::Kill => "spared",
-            };
-            format!("{act} after {:.1} s: {}", millis(*held_ms), why.as_str())
-        }
+        What::Squeezed { grip, waiter, evidence, .. } => squeezed(*grip, waiter, evidence),
+        What::Eased { grip, why, held_ms } => eased(*grip, *why, *held_ms),
         What::Incident(incident) => incident_line(incident),
         What::WriteFailed { to, errno } => {
             format!("the kernel refused {to}: {}", std::io::Error::from_raw_os_error(*errno))
@@ -170,6 +147,28 @@ pub(super) fn what(what: &What) -> String {
         }
         What::LeftoverRemoved { name } => format!("removed {name}, a launch that was cut short"),
     }
+}
+
+fn squeezed(grip: Grip, waiter: &str, evidence: &GripEvidence) -> String {
+    let act = match grip {
+        Grip::Cpu => "cpu quota lent",
+        Grip::Freeze => "frozen",
+        Grip::Kill => "killed",
+    };
+    let lack = match evidence.missing {
+        Bytes::ZERO => "is short of cpu".to_owned(),
+        missing => format!("misses {missing}"),
+    };
+    format!("squeezed: {act} for {}, which {lack}, at a use of {}", waiter_name(waiter), evidence.current)
+}
+
+fn eased(grip: Grip, why: Ease, held_ms: u64) -> String {
+    let act = match grip {
+        Grip::Cpu => "cpu quota given back",
+        Grip::Freeze => "thawed",
+        Grip::Kill => "spared",
+    };
+    format!("{act} after {:.1} s: {}", millis(held_ms), why.as_str())
 }
 
 fn settings(from: &Conditions, to: &Conditions) -> String {

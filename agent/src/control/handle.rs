@@ -12,8 +12,8 @@ use crossbeam_queue::ArrayQueue;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::operate::Order;
 use super::grips::Done;
+use super::operate::Order;
 use super::registry::Open;
 use super::shrinker::Reclaimed;
 use crate::journal::{Caller, Journal, What};

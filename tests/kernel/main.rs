@@ -10,6 +10,7 @@ mod ends;
 mod explain;
 mod growth;
 mod held;
+mod observe;
 mod overflow;
 mod policies;
 mod quota;

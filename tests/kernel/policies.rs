@@ -20,7 +20,7 @@ impl Policies {
     }
 
     /// As editors do: a new file is renamed over the old one.
-    fn write(&self, text: &str) {
+    pub(crate) fn write(&self, text: &str) {
         let new = self.0.join(".new");
         fs::write(&new, text).expect("policy");
         fs::rename(new, self.0.join("10-test.toml")).expect("rename");

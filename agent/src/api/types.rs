@@ -2,12 +2,14 @@
 
 use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
+use bellows_policies::ruleset::Mode;
 use bellows_policies::units::{Bounds, Bytes};
 use bellows_policies::{CpuBounds, Cpus};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
 use crate::journal::{Laws, Record};
+pub use crate::metrics::Sizing;
 use crate::metrics::{Published, PublishedTenant};
 use crate::workload::lifecycle::State;
 use crate::workload::spec::{Asked, Spec};
@@ -49,6 +51,8 @@ pub struct WorkloadView {
     pub name: String,
     /// Its class.
     pub class: String,
+    /// Whether its decisions are carried out ("enforce"), or only told ("observe").
+    pub mode: String,
     /// Where it is in its life.
     pub state: String,
     /// Pid of its init.
@@ -59,6 +63,18 @@ pub struct WorkloadView {
     pub memory_high: Option<Bytes>,
     /// `memory.max`.
     pub memory_max: Option<Bytes>,
+    /// `memory.high` as it would be; `null` unless it is observed.
+    #[serde(default)]
+    pub would_high: Option<Bytes>,
+    /// `memory.max` as it would be.
+    #[serde(default)]
+    pub would_max: Option<Bytes>,
+    /// How often its limits would have been moved while it was observed.
+    #[serde(default)]
+    pub would_moves: u64,
+    /// What was seen of it while it was observed.
+    #[serde(default)]
+    pub sizing: Option<Sizing>,
     /// What does not reclaim cheaply, at the last look into `memory.stat`.
     pub memory_need: Bytes,
     /// Between what the limit moves.
@@ -81,17 +97,23 @@ pub struct WorkloadView {
 
 impl From<&Published> for WorkloadView {
     fn from(published: &Published) -> Self {
-        let (facts, view) = (&published.facts, published.view());
+        let (facts, view, would) = (&published.facts, published.view(), published.would_be());
+        let mode = if would.is_some() { Mode::Observe } else { Mode::Enforce };
         let limit = |bytes: Bytes| (bytes.0 != u64::MAX).then_some(bytes);
         Self {
             tenant: facts.tenant.clone(),
             name: facts.workload.clone(),
             class: facts.class.clone(),
+            mode: mode.as_str().to_owned(),
             state: State::ALL.get(usize::from(view.state)).map_or("unknown", |s| s.as_str()).to_owned(),
             pid: view.pid,
             memory_current: view.current,
             memory_high: limit(view.limits.high),
             memory_max: limit(view.limits.max),
+            would_high: would.map(|limits| limits.high),
+            would_max: would.map(|limits| limits.max),
+            would_moves: view.would_moves,
+            sizing: published.watched.sizing(),
             memory_need: view.need,
             memory: published.memory(),
             limit_moves: view.moves,

@@ -11,6 +11,9 @@ use crate::api::types::WorkloadView;
 use bellows_policies::units::Bytes;
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Limits in brackets are those that an observed workload would have: nothing is written."
+)]
 pub(super) struct Arguments {
     /// Print JSON.
     #[arg(long)]
@@ -27,26 +30,32 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         println!("{}", serde_json::to_string(&workloads)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let limit = |l: Option<Bytes>| l.map_or_else(|| "max".to_owned(), |b| b.to_string());
+    // In brackets what is not in force.
+    let limit = |would: Option<Bytes>, limit: Option<Bytes>| match (would, limit) {
+        (Some(would), _) => format!("({would})"),
+        (None, Some(limit)) => limit.to_string(),
+        (None, None) => "max".to_owned(),
+    };
     let rows = workloads.iter().map(|w| {
         vec![
             format!("{}/{}", w.tenant, w.name),
             w.class.clone(),
+            w.mode.clone(),
             w.state.clone(),
             w.pid.to_string(),
             w.memory_current.to_string(),
-            limit(w.memory_high),
-            limit(w.memory_max),
+            limit(w.would_high, w.memory_high),
+            limit(w.would_max, w.memory_max),
             w.memory.to_string(),
             w.cpu_quota.map_or_else(|| "max".to_owned(), |cpus| cpus.to_string()),
             w.cpu.map_or_else(|| "-".to_owned(), |bounds| bounds.to_string()),
-            (w.limit_moves + w.quota_moves).to_string(),
+            (w.limit_moves + w.quota_moves + w.would_moves).to_string(),
             age(w.started_unix_ns),
         ]
     });
     let head = [
-        "WORKLOAD", "CLASS", "STATE", "PID", "USED", "GRANTED", "MAX", "RANGE", "CPUS", "RANGE", "MOVES",
-        "AGE",
+        "WORKLOAD", "CLASS", "MODE", "STATE", "PID", "USED", "GRANTED", "MAX", "RANGE", "CPUS", "RANGE",
+        "MOVES", "AGE",
     ];
     print!("{}", table(&head, rows));
     Ok(ExitCode::SUCCESS)

@@ -116,6 +116,7 @@ enum Order {
     Govern(Box<Governed>),
     Reform(Box<Reform>),
     Forget(Key),
+    Lift(Key),
 }
 
 /// The control loop's end. Dropping it ends the thread, after quotas that are released have been opened.
@@ -149,6 +150,11 @@ impl CpuLane {
     /// The workload has ended. Should the queue be full, the loop finds out by itself: its files answer ENODEV.
     pub(super) fn forget(&self, key: Key) {
         self.send(Order::Forget(key));
+    }
+
+    /// The workload has no quota any more.
+    pub(super) fn lift(&self, key: Key) {
+        self.send(Order::Lift(key));
     }
 
     /// Opens all quotas to their ceilings, those to come too.
@@ -216,6 +222,7 @@ impl CpuLoop {
                 Ok(Order::Govern(governed)) => self.begin(*governed),
                 Ok(Order::Reform(reform)) => self.reform(&reform),
                 Ok(Order::Forget(key)) => self.governed.retain(|g| g.key != key),
+                Ok(Order::Lift(key)) => self.lift(key),
                 Err(RecvTimeoutError::Timeout) => {
                     let now = clock::now();
                     self.tick(now);

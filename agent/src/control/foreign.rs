@@ -33,7 +33,7 @@ impl Control {
             return;
         }
         let Some(open) = &entry.open else { return };
-        if entry.shrink.is_some() || entry.law.is_released() || entry.law.is_failed() {
+        if entry.shrink.is_some() || entry.law.is_released() || entry.law.is_failed() || entry.is_observed() {
             return;
         }
         // Gone or unreadable: the look says so.

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use bellows_policies::ruleset::Mode;
 use bellows_policies::sample::Detail;
 use bellows_policies::units::Bytes;
 use bellows_policies::{Class, Cpus, Law, MemoryLaw, Plan, Refusal, Workload, settle};
@@ -67,16 +68,22 @@ impl Control {
             }
         };
         let Plan::Write { to, .. } = plan else { return };
+        let in_force = actuator::in_force(class.mode, to, law.released_max());
+        if let Some(seat) = law.seat().filter(|_| class.mode == Mode::Observe) {
+            self.budget.regrade(seat, class.base, class.cpu.law.weight, Bytes::ZERO);
+        }
         let order = LaunchOrder {
-            limits: actuator::launch_limits(identity, &class, to),
+            limits: actuator::launch_limits(identity, &class, in_force),
             failsafe: law.released_max(),
+            failsafe_cpu: failsafe_cpu(identity, class.mode),
             tenant_limits: actuator::tenant_limits(self.tenant_bounds(&identity.tenant).weight),
             spec: Arc::clone(&spec),
             stdio,
         };
         let version = self.versions.of(&self.journal, &class, law.law());
         let published = Arc::new(Published::new(facts(identity, clock::unix_nanoseconds())));
-        published.limits(to);
+        published.limits(in_force);
+        published.would((class.mode == Mode::Observe).then_some(to));
         let entry = self.registry.insert(|key| Entry::new(key, spec, class, &law, version, published));
         entry.launched = Some(reply);
         let key = entry.key;
@@ -119,7 +126,8 @@ impl Control {
                 let limits = entry.law.limits();
                 let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
                 let evidence = entry.law.evidence(MemoryLaw::Launch);
-                let what = What::Launched { pid, limits, took_us, evidence };
+                let observed = entry.is_observed();
+                let what = What::Launched { pid, limits, took_us, evidence, observed };
                 self.journal.decided(clock::unix_nanoseconds(), &entry.name, &entry.version, what);
                 self.metrics.launch.observe(took.as_secs_f64());
                 answer(entry.launched.take(), Ok(Launched { id, pid }));
@@ -164,7 +172,9 @@ impl Control {
             self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
         }
         entry.open = Some(open);
-        if let Err(error) = cpu_loop::govern(&self.cpu, entry, quota) {
+        if !entry.is_observed()
+            && let Err(error) = cpu_loop::govern(&self.cpu, entry, quota)
+        {
             let text = format!("its cpu quota stays as it is: {error}");
             self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
         }
@@ -302,6 +312,10 @@ impl Control {
         if let Some(shrink) = &entry.shrink {
             shrink.cancel();
         }
+        if entry.is_observed() {
+            entry.law.release();
+            return true;
+        }
         // The next agent goes back to these.
         if let Err(error) = lease::note(open.cgroup()) {
             let text = error.to_string();
@@ -332,7 +346,8 @@ impl Control {
         let Some(entry) = self.registry.get(key) else { return };
         entry.detail_pending = false;
         let Some(detail) = detail else { return };
-        entry.law.observe(&detail);
+        let seen = entry.shadow.as_mut().map_or(detail, |shadow| shadow.detail(&detail));
+        entry.law.observe(&seen);
         entry.published.detail(&detail);
         // The verdict may allow what the last look had to wait for.
         self.look(key, clock::now());
@@ -343,6 +358,11 @@ fn answer(reply: Option<LaunchReply>, result: Result<Launched, Refused>) {
     if let Some(reply) = reply {
         let _ = reply.send(result);
     }
+}
+
+/// The quota that a workload of this mode is opened to when its agent dies, if it has any.
+pub(super) fn failsafe_cpu(identity: &Identity, mode: Mode) -> Option<Cpus> {
+    identity.cpu.filter(|_| mode == Mode::Enforce).map(|bounds| bounds.ceiling)
 }
 
 /// What is published of a workload from its birth on.

@@ -12,6 +12,7 @@
 //! heartbeat, silence, watchdog             vigil
 //! what an earlier agent left               takeover
 //! limits that somebody else wrote          foreign
+//! decisions that are only told             observe
 //! what came of a move                       outcomes
 //! what it looks like inside                 incidents  on a thread of its own
 //! a change of policies                      policies
@@ -32,6 +33,7 @@ mod hidden;
 mod incidents;
 mod lanes;
 mod life;
+mod observe;
 mod outcomes;
 mod pass;
 mod policies;

@@ -11,6 +11,7 @@ use bellows_policies::Ruleset;
 use super::control_loop::Control;
 use super::cpu_loop::Reform;
 use super::lanes::Job;
+use super::life::failsafe_cpu;
 use super::versions::Versions;
 use super::{actuator, cpu_loop};
 use crate::journal::What;
@@ -62,20 +63,30 @@ impl Control {
         let after = actuator::class_files(identity.memory, &class);
         entry.law.govern(identity.memory, law);
         entry.published.bounds(identity.memory, identity.cpu);
+        let mut files = actuator::changed_files(&before, &after);
+        if let Some(bounds) = identity.cpu.filter(|_| entry.class.mode != class.mode) {
+            files.push(("cpu.max.burst", bounds.floor.quota_us().to_string()));
+        }
         let rewrite = Rewrite {
             running: Arc::clone(&open.running),
-            files: actuator::changed_files(&before, &after),
+            files,
             failsafe: entry.law.released_max(),
-            failsafe_cpu: identity.cpu.map(|bounds| bounds.ceiling),
+            failsafe_cpu: failsafe_cpu(&identity, class.mode),
         };
         let name = Arc::clone(&entry.name);
         if let Some(seat) = entry.law.seat() {
-            self.budget.regrade(seat, class.base, class.cpu.law.weight, identity.memory.floor);
+            let floor = actuator::protected(class.mode, identity.memory.floor);
+            self.budget.regrade(seat, class.base, class.cpu.law.weight, floor);
+        }
+        if entry.is_observed() && entry.law.is_failed() {
+            // It lives on, and may have room by now.
+            entry.law.rearm();
         }
         let tenant = identity.tenant.clone();
         entry.class = class;
         entry.spec = Arc::new(Spec { identity, ..Spec::clone(&entry.spec) });
         self.protect(&tenant);
+        self.take_mode(key);
         self.raise_to_floor(key, clock::now());
         Some((name, rewrite))
     }

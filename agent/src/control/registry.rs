@@ -6,10 +6,11 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use bellows_policies::ruleset::Mode;
 use bellows_policies::sample::Sample;
 use bellows_policies::squeeze::Rung;
 use bellows_policies::units::{Bytes, Instant};
-use bellows_policies::{Class, Reason, Seat, Workload};
+use bellows_policies::{Class, Reason, Seat, Shadow, Workload};
 use tokio::sync::oneshot;
 
 use super::handle::{Ended, Launched, Refused};
@@ -57,6 +58,8 @@ pub(super) struct Entry {
     pub(super) is_unsure: bool,
     /// A look into `memory.stat` is under way.
     pub(super) detail_pending: bool,
+    /// What the kernel would have shown: its decisions are only told.
+    pub(super) shadow: Option<Shadow>,
     /// A shrink is under way.
     pub(super) shrink: Option<Arc<Shrink>>,
     /// The last reason for which nothing was done: told once, not on every look.
@@ -84,6 +87,7 @@ impl Entry {
         Self {
             key,
             name: spec.identity.to_string().into(),
+            shadow: (class.mode == Mode::Observe).then(Shadow::default),
             spec,
             class,
             state: State::Starting,
@@ -122,9 +126,9 @@ impl Entry {
         self.class.cpu.law.weight
     }
 
-    /// Whether its policy lets it be squeezed so far.
+    /// Whether its policy lets it be squeezed so far. On paper there is nothing to give.
     pub(super) fn may_give(&self, rung: Rung) -> bool {
-        self.class.rungs.iter().any(|allowed| allowed == rung.as_str())
+        !self.is_observed() && self.class.rungs.iter().any(|allowed| allowed == rung.as_str())
     }
 
     pub(super) fn move_to(&mut self, state: State) {

@@ -6,7 +6,7 @@
 //! The cost is known: one wake-up, two reads, and for a grow two writes; no allocation. A look that hands work to another
 //! lane adds one futex call, after the writes.
 
-use bellows_policies::units::Instant;
+use bellows_policies::units::{Bytes, Instant};
 use bellows_policies::{Decision, Evidence, Limits, Plan, Reason, Sample, Verb, settle, undo};
 
 use super::actuator::{self, Way};
@@ -67,7 +67,9 @@ impl Control {
             incidents::tell(&self.lanes, &self.metrics, entry, Kind::OomKilled);
         }
 
-        let step = bellows_policies::step(&mut entry.law, &sample);
+        let high = entry.law.limits().high;
+        let seen = entry.shadow.as_mut().map_or(sample, |shadow| shadow.sample(high, &sample));
+        let step = bellows_policies::step(&mut entry.law, &seen);
         let plan = bellows_policies::plan(&entry.law, step.decision, &mut self.budget);
         let outcome = self.act(key, woke, &sample, &plan, &step.decision);
 
@@ -85,7 +87,8 @@ impl Control {
                 self.metrics.details_dropped.inc();
             }
         }
-        if step.decision.verb == Verb::Grow && REFUSED.contains(&reason) {
+        // Nobody gives for what is only told.
+        if step.decision.verb == Verb::Grow && REFUSED.contains(&reason) && !entry.is_observed() {
             let missing = step.decision.want.high.saturating_sub(entry.law.limits().high);
             self.squeeze_for(key, reason, missing, sample.at);
         }
@@ -93,6 +96,9 @@ impl Control {
 
     fn act(&mut self, key: Key, woke: Instant, sample: &Sample, plan: &Plan, decision: &Decision) -> Outcome {
         let Some(entry) = self.registry.get(key) else { return Outcome::Nothing };
+        if entry.is_observed() && !matches!(plan, Plan::Nothing { .. }) {
+            return self.on_paper(key, sample.current, plan);
+        }
         let (verb, from, to, reason, evidence) = match *plan {
             Plan::Write { verb, from, to, reason, evidence, .. } => (verb, from, to, reason, evidence),
             Plan::Reclaim { bytes, .. } => return self.slowly(key, Act::Reclaim(bytes), plan),
@@ -188,6 +194,8 @@ impl Control {
             entry.law.shrink_refused(now);
             if self.released {
                 self.release_one(key);
+            } else if entry.is_observed() {
+                let _ = actuator::open_up(open, from.max.max(entry.law.released_max()));
             } else if entry.law.is_failed() {
                 let _ = actuator::raise(open, Limits { high: from.max, max: from.max });
             } else if entry.law.is_released() {
@@ -255,10 +263,16 @@ impl Control {
             entry.held = Some(reason);
             let free = Some(self.budget.free_for(entry.law.seat()));
             let evidence = Evidence { free, ..decision.evidence };
-            let what = What::Held { reason, limits: entry.law.limits(), current: sample.current, evidence };
+            let (limits, current) = (entry.law.limits(), sample.current);
+            let what = if entry.is_observed() {
+                let (verb, bytes) = (Verb::Hold, Bytes::ZERO);
+                What::WouldHave { verb, reason, from: limits, to: limits, bytes, current, evidence }
+            } else {
+                What::Held { reason, limits, current, evidence }
+            };
             self.journal.decided(clock::unix_nanoseconds(), &entry.name, &entry.version, what);
-            // A reader that is held is well.
-            if reason != Reason::CacheHeld {
+            // A reader that is held is well, and so is who meets no limit.
+            if reason != Reason::CacheHeld && !entry.is_observed() {
                 let is_ceiling = reason == Reason::CeilingReached;
                 let kind = if is_ceiling { Kind::CeilingReached } else { Kind::GrantDenied };
                 incidents::tell(&self.lanes, &self.metrics, entry, kind);

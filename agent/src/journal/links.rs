@@ -36,6 +36,8 @@ impl Links {
                 std::mem::replace(&mut last.memory, record.id)
             }
             What::Held { .. }
+            | What::WouldHave { .. }
+            | What::ModeChanged { .. }
             | What::Reclaimed { .. }
             | What::Launched { .. }
             | What::TakenOver { .. }

@@ -54,6 +54,9 @@ pub enum What {
         /// What the limits come of.
         #[serde(default)]
         evidence: Evidence,
+        /// It stands open, and these would be its limits.
+        #[serde(default, skip_serializing_if = "is_no")]
+        observed: bool,
     },
     /// A launch was refused or failed.
     LaunchFailed {
@@ -77,6 +80,32 @@ pub enum What {
         /// What it was decided by.
         #[serde(default)]
         evidence: Evidence,
+    },
+    /// What would have been done to a workload that is only observed. Nothing was written.
+    WouldHave {
+        /// What; a hold where its limits would have stayed.
+        verb: Verb,
+        /// Why.
+        reason: Reason,
+        /// What its limits would have been before.
+        from: Limits,
+        /// What they would be from now on.
+        to: Limits,
+        /// What would have been reclaimed.
+        #[serde(default, skip_serializing_if = "is_none")]
+        bytes: Bytes,
+        /// Memory use, as it is: the evidence has it as it would have been.
+        current: Bytes,
+        /// What it was decided by.
+        #[serde(default)]
+        evidence: Evidence,
+    },
+    /// Its decisions are carried out from now on, or only told.
+    ModeChanged {
+        /// They are only told.
+        observed: bool,
+        /// The governed limits, or those that would be.
+        limits: Limits,
     },
     /// The workload asked for more, or seemed to, and its limits stayed.
     Held {
@@ -188,6 +217,9 @@ pub enum What {
         found_max: Option<Bytes>,
         /// The limits that are governed from now on.
         limits: Limits,
+        /// It stands open, and these would be its limits.
+        #[serde(default, skip_serializing_if = "is_no")]
+        observed: bool,
     },
     /// Somebody else wrote a limit; the governed ones are put back.
     ForeignWrite {
@@ -258,6 +290,7 @@ impl What {
         match self {
             Self::LimitsMoved { reason, evidence, .. }
             | Self::Held { reason, evidence, .. }
+            | Self::WouldHave { reason, evidence, .. }
             | Self::Reclaimed { reason, evidence, .. } => Some((*reason, Grounds::Memory(evidence))),
             Self::Launched { evidence, .. } => Some((Reason::Launched, Grounds::Memory(evidence))),
             Self::QuotaMoved { reason, evidence, .. } => Some((*reason, Grounds::Cpu(evidence))),
@@ -266,6 +299,7 @@ impl What {
             | Self::LaunchFailed { .. }
             | Self::QuotaFailed { .. }
             | Self::OutcomeSeen { .. }
+            | Self::ModeChanged { .. }
             | Self::Incident(_)
             | Self::WriteFailed { .. }
             | Self::SignalSent { .. }
@@ -288,6 +322,16 @@ impl What {
     pub fn reason(&self) -> Option<Reason> {
         self.decided().map(|(reason, _)| reason)
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_no(flag: &bool) -> bool {
+    !flag
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_none(bytes: &Bytes) -> bool {
+    *bytes == Bytes::ZERO
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ pub enum Outcome {
     Nothing,
     /// The kernel refused.
     Failed,
+    /// Only told: the workload is observed.
+    Observed,
 }
 
 /// What a decision was about.
@@ -30,7 +32,7 @@ pub enum Resource {
 }
 
 const RESOURCES: [&str; 2] = ["memory", "cpu"];
-const OUTCOMES: [&str; 3] = ["applied", "nothing", "failed"];
+const OUTCOMES: [&str; 4] = ["applied", "nothing", "failed", "observed"];
 /// Combinations of the above with verbs and reasons. Most never happen.
 const DECISIONS: usize = RESOURCES.len() * Verb::ALL.len() * Reason::ALL.len() * OUTCOMES.len();
 /// 50 us to 1 s.

@@ -83,6 +83,7 @@ pub fn encode(
         series(&mut text, &name, "counter", &help, workloads, |w| &w.events[index]);
     }
     series(&mut text, "limit_moves_total", "counter", "Moves of its memory limits.", workloads, |w| &w.moves);
+    observed(&mut text, workloads);
     let governed: Vec<Arc<Published>> = workloads.iter().filter(|w| w.facts.cpu.is_some()).cloned().collect();
     cpu(&mut text, &governed);
     text
@@ -107,6 +108,25 @@ fn of_tenants(text: &mut String, tenants: &[Arc<PublishedTenant>]) {
                 value => writeln!(text, "bellows_{name}{{tenant=\"{}\"}} {value}", tenant.tenant),
             };
         }
+    }
+}
+
+/// The series of those that are only observed: limits that are not in force are none of `memory_high_bytes`.
+fn observed(text: &mut String, workloads: &[Arc<Published>]) {
+    let observed: Vec<Arc<Published>> =
+        workloads.iter().filter(|w| w.would_be().is_some()).cloned().collect();
+    let all: [(&str, &str, &str, Get); 3] = [
+        ("memory_would_high_bytes", "gauge", "memory.high as it would be.", |w| &w.would[0]),
+        ("memory_would_max_bytes", "gauge", "memory.max as it would be.", |w| &w.would[1]),
+        (
+            "limit_moves_observed_total",
+            "counter",
+            "Moves of its memory limits that would have been made.",
+            |w| &w.would_moves,
+        ),
+    ];
+    for (name, kind, help, get) in all {
+        series(text, name, kind, help, &observed, get);
     }
 }
 

@@ -11,6 +11,7 @@ mod published;
 mod reloads;
 mod table;
 mod tenant;
+mod watched;
 
 pub use agent::{Metrics, Outcome, Resource};
 pub use encode::encode;
@@ -18,3 +19,4 @@ pub use published::{Facts, Published};
 pub use reloads::Reloads;
 pub use table::{Table, TenantTable};
 pub use tenant::{PublishedTenant, TenantView};
+pub use watched::{Sizing, Watched};

@@ -2,12 +2,14 @@
 //!
 //! The fields of one workload are not read as one consistent picture; each is right for itself.
 
-use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 
 use bellows_policies::cpu::{CpuBounds, CpuSample, Cpus};
 use bellows_policies::decision::Limits;
 use bellows_policies::sample::{Detail, MemoryEvents, Sample};
 use bellows_policies::units::{Bounds, Bytes};
+
+use super::watched::Watched;
 
 /// What does not change in a workload's life.
 #[derive(Debug, Clone)]
@@ -50,6 +52,13 @@ pub struct Published {
     pub(super) quota_moves: AtomicU64,
     /// Floor and ceiling of memory, and of the quota if there is one: policies may change.
     bounds: [AtomicU64; 4],
+    /// Its decisions are only told.
+    observed: AtomicBool,
+    /// `memory.high` and `memory.max` as they would be, while it is observed.
+    pub(super) would: [AtomicU64; 2],
+    pub(super) would_moves: AtomicU64,
+    /// What was seen of it while it was observed.
+    pub watched: Watched,
 }
 
 impl Published {
@@ -79,6 +88,10 @@ impl Published {
             quota: AtomicU64::new(u64::MAX),
             cpu: [const { AtomicU64::new(0) }; 4],
             quota_moves: AtomicU64::new(0),
+            observed: AtomicBool::new(false),
+            would: [const { AtomicU64::new(0) }; 2],
+            would_moves: AtomicU64::new(0),
+            watched: Watched::default(),
         }
     }
 
@@ -130,6 +143,27 @@ impl Published {
         self.max.store(limits.max.0, Ordering::Relaxed);
     }
 
+    /// Publishes that its limits are governed, or what they would be while it is only observed.
+    pub fn would(&self, limits: Option<Limits>) {
+        if let Some(limits) = limits {
+            self.would[0].store(limits.high.0, Ordering::Relaxed);
+            self.would[1].store(limits.max.0, Ordering::Relaxed);
+        }
+        self.observed.store(limits.is_some(), Ordering::Relaxed);
+    }
+
+    /// What its limits would be, while it is only observed.
+    #[must_use]
+    pub fn would_be(&self) -> Option<Limits> {
+        let [high, max] = self.would.each_ref().map(|cell| Bytes(cell.load(Ordering::Relaxed)));
+        self.observed.load(Ordering::Relaxed).then_some(Limits { high, max })
+    }
+
+    /// Counts a move of the limits that would have been made.
+    pub fn would_have_moved(&self) {
+        self.would_moves.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts a move of the limits.
     pub fn moved(&self) {
         self.moves.fetch_add(1, Ordering::Relaxed);
@@ -174,6 +208,7 @@ impl Published {
             quota: Some(Cpus(load(&self.quota))).filter(|cpus| cpus.0 != u64::MAX),
             cpu_usage_us: load(&self.cpu[0]),
             quota_moves: load(&self.quota_moves),
+            would_moves: load(&self.would_moves),
         }
     }
 }
@@ -201,4 +236,6 @@ pub struct View {
     pub cpu_usage_us: u64,
     /// How often the quota was moved.
     pub quota_moves: u64,
+    /// How often the limits would have been moved while it was observed.
+    pub would_moves: u64,
 }

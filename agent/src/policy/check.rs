@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bellows_policies::field::{Field, Value};
-use bellows_policies::ruleset::{Class, Mode, Rule, Ruleset, glob};
+use bellows_policies::ruleset::{Class, Rule, Ruleset, Tenant, glob};
 use bellows_policies::{Bytes, CpuLaw, Law};
 
 use super::compile::{Origins, Resolved, effective, word};
@@ -28,7 +28,6 @@ pub(super) fn classes(
         .chain(Law::PAIRS.iter().filter_map(|pair| within("memory.", pair)))
         .chain(CpuLaw::PAIRS.iter().filter_map(|pair| within("cpu.", pair)))
         .collect();
-    let mode = index("mode");
     for (name, resolved) in classes {
         let own = |at: usize| resolved.own.contains(&at).then(|| resolved.origins[at]).flatten();
         for &(least, most) in &pairs {
@@ -46,15 +45,6 @@ pub(super) fn classes(
                 let note = format!("{other_key} is set here");
                 found.push(Diagnostic::error(here, text).note(note, resolved.origins[other]));
             }
-        }
-        if resolved.class.mode == Mode::Observe
-            && let Some(place) = mode.and_then(own)
-        {
-            let text = format!(
-                "mode: this version of the agent cannot observe only, and refuses to load the class `{name}`"
-            );
-            let help = Some("use \"enforce\"".to_owned());
-            found.push(Diagnostic::unsupported(place, text).help(help));
         }
     }
 }
@@ -85,6 +75,22 @@ pub(super) fn rules(
             let text = "nothing reaches this rule: an earlier one matches all that it matches";
             let note = "the earlier one is here";
             found.push(Diagnostic::error(block.place, text).note(note, Some(blocks[earlier].place)));
+        }
+    }
+}
+
+/// Classes of tenants that are not there.
+pub(super) fn tenants(
+    fields: &[Field<Tenant>],
+    blocks: &[Block],
+    classes: &BTreeMap<String, Resolved>,
+    found: &mut Vec<Diagnostic>,
+) {
+    for set in blocks.iter().flat_map(|block| &block.sets) {
+        if fields[set.field].key == "class" && !classes.contains_key(word(set)) {
+            let text = format!("there is no class `{}`", word(set));
+            let help = meant(word(set), classes.keys().map(String::as_str));
+            found.push(Diagnostic::error(set.place, text).help(help));
         }
     }
 }

@@ -27,7 +27,7 @@ mod show;
 mod source;
 
 pub use compile::{Compiled, Node, compile};
-pub use diagnostic::{Diagnostic, Level};
+pub use diagnostic::Diagnostic;
 pub use schema::{reference, schema};
 pub use show::{class_json, show_all, show_class};
 pub use source::{Source, read};

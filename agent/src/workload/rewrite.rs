@@ -28,9 +28,11 @@ impl Rewrite {
         let cgroup = &self.running.cgroup;
         let files = self.files.iter().map(|(file, value)| cgroup.write(file, value));
         let failsafe = cgroup.set_attribute(FAILSAFE, self.failsafe.0.to_string().as_bytes());
-        let quota =
-            self.failsafe_cpu.map(|cpus| cgroup.set_attribute(FAILSAFE_CPU, quota_text(cpus).as_bytes()));
-        let failed = files.chain([failsafe]).chain(quota).filter_map(Result::err);
+        let quota = match self.failsafe_cpu {
+            Some(cpus) => cgroup.set_attribute(FAILSAFE_CPU, quota_text(cpus).as_bytes()),
+            None => cgroup.remove_attribute(FAILSAFE_CPU),
+        };
+        let failed = files.chain([failsafe, quota]).filter_map(Result::err);
         failed.filter(|error: &CgroupError| !error.is_gone()).map(|error| error.to_string()).collect()
     }
 }

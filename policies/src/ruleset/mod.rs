@@ -89,7 +89,7 @@ impl Ruleset {
     }
 
     /// The class of a workload: that of the first rule that matches, unless it asks for one and the rule lets it; and without
-    /// a rule the one asked for, or the default.
+    /// a rule the one asked for, its tenant's, or the default.
     pub fn assign(
         &self,
         tenant: &str,
@@ -101,7 +101,9 @@ impl Ruleset {
             .iter()
             .find(|rule| glob::matches(&rule.tenant, tenant) && glob::matches(&rule.workload, workload));
         let rule = rule.filter(|rule| rule.force || asked.is_none());
-        let name = rule.map(|rule| rule.class.as_str()).or(asked).unwrap_or(DEFAULT_CLASS);
+        let of_tenant = || self.tenants.get(tenant)?.class.as_deref();
+        let name = rule.map(|rule| rule.class.as_str()).or(asked).or_else(of_tenant);
+        let name = name.unwrap_or(DEFAULT_CLASS);
         Ok(Assignment {
             class: Arc::clone(self.class(name)?),
             rule: rule.map(|rule| rule.origin.clone()),
@@ -143,6 +145,7 @@ mod tests {
             rule("acme", "*", "batch", true),
             rule("b*", "?", "latency", false),
         ];
+        rules.tenants.insert("own".to_owned(), Tenant { class: Some("batch".to_owned()), ..Tenant::plain() });
         for (tenant, workload, asked, class, is_by_rule) in [
             ("acme", "web-1", None, "latency", true),
             ("acme", "web-1", Some("standard"), "standard", false),
@@ -151,6 +154,8 @@ mod tests {
             ("blue", "x", None, "latency", true),
             ("blue", "xy", None, "standard", false),
             ("other", "web-1", Some("batch"), "batch", false),
+            ("own", "x", None, "batch", false),
+            ("own", "x", Some("latency"), "latency", false),
         ] {
             let assignment = rules.assign(tenant, workload, asked).unwrap();
             assert_eq!(

@@ -13,6 +13,8 @@ pub struct Tenant {
     pub guarantee: Option<Amount>,
     /// The most memory that its workloads are granted in sum.
     pub cap: Option<Amount>,
+    /// The class of its workloads that ask for none and match no rule.
+    pub class: Option<String>,
 }
 
 /// The node.
@@ -81,6 +83,8 @@ impl Tenant {
             "memory.guarantee" guarantee: Kind::Amount(0);
             /// The most memory that its workloads are granted in sum.
             "memory.cap" cap: Kind::Amount(1 << 20);
+            /// The class of its workloads that ask for none and match no rule; standard when absent.
+            "class" class: Kind::Class;
         } }
     }
 }

@@ -45,19 +45,15 @@ pub(crate) fn replayed(record: &Record, laws: &HashMap<String, Laws>) -> Option<
     let (_, grounds) = record.what.decided()?;
     let laws = &laws[&**record.version.as_ref().expect("a version")];
     match (&record.what, grounds) {
-        (What::LimitsMoved { to, .. } | What::Launched { limits: to, .. }, Grounds::Memory(evidence)) => {
-            Some(replay(evidence, &laws.memory) == Outcome::Limits(*to))
-        }
         (What::WouldHave { verb: Verb::Hold, .. }, Grounds::Memory(_)) => None,
-        (What::WouldHave { verb: Verb::Reclaim, bytes, .. }, Grounds::Memory(evidence)) => {
-            Some(replay(evidence, &laws.memory) == Outcome::Reclaim(*bytes))
-        }
-        (What::WouldHave { to, .. }, Grounds::Memory(evidence)) => {
-            Some(replay(evidence, &laws.memory) == Outcome::Limits(*to))
-        }
-        (What::Reclaimed { bytes, .. }, Grounds::Memory(evidence)) => {
-            Some(replay(evidence, &laws.memory) == Outcome::Reclaim(*bytes))
-        }
+        (
+            What::WouldHave { verb: Verb::Reclaim, bytes, .. } | What::Reclaimed { bytes, .. },
+            Grounds::Memory(evidence),
+        ) => Some(replay(evidence, &laws.memory) == Outcome::Reclaim(*bytes)),
+        (
+            What::LimitsMoved { to, .. } | What::Launched { limits: to, .. } | What::WouldHave { to, .. },
+            Grounds::Memory(evidence),
+        ) => Some(replay(evidence, &laws.memory) == Outcome::Limits(*to)),
         (What::QuotaMoved { to, .. }, Grounds::Cpu(evidence)) => Some(evidence.replay(&laws.cpu) == *to),
         _ => None,
     }

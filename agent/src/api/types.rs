@@ -51,6 +51,9 @@ pub struct WorkloadView {
     pub name: String,
     /// Its class.
     pub class: String,
+    /// Whether somebody else made it, and it was adopted.
+    #[serde(default)]
+    pub adopted: bool,
     /// Whether its decisions are carried out ("enforce"), or only told ("observe").
     pub mode: String,
     /// Where it is in its life.
@@ -104,6 +107,7 @@ impl From<&Published> for WorkloadView {
             tenant: facts.tenant.clone(),
             name: facts.workload.clone(),
             class: facts.class.clone(),
+            adopted: facts.adopted,
             mode: mode.as_str().to_owned(),
             state: State::ALL.get(usize::from(view.state)).map_or("unknown", |s| s.as_str()).to_owned(),
             pid: view.pid,

@@ -70,6 +70,12 @@ pub(super) fn what(what: &What) -> String {
             };
             format!("observed, nothing written: would {what}, at a use of {current}: {reason}")
         }
+        What::Adopted { class, found_high, limits } => format!(
+            "adopted in class {class}, found at high {}; its limits would be {limits}",
+            or_max(*found_high)
+        ),
+        What::LetGo { gone: true } => "let go: its cgroup was removed".to_owned(),
+        What::LetGo { gone: false } => "let go: given back as it was, by order of the policies".to_owned(),
         What::ModeChanged { observed: true, limits } => {
             format!("observed from now on: its limits stand open, and would be {limits}")
         }

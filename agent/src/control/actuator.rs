@@ -42,28 +42,32 @@ pub(super) fn way(verb: Verb, reason: Reason, from: Limits, to: Limits) -> Way {
     }
 }
 
-/// Raises both limits: two writes, neither of which can block.
+/// Raises both limits: two writes, neither of which can block. What somebody else made is not ended by taking its tripwire out of
+/// the way, but goes on without.
 pub(super) fn raise(open: &Open, to: Limits) -> io::Result<()> {
-    open.max.write(Limit::At(to.max))?;
-    open.high.write(Limit::At(to.high))
+    open.write_max(to.max)?;
+    let is_failure = to.high >= to.max;
+    open.high.write(if is_failure && open.max.is_none() { open.before } else { Limit::At(to.high) })
 }
 
 /// Lowers `memory.max`, which this turn's sample has found to be well above use, so that the write finds nothing to reclaim
 /// and returns at once. False when use has come near meanwhile, less than half of the band being left: then the limit is as
 /// it was before.
 pub(super) fn narrow(open: &Open, from: Limits, to: Limits) -> io::Result<bool> {
-    open.max.write(Limit::At(to.max))?;
+    open.write_max(to.max)?;
     let half = Bytes(to.max.saturating_sub(to.high).0 / 2);
     if open.current()?.saturating_add(half) <= to.max {
         return Ok(true);
     }
-    open.max.write(Limit::At(from.max)).map(|()| false)
+    open.write_max(from.max).map(|()| false)
 }
 
-/// Takes the tripwire out of the way and opens the limit to the failsafe: what a workload needs to live without an agent.
+/// Takes the tripwire out of the way and opens the limit to the failsafe: what a workload needs to live without an agent. What
+/// somebody else made is given back what it had, if that is more.
 pub(super) fn open_up(open: &Open, failsafe: Bytes) -> io::Result<()> {
-    open.max.write(Limit::At(failsafe))?;
-    open.high.write(Limit::Max)
+    open.write_max(failsafe)?;
+    let present = open.high.read()?;
+    open.high.write(present.max(open.before))
 }
 
 /// Hands work to the slow lane; false when one is on its way, or the lane is full.

@@ -81,7 +81,7 @@ impl Control {
             stdio,
         };
         let version = self.versions.of(&self.journal, &class, law.law());
-        let published = Arc::new(Published::new(facts(identity, clock::unix_nanoseconds())));
+        let published = Arc::new(Published::new(facts(identity, clock::unix_nanoseconds(), false)));
         published.limits(in_force);
         published.would((class.mode == Mode::Observe).then_some(to));
         let entry = self.registry.insert(|key| Entry::new(key, spec, class, &law, version, published));
@@ -197,6 +197,9 @@ impl Control {
 
     /// Its files answer ENODEV: somebody removed the cgroup.
     pub(super) fn vanished(&mut self, key: Key) {
+        if self.registry.get(key).is_some_and(|entry| entry.adopted.is_some()) {
+            return self.let_go(key, true);
+        }
         self.begin_clearing(key, Event::Vanished);
     }
 
@@ -285,6 +288,10 @@ impl Control {
     ) -> Result<(), Refused> {
         let missing = || Refused::NotFound(format!("{tenant}/{name}"));
         let entry = self.registry.find(tenant, name).ok_or_else(missing)?;
+        if entry.adopted.is_some() {
+            let text = format!("{tenant}/{name} was not started by bellows: whoever made it ends it");
+            return Err(Refused::NotAllowed(text));
+        }
         let open = entry.open.as_ref().ok_or_else(missing)?;
         if signal == libc::SIGKILL {
             open.cgroup().kill().map_err(|e| Refused::Failed(e.to_string()))?;
@@ -317,7 +324,9 @@ impl Control {
             return true;
         }
         // The next agent goes back to these.
-        if let Err(error) = lease::note(open.cgroup()) {
+        if entry.adopted.is_none()
+            && let Err(error) = lease::note(open.cgroup())
+        {
             let text = error.to_string();
             self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
         }
@@ -328,13 +337,18 @@ impl Control {
             self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
             return false;
         }
+        let max = if entry.adopted.is_some() { Bytes(u64::MAX) } else { max };
         entry.published.limits(bellows_policies::Limits { high: Bytes(u64::MAX), max });
         true
     }
 
-    /// Ends everything in a workload's cgroup.
+    /// Ends everything in a workload's cgroup. What somebody else made is let be.
     pub(super) fn kill(&mut self, key: Key) {
         let Some(entry) = self.registry.get(key) else { return };
+        if entry.adopted.is_some() {
+            self.release_one(key);
+            return;
+        }
         let Some(open) = &entry.open else { return };
         if let Err(error) = open.cgroup().kill() {
             let text = error.to_string();
@@ -366,7 +380,7 @@ pub(super) fn failsafe_cpu(identity: &Identity, mode: Mode) -> Option<Cpus> {
 }
 
 /// What is published of a workload from its birth on.
-pub(super) fn facts(identity: &Identity, started_unix_ns: u64) -> Facts {
+pub(super) fn facts(identity: &Identity, started_unix_ns: u64, adopted: bool) -> Facts {
     Facts {
         tenant: identity.tenant.to_string(),
         workload: identity.name.to_string(),
@@ -374,5 +388,6 @@ pub(super) fn facts(identity: &Identity, started_unix_ns: u64) -> Facts {
         memory: identity.memory,
         cpu: identity.cpu,
         started_unix_ns,
+        adopted,
     }
 }

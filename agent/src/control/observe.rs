@@ -14,12 +14,12 @@
 
 use std::time::Duration;
 
-use bellows_policies::ruleset::Mode;
+use bellows_policies::ruleset::{Adopt, Mode};
 use bellows_policies::units::{Bytes, Instant, Limit};
 use bellows_policies::{Limits, Plan, Shadow, Verb, settle};
 
 use super::control_loop::Control;
-use super::registry::Entry;
+use super::registry::{Entry, Open};
 use super::takeover::put_back;
 use super::{actuator, cpu_loop};
 use crate::journal::What;
@@ -27,7 +27,7 @@ use crate::kernel::clock;
 use crate::kernel::cpu::CpuFiles;
 use crate::kernel::watch::Key;
 use crate::metrics::Outcome;
-use crate::workload::lease;
+use crate::workload::{adoption, lease};
 
 /// Time between two looks into `memory.stat` of an observed workload, if its law asks for none.
 const DETAIL_EVERY: Duration = Duration::from_secs(10);
@@ -38,9 +38,12 @@ impl Entry {
         self.shadow.is_some()
     }
 
-    /// How its class wants its decisions to be carried out.
+    /// How its class, and of what somebody else made its tenant too, wants its decisions to be carried out.
     pub(super) fn mode(&self) -> Mode {
-        self.class.mode
+        match self.adopted {
+            Some(Adopt::No | Adopt::Observe) => Mode::Observe,
+            Some(Adopt::Enforce) | None => self.class.mode,
+        }
     }
 
     /// Whether what it needs fits below its ceiling: limits that are put on it then do not end it. While need is not known, all
@@ -95,6 +98,7 @@ impl Control {
             entry.detail_pending = self.lanes.read_detail(key, &open.detail);
         }
         self.take_mode(key);
+        self.let_go_of_unwanted(key);
     }
 
     /// Brings the way in which a workload's decisions are carried out in line with its class. One that needs more than its
@@ -122,7 +126,8 @@ impl Control {
         let max = limits.max.max(entry.law.released_max());
         let opened = actuator::open_up(open, max).map_err(|error| error.to_string());
         // What was in force is not to be gone back to by the next agent.
-        let opened = opened.and_then(|()| lease::clear(open.cgroup()).map_err(|error| error.to_string()));
+        let clear = if entry.adopted.is_some() { adoption::forget } else { lease::clear };
+        let opened = opened.and_then(|()| clear(open.cgroup()).map_err(|error| error.to_string()));
         if entry.spec.identity.cpu.is_some() && open.cpu.is_none() {
             self.cpu.lift(key);
             // The loop keeps those that it has; these are for the day on which it governs again.
@@ -130,6 +135,7 @@ impl Control {
         }
         entry.shadow = Some(Shadow::default());
         entry.outcome = None;
+        let max = if entry.adopted.is_some() { Bytes(u64::MAX) } else { max };
         entry.published.limits(Limits { high: Bytes(u64::MAX), max });
         entry.published.quota(None);
         entry.published.would(Some(limits));
@@ -143,14 +149,23 @@ impl Control {
     /// Governs what was observed, in the same turn: from where its limits would be, or from above what it needs.
     fn enforce(&mut self, key: Key) {
         let Some(entry) = self.registry.get(key) else { return };
-        let Some(open) = &entry.open else { return };
+        let Some(open) = &mut entry.open else { return };
+        if entry.adopted.is_some()
+            && let Err(error) = note_before(open)
+        {
+            // What could not be given back is not taken. It is tried again with the next look.
+            let text = error.to_string();
+            self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
+            return;
+        }
+        let open = &*open;
         entry.shadow = None;
         entry.published.would(None);
         // What stands is nobody's fault until the first write.
         entry.is_unsure = true;
-        let (found, current) = (open.max.read(), open.current());
-        let put =
-            put_back(open, &mut entry.law, found.unwrap_or(Limit::Max), current.unwrap_or(Bytes(u64::MAX)));
+        let found = open.max.as_ref().and_then(|max| max.read().ok()).unwrap_or(Limit::Max);
+        let current = open.current().unwrap_or(Bytes(u64::MAX));
+        let put = put_back(open, &mut entry.law, found, current);
         let limits = entry.law.limits();
         let what = What::ModeChanged { observed: false, limits };
         self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
@@ -162,4 +177,15 @@ impl Control {
         }
         self.look(key, clock::now());
     }
+}
+
+/// Notes what the `memory.high` of what somebody else made was before the first write, unless an earlier agent has done so.
+fn note_before(open: &mut Open) -> anyhow::Result<()> {
+    if let Some(before) = adoption::noted(open.cgroup())? {
+        open.before = before;
+    } else {
+        open.before = open.high.read()?;
+        adoption::note(open.cgroup(), open.before)?;
+    }
+    Ok(())
 }

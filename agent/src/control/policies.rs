@@ -6,14 +6,14 @@
 
 use std::sync::Arc;
 
-use bellows_policies::Ruleset;
+use bellows_policies::ruleset::{Class, Mode, Ruleset};
 
 use super::control_loop::Control;
 use super::cpu_loop::Reform;
 use super::lanes::Job;
 use super::life::failsafe_cpu;
 use super::versions::Versions;
-use super::{actuator, cpu_loop};
+use super::{actuator, adoption, cpu_loop};
 use crate::journal::What;
 use crate::kernel::clock;
 use crate::kernel::watch::Key;
@@ -27,6 +27,7 @@ impl Control {
         self.versions = Versions::new(&ruleset);
         self.rules = rules;
         self.reform_tenants();
+        self.readopt();
         let keys: Vec<Key> = self.registry.iter_mut().map(|entry| entry.key).collect();
         let rewrites: Vec<_> = keys.into_iter().filter_map(|key| self.reform(key)).collect();
         let what = What::PoliciesLoaded { ruleset, classes, rules: count, changed: rewrites.len() };
@@ -42,7 +43,15 @@ impl Control {
 
     /// Brings a running workload in line with its class as it is now; what is to be written if that has changed.
     pub(super) fn reform(&mut self, key: Key) -> Option<(Arc<str>, Rewrite)> {
-        let mut identity = self.registry.get(key).filter(|entry| entry.open.is_some())?.identity().clone();
+        let entry = self.registry.get(key).filter(|entry| entry.open.is_some())?;
+        let (mut identity, is_adopted) = (entry.identity().clone(), entry.adopted.is_some());
+        // Nobody asked for the class of what somebody else made: rules go on assigning it.
+        if is_adopted
+            && let Ok(again) = self.rules.assign(identity.tenant.as_str(), identity.name.as_str(), None)
+            && let Ok(class) = again.class.name.parse()
+        {
+            identity.class = class;
+        }
         let class = self.class_again(&mut identity);
         let law = self.memory_law(&class);
         let entry = self.registry.get(key)?;
@@ -59,8 +68,11 @@ impl Control {
             let version = Arc::clone(&entry.version);
             cpu_loop::reform(&self.cpu, Reform { key, version, bounds, law: class.cpu.law, burst });
         }
-        let before = actuator::class_files(entry.spec.identity.memory, &entry.class);
-        let after = actuator::class_files(identity.memory, &class);
+        let files = |memory, class: &Class| {
+            if is_adopted { Vec::new() } else { actuator::class_files(memory, class) }
+        };
+        let before = files(entry.spec.identity.memory, &entry.class);
+        let after = files(identity.memory, &class);
         entry.law.govern(identity.memory, law);
         entry.published.bounds(identity.memory, identity.cpu);
         let mut files = actuator::changed_files(&before, &after);
@@ -70,19 +82,23 @@ impl Control {
         let rewrite = Rewrite {
             running: Arc::clone(&open.running),
             files,
-            failsafe: entry.law.released_max(),
+            failsafe: (!is_adopted).then(|| entry.law.released_max()),
             failsafe_cpu: failsafe_cpu(&identity, class.mode),
         };
         let name = Arc::clone(&entry.name);
         if let Some(seat) = entry.law.seat() {
-            let floor = actuator::protected(class.mode, identity.memory.floor);
+            let mode = if is_adopted { Mode::Observe } else { class.mode };
+            let floor = actuator::protected(mode, identity.memory.floor);
             self.budget.regrade(seat, class.base, class.cpu.law.weight, floor);
         }
-        if entry.is_observed() && entry.law.is_failed() {
+        if (is_adopted || entry.is_observed()) && entry.law.is_failed() {
             // It lives on, and may have room by now.
             entry.law.rearm();
         }
         let tenant = identity.tenant.clone();
+        if is_adopted && class.name != entry.class.name {
+            adoption::publish_anew(&self.table, entry, &class.name);
+        }
         entry.class = class;
         entry.spec = Arc::new(Spec { identity, ..Spec::clone(&entry.spec) });
         self.protect(&tenant);

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use bellows_policies::ruleset::{DEFAULT_CLASS, Mode};
+use bellows_policies::ruleset::{Adopt, DEFAULT_CLASS, Mode};
 use bellows_policies::units::{Bytes, Limit};
 use bellows_policies::{Class, Cpus, Limits, Shadow, Workload};
 
@@ -49,8 +49,16 @@ impl Control {
         for name in findings.removed {
             self.journal.record(clock::unix_nanoseconds(), &self.node, What::LeftoverRemoved { name });
         }
-        let mut taken = Takeover { foreign: findings.foreign.len(), ..Takeover::default() };
+        let mut taken = Takeover::default();
         for foreign in findings.foreign {
+            let (tenant, name) = foreign.name.split_once('/').unwrap_or_default();
+            if self.rules.adopts(tenant) != Adopt::No {
+                continue;
+            }
+            if let (true, Ok(tenant), Ok(name)) = (foreign.was_adopted, tenant.parse(), name.parse()) {
+                self.give_back(&tenant, &name);
+            }
+            taken.foreign += 1;
             self.budget.adopt(None, Bytes::ZERO, foreign.held);
             let what = What::ForeignCgroup { name: foreign.name };
             self.journal.record(clock::unix_nanoseconds(), &self.node, what);
@@ -68,6 +76,7 @@ impl Control {
                 taken.ended += 1;
             }
         }
+        self.furnish_tenants();
         // What happened before we listened.
         self.pass.urgent = self.registry.len();
         taken
@@ -118,7 +127,7 @@ impl Control {
         let law = law.seated(self.seat(&identity, &class));
         self.budget.adopt(law.seat(), actuator::protected(class.mode, identity.memory.floor), law.granted());
 
-        let published = Arc::new(Published::new(facts(&identity, started_unix_ns)));
+        let published = Arc::new(Published::new(facts(&identity, started_unix_ns, false)));
         published.limits(in_force);
         published.would(is_observed.then(|| law.limits()));
         published.sample(&sample);
@@ -171,7 +180,7 @@ impl Control {
         let rewrite = Rewrite {
             running: Arc::clone(&open.running),
             files: actuator::changed_files(&before, &actuator::class_files(memory, &entry.class)),
-            failsafe: entry.law.released_max(),
+            failsafe: Some(entry.law.released_max()),
             failsafe_cpu: failsafe_cpu(&entry.spec.identity, entry.class.mode),
         };
         let name = Arc::clone(&entry.name);
@@ -187,13 +196,14 @@ fn quota_before(open: &Open, lease: Option<&Lease>) -> Option<Cpus> {
 }
 
 /// Gives limits that do not stand as they should back to the law, which puts the tripwire back at the next look. `memory.max`
-/// is set to what the law then believes: up at once, down only where that leaves room above use.
+/// is set to what the law then believes: up at once, down only where that leaves room above use; of what somebody else made it
+/// is not touched.
 pub(super) fn put_back(open: &Open, law: &mut Workload, found: Limit, current: Bytes) -> std::io::Result<()> {
     law.release();
     let max = law.limits().max;
     let room = law.law().band_min.max(current.scale(0.1));
     let is_due = found < Limit::At(max) || (found > Limit::At(max) && current.saturating_add(room) <= max);
-    let written = if is_due { open.max.write(Limit::At(max)) } else { Ok(()) };
+    let written = if is_due { open.write_max(max) } else { Ok(()) };
     // Whether it was written or not: a law that stays released governs nothing any more.
     law.rearm();
     written

@@ -154,6 +154,11 @@ impl Control {
         self.journal.decided(clock::unix_nanoseconds(), &entry.name, &entry.version, what);
         entry.outcome = Pending::new(verb, to);
         if verb == Verb::Fail {
+            if entry.adopted.is_some() {
+                let text = "it is not ended, since others made it: its memory.high stands open until it fits"
+                    .to_owned();
+                self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
+            }
             incidents::tell(&self.lanes, &self.metrics, entry, Kind::Stalled);
         }
         Outcome::Applied

@@ -38,6 +38,7 @@ impl Links {
             What::Held { .. }
             | What::WouldHave { .. }
             | What::ModeChanged { .. }
+            | What::Adopted { .. }
             | What::Reclaimed { .. }
             | What::Launched { .. }
             | What::TakenOver { .. }
@@ -48,7 +49,9 @@ impl Links {
                 *of = if *of == 0 { last.moved } else { *of };
                 *of
             }
-            What::Incident(_) | What::WriteFailed { .. } | What::Ended { .. } => last.memory,
+            What::Incident(_) | What::WriteFailed { .. } | What::Ended { .. } | What::LetGo { .. } => {
+                last.memory
+            }
             What::QuotaFailed { .. } => last.cpu,
             What::AgentStarted { .. }
             | What::AgentStopping { .. }
@@ -63,7 +66,7 @@ impl Links {
             | What::ForeignCgroup { .. } => 0,
         };
         record.prior = record.prior.or((before > 0).then_some(before));
-        if matches!(record.what, What::Ended { .. }) {
+        if matches!(record.what, What::Ended { .. } | What::LetGo { .. }) {
             self.0.remove(&record.workload);
         }
     }

@@ -221,6 +221,21 @@ pub enum What {
         #[serde(default, skip_serializing_if = "is_no")]
         observed: bool,
     },
+    /// What somebody else made in a tenant's cgroup is looked at from now on; observed at first.
+    Adopted {
+        /// Its class.
+        class: String,
+        /// `memory.high` as it was found; absent when it stood open.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        found_high: Option<Bytes>,
+        /// What its limits would be.
+        limits: Limits,
+    },
+    /// What somebody else made is not looked at any more.
+    LetGo {
+        /// It was removed; else it was given back as it was.
+        gone: bool,
+    },
     /// Somebody else wrote a limit; the governed ones are put back.
     ForeignWrite {
         /// The file.
@@ -300,6 +315,8 @@ impl What {
             | Self::QuotaFailed { .. }
             | Self::OutcomeSeen { .. }
             | Self::ModeChanged { .. }
+            | Self::Adopted { .. }
+            | Self::LetGo { .. }
             | Self::Incident(_)
             | Self::WriteFailed { .. }
             | Self::SignalSent { .. }

@@ -78,6 +78,8 @@ pub struct Metrics {
     pub node_cpu: Gauge,
     /// Workloads of an earlier agent that are governed again.
     pub taken_over: IntCounter,
+    /// Cgroups made by somebody else that were adopted.
+    pub adopted: IntCounter,
     /// Limits found to be written by somebody else.
     pub foreign_writes: IntCounter,
     /// From this agent's start to the last workload taken over, seconds.
@@ -177,6 +179,7 @@ impl Metrics {
                 "bellows_workloads_taken_over_total",
                 "Workloads of an earlier agent that are governed again.",
             )?,
+            adopted: counter("bellows_workloads_adopted_total", "Cgroups of others that were adopted.")?,
             foreign_writes: counter(
                 "bellows_foreign_writes_total",
                 "Limits that somebody else had written and that were put back.",

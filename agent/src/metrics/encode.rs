@@ -206,6 +206,7 @@ mod tests {
             memory: Bounds { floor: Bytes::mib(64), ceiling: Bytes::mib(128) },
             cpu: Some("0.1..2".parse().unwrap()),
             started_unix_ns: 0,
+            adopted: false,
         };
         let published = Arc::new(Published::new(facts));
         published.quota(Some(Cpus::milli(250)));

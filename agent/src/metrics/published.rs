@@ -24,8 +24,10 @@ pub struct Facts {
     pub memory: Bounds,
     /// Between what its cpu quota moves, if it has one, at first.
     pub cpu: Option<CpuBounds>,
-    /// When it was started, in nanoseconds since the Unix epoch.
+    /// When it was started, or adopted, in nanoseconds since the Unix epoch.
     pub started_unix_ns: u64,
+    /// Somebody else made it.
+    pub adopted: bool,
 }
 
 /// One workload as everybody outside the control loop sees it. Sizes in bytes.

@@ -6,10 +6,12 @@
 //! tree        the delegated subtree: taken, locked, laid out
 //! supervisor  launch and teardown on their own threads; results come back to the control loop
 //! records     how workloads ended, on disk
+//! adoption    cgroups that somebody else made in a tenant's
 //! lease       the limits to go back to after they were opened
 //! takeover    what an earlier agent left in the tree
 //! ```
 
+pub mod adoption;
 pub mod lease;
 pub mod lifecycle;
 pub mod records;

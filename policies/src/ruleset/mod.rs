@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-pub use class::{Base, Class, CpuControl, CpuPart, Io, MemoryPart, Mode, RUNGS};
+pub use class::{Adopt, Base, Class, CpuControl, CpuPart, Io, MemoryPart, Mode, RUNGS};
 pub use parts::{Node, Rule, Tenant};
 
 use crate::memory::Law;
@@ -109,6 +109,12 @@ impl Ruleset {
             rule: rule.map(|rule| rule.origin.clone()),
             version: self.version.clone(),
         })
+    }
+
+    /// What is done with a cgroup that somebody else makes in a tenant's.
+    #[must_use]
+    pub fn adopts(&self, tenant: &str) -> Adopt {
+        self.tenants.get(tenant).map_or(Adopt::No, |tenant| tenant.adopt)
     }
 
     /// A class by its name.

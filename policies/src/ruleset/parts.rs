@@ -1,5 +1,6 @@
 //! What a rule set holds beside classes: tenants, the node, and the rules that assign.
 
+use super::class::Adopt;
 use crate::budget::{Overcommit, TenantBounds};
 use crate::field::{Amount, Field, Kind, fields};
 use crate::units::Bytes;
@@ -15,6 +16,8 @@ pub struct Tenant {
     pub cap: Option<Amount>,
     /// The class of its workloads that ask for none and match no rule.
     pub class: Option<String>,
+    /// What is done with cgroups that somebody else makes in its own.
+    pub adopt: Adopt,
 }
 
 /// The node.
@@ -85,6 +88,9 @@ impl Tenant {
             "memory.cap" cap: Kind::Amount(1 << 20);
             /// The class of its workloads that ask for none and match no rule; standard when absent.
             "class" class: Kind::Class;
+            /// What is done with a cgroup that somebody else makes in the tenant's: it is left alone, observed, or governed as
+            /// its class says.
+            "adopt" adopt: Kind::Choice(Adopt::WORDS);
         } }
     }
 }

@@ -251,6 +251,7 @@ fn view() -> WorkloadView {
         tenant: "acme".to_owned(),
         name: "web".to_owned(),
         class: "standard".to_owned(),
+        adopted: false,
         mode: "enforce".to_owned(),
         state: "running".to_owned(),
         pid: 118,

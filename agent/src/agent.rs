@@ -6,7 +6,7 @@ use std::thread;
 
 use anyhow::{Context, bail};
 use bellows_policies::Budget;
-use bellows_policies::ruleset::{Defaults, Ruleset};
+use bellows_policies::ruleset::{Adopt, Defaults, Ruleset};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api;
@@ -58,7 +58,8 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
             .with_context(|| format!("cannot make {}", config.runtime_dir.display()))?,
         init: Program::load(&init, open_files).with_context(|| format!("cannot load {}", init.display()))?,
     });
-    let findings = takeover::find(&ground, || {
+    let adopts = |tenant: &str| rules.adopts(tenant) != Adopt::No;
+    let findings = takeover::find(&ground, adopts, || {
         heartbeat.beat(clock::now());
     })?;
     let ends = ground.records.recover(&findings.ids())?;

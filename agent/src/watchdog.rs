@@ -21,8 +21,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::{parse, tell};
-use crate::workload::lease;
 use crate::workload::supervisor::{FAILSAFE, FAILSAFE_CPU};
+use crate::workload::{adoption, lease};
 
 /// Time between heartbeats.
 pub const BEAT: Duration = Duration::from_millis(400);
@@ -177,8 +177,12 @@ pub fn open_limits(root: &Cgroup) -> Result<Opened, CgroupError> {
     Ok(opened)
 }
 
-/// Opens one workload, and notes what was in force for the agent that comes next; false when it is none of ours.
+/// Opens one workload, and notes what was in force for the agent that comes next; false when it is none of ours. What somebody
+/// else made is given back as it was, and not thawed: that is its maker's too.
 fn open_one(workload: &Cgroup) -> Result<bool, CgroupError> {
+    if adoption::give_back(workload)? {
+        return Ok(true);
+    }
     let Some(failsafe) = workload.attribute(FAILSAFE)? else { return Ok(false) };
     if let Err(error) = lease::note(workload) {
         // Then the next agent guesses: to open is what matters now.

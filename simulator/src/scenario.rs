@@ -90,6 +90,7 @@ fn policies(chance: &mut Chance, capacity: Bytes) -> Ruleset {
             weight: u32::try_from(chance.between(1, 400)).unwrap_or(1),
             guarantee: Some(Amount::Size(guarantee)),
             cap: chance.one_in(2).then_some(Amount::Size(cap)),
+            ..Tenant::plain()
         };
         rules.tenants.insert(name.to_owned(), tenant);
     }

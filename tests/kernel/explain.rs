@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use bellows::journal::{Grounds, Kind, Laws, Record, What};
-use bellows_policies::{Outcome, replay};
+use bellows_policies::{Outcome, Verb, replay};
 use nix::sys::signal::Signal;
 
 use crate::held::big_file;
@@ -18,7 +18,7 @@ fn text(agent: &Agent, verb: &str, arguments: &[&str]) -> String {
 }
 
 /// All records, and all laws, that are on disk.
-fn on_disk(agent: &Agent) -> (Vec<Record>, HashMap<String, Laws>) {
+pub(crate) fn on_disk(agent: &Agent) -> (Vec<Record>, HashMap<String, Laws>) {
     let mut files: Vec<_> = std::fs::read_dir(agent.runtime_dir.join("journal"))
         .expect("a journal")
         .flatten()
@@ -41,16 +41,19 @@ fn on_disk(agent: &Agent) -> (Vec<Record>, HashMap<String, Laws>) {
 }
 
 /// Replays a record; `None` when it wrote nothing that a law decided.
-fn replayed(record: &Record, laws: &HashMap<String, Laws>) -> Option<bool> {
+pub(crate) fn replayed(record: &Record, laws: &HashMap<String, Laws>) -> Option<bool> {
     let (_, grounds) = record.what.decided()?;
     let laws = &laws[&**record.version.as_ref().expect("a version")];
     match (&record.what, grounds) {
-        (What::LimitsMoved { to, .. } | What::Launched { limits: to, .. }, Grounds::Memory(evidence)) => {
-            Some(replay(evidence, &laws.memory) == Outcome::Limits(*to))
-        }
-        (What::Reclaimed { bytes, .. }, Grounds::Memory(evidence)) => {
-            Some(replay(evidence, &laws.memory) == Outcome::Reclaim(*bytes))
-        }
+        (What::WouldHave { verb: Verb::Hold, .. }, Grounds::Memory(_)) => None,
+        (
+            What::WouldHave { verb: Verb::Reclaim, bytes, .. } | What::Reclaimed { bytes, .. },
+            Grounds::Memory(evidence),
+        ) => Some(replay(evidence, &laws.memory) == Outcome::Reclaim(*bytes)),
+        (
+            What::LimitsMoved { to, .. } | What::Launched { limits: to, .. } | What::WouldHave { to, .. },
+            Grounds::Memory(evidence),
+        ) => Some(replay(evidence, &laws.memory) == Outcome::Limits(*to)),
         (What::QuotaMoved { to, .. }, Grounds::Cpu(evidence)) => Some(evidence.replay(&laws.cpu) == *to),
         _ => None,
     }

@@ -3,6 +3,7 @@
 //!
 //! A test that cannot run fails: without `BELLOWS_CGROUP` there is nothing to prove anything on.
 
+mod adoption;
 mod breathe;
 mod ceiling;
 mod death;
@@ -12,6 +13,7 @@ mod growth;
 mod held;
 mod ladder;
 mod operate;
+mod observe;
 mod overflow;
 mod policies;
 mod quota;

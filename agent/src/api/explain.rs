@@ -69,7 +69,10 @@ pub(super) async fn workload(
     let mut records: Vec<Record> = of.iter().rev().filter(|r| acts(&r.what)).take(RECENT).map(own).collect();
     records.reverse();
     // The reason why nothing is done stands until something is.
-    let last = of.iter().rev().find(|r| matches!(r.what, What::Held { .. } | What::LimitsMoved { .. }));
+    let last = of
+        .iter()
+        .rev()
+        .find(|r| matches!(r.what, What::Held { .. } | What::LimitsMoved { .. } | What::WouldHave { .. }));
     let held = last.filter(|r| matches!(r.what, What::Held { .. })).map(own);
     Ok(Json(WorkloadExplained {
         workload: full.clone(),
@@ -91,7 +94,11 @@ fn holders(shared: &Shared) -> Vec<Holder> {
         .map(|p| WorkloadView::from(&**p))
         .filter_map(|view| {
             let workload = format!("{}/{}", view.tenant, view.name);
-            Some(Holder { workload, granted: view.memory_high?, current: view.memory_current })
+            Some(Holder {
+                workload,
+                granted: view.would_high.or(view.memory_high)?,
+                current: view.memory_current,
+            })
         })
         .collect();
     all.sort_by_key(|holder| std::cmp::Reverse(holder.granted));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
+use bellows_policies::ruleset::Mode;
 use bellows_policies::units::{Bounds, Bytes};
 use bellows_policies::{AssignedBy, CpuBounds, Cpus, Pin};
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use tokio::net::UnixListener;
 
 use crate::journal::{Caller, Laws, Record};
 use crate::kernel::{clock, process};
+pub use crate::metrics::Sizing;
 use crate::metrics::{Published, PublishedTenant};
 use crate::workload::lifecycle::State;
 use crate::workload::spec::{Asked, Spec};
@@ -96,6 +98,11 @@ pub struct WorkloadView {
     /// What gave it that class.
     #[serde(default)]
     pub assigned: Option<AssignedBy>,
+    /// Whether somebody else made it, and it was adopted.
+    #[serde(default)]
+    pub adopted: bool,
+    /// Whether its decisions are carried out ("enforce"), or only told ("observe").
+    pub mode: String,
     /// Where it is in its life.
     pub state: String,
     /// Pid of its init.
@@ -106,6 +113,18 @@ pub struct WorkloadView {
     pub memory_high: Option<Bytes>,
     /// `memory.max`.
     pub memory_max: Option<Bytes>,
+    /// `memory.high` as it would be; `null` unless it is observed.
+    #[serde(default)]
+    pub would_high: Option<Bytes>,
+    /// `memory.max` as it would be.
+    #[serde(default)]
+    pub would_max: Option<Bytes>,
+    /// How often its limits would have been moved while it was observed.
+    #[serde(default)]
+    pub would_moves: u64,
+    /// What was seen of it while it was observed.
+    #[serde(default)]
+    pub sizing: Option<Sizing>,
     /// What does not reclaim cheaply, at the last look into `memory.stat`.
     pub memory_need: Bytes,
     /// Between what the limit moves.
@@ -138,17 +157,25 @@ pub struct WorkloadView {
 impl From<&Published> for WorkloadView {
     fn from(published: &Published) -> Self {
         let (facts, view, terms) = (&published.facts, published.view(), published.terms());
+        let would = published.would_be();
+        let mode = if would.is_some() { Mode::Observe } else { Mode::Enforce };
         let limit = |bytes: Bytes| (bytes.0 != u64::MAX).then_some(bytes);
         Self {
             tenant: facts.tenant.clone(),
             name: facts.workload.clone(),
             class: terms.class.to_string(),
             assigned: terms.assigned,
+            adopted: facts.adopted,
+            mode: mode.as_str().to_owned(),
             state: State::ALL.get(usize::from(view.state)).map_or("unknown", |s| s.as_str()).to_owned(),
             pid: view.pid,
             memory_current: view.current,
             memory_high: limit(view.limits.high),
             memory_max: limit(view.limits.max),
+            would_high: would.map(|limits| limits.high),
+            would_max: would.map(|limits| limits.max),
+            would_moves: view.would_moves,
+            sizing: published.watched.sizing(),
             memory_need: view.need,
             memory: published.memory(),
             limit_moves: view.moves,

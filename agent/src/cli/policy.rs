@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 
 use super::{CHECK_FAILED, simulate};
 use crate::config::POLICIES;
-use crate::policy::{self, Compiled, Level, Node};
+use crate::policy::{self, Compiled, Node};
 use crate::workload::spec::Name;
 
 #[derive(Debug, Args)]
@@ -129,12 +129,8 @@ pub(super) fn tell(compiled: &Compiled) {
     for diagnostic in &compiled.diagnostics {
         eprintln!("{}", diagnostic.render(&compiled.sources));
     }
-    let (errors, warnings) = (compiled.problems(), compiled.diagnostics.len() - compiled.problems());
-    if errors > 0 {
-        eprintln!("{errors} errors, {warnings} warnings");
-    }
-    if compiled.count(Level::Unsupported) > 0 {
-        eprintln!("this version of the agent refuses to load these policies");
+    if compiled.problems() > 0 {
+        eprintln!("{} errors", compiled.problems());
     }
 }
 
@@ -155,7 +151,7 @@ fn show(arguments: &Show) -> anyhow::Result<ExitCode> {
             let (tenant, name): (Name, Name) = (tenant, name);
             let assignment = compiled.rules.assign(tenant.as_str(), name.as_str(), None)?;
             why = Some(match &assignment.by {
-                AssignedBy::Rule(_) => assignment.by.to_string(),
+                AssignedBy::Rule(_) | AssignedBy::Tenant => assignment.by.to_string(),
                 AssignedBy::Asked | AssignedBy::Default => "no rule matches".to_owned(),
             });
             Some(assignment.class)

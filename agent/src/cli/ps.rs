@@ -11,6 +11,9 @@ use crate::api::types::WorkloadView;
 use bellows_policies::units::Bytes;
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Limits in brackets are those that an observed workload would have: nothing is written."
+)]
 pub(super) struct Arguments {
     /// Print JSON.
     #[arg(long)]
@@ -27,31 +30,45 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         println!("{}", serde_json::to_string(&workloads)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let limit = |l: Option<Bytes>| l.map_or_else(|| "max".to_owned(), |b| b.to_string());
+    // In brackets what is not in force.
+    let limit = |would: Option<Bytes>, limit: Option<Bytes>| match (would, limit) {
+        (Some(would), _) => format!("({would})"),
+        (None, Some(limit)) => limit.to_string(),
+        (None, None) => "max".to_owned(),
+    };
     let rows = workloads.iter().map(|w| {
         vec![
             format!("{}/{}", w.tenant, w.name),
             w.class.clone(),
-            if w.is_frozen { "frozen".to_owned() } else { w.state.clone() },
-            w.pid.to_string(),
+            w.mode.clone(),
+            state(w).to_owned(),
+            if w.pid > 0 { w.pid.to_string() } else { "-".to_owned() },
             w.memory_current.to_string(),
-            limit(w.memory_high),
-            limit(w.memory_max),
+            limit(w.would_high, w.memory_high),
+            limit(w.would_max, w.memory_max),
             w.memory.to_string(),
             w.cpu_quota.map_or_else(
                 || "max".to_owned(),
                 |cpus| format!("{cpus}{}", if w.lends_cpu { " (lent)" } else { "" }),
             ),
             w.cpu.map_or_else(|| "-".to_owned(), |bounds| bounds.to_string()),
-            (w.limit_moves + w.quota_moves).to_string(),
+            (w.limit_moves + w.quota_moves + w.would_moves).to_string(),
             w.pin.map_or_else(|| "-".to_owned(), |pin| left(pin.until_unix_ns)),
             age(w.started_unix_ns),
         ]
     });
     let head = [
-        "WORKLOAD", "CLASS", "STATE", "PID", "USED", "GRANTED", "MAX", "RANGE", "CPUS", "RANGE", "MOVES",
-        "PINNED", "AGE",
+        "WORKLOAD", "CLASS", "MODE", "STATE", "PID", "USED", "GRANTED", "MAX", "RANGE", "CPUS", "RANGE",
+        "MOVES", "PINNED", "AGE",
     ];
     print!("{}", table(&head, rows));
     Ok(ExitCode::SUCCESS)
+}
+
+fn state(workload: &WorkloadView) -> &str {
+    match workload {
+        WorkloadView { is_frozen: true, .. } => "frozen",
+        WorkloadView { adopted: true, .. } => "adopted",
+        other => &other.state,
+    }
 }

@@ -75,9 +75,31 @@ pub(super) fn what(what: &What) -> String {
         What::AgentStopping { workloads_end: false } => {
             "the agent stops, and leaves all workloads running".to_owned()
         }
-        What::Launched { pid, class, assigned, limits, took_us, .. } => {
-            let class = class_and_why(class, assigned.as_ref());
-            format!("started as pid {pid} in {:.1} ms, {class}, {limits}", millis(*took_us))
+        What::Launched { pid, class, assigned, limits, took_us, observed, .. } => {
+            let (class, stands) = (class_and_why(class, assigned.as_ref()), stands(*observed));
+            format!("started as pid {pid} in {:.1} ms, {class}, {stands}{limits}", millis(*took_us))
+        }
+        What::WouldHave { verb, reason, from, to, bytes, current, .. } => {
+            let what = match verb {
+                Verb::Grow | Verb::Shrink | Verb::Fail => {
+                    format!("{verb}: high {} -> {}, max {} -> {}", from.high, to.high, from.max, to.max)
+                }
+                Verb::Reclaim => format!("reclaim {bytes}"),
+                Verb::Hold => format!("be held at {to}"),
+            };
+            format!("observed, nothing written: would {what}, at a use of {current}: {reason}")
+        }
+        What::Adopted { class, found_high, limits } => format!(
+            "adopted in class {class}, found at high {}; its limits would be {limits}",
+            or_max(*found_high)
+        ),
+        What::LetGo { gone: true } => "let go: its cgroup was removed".to_owned(),
+        What::LetGo { gone: false } => "let go: given back as it was, by order of the policies".to_owned(),
+        What::ModeChanged { observed: true, limits } => {
+            format!("observed from now on: its limits stand open, and would be {limits}")
+        }
+        What::ModeChanged { observed: false, limits } => {
+            format!("enforced from now on, governed from {limits}")
         }
         What::LaunchFailed { error } => format!("not started: {error}"),
         What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us, .. } => {
@@ -134,10 +156,11 @@ pub(super) fn what(what: &What) -> String {
             format!("somebody else wrote {found} to {file}: putting {expected} back")
         }
         What::ForeignCgroup { name } => format!("somebody else made {name}: left alone"),
-        What::TakenOver { pid, found_high, found_max, limits } => format!(
-            "taken over as pid {pid}, found at high {}, max {}, governed at {limits}",
+        What::TakenOver { pid, found_high, found_max, limits, observed } => format!(
+            "taken over as pid {pid}, found at high {}, max {}, {}{limits}",
             or_max(*found_high),
-            or_max(*found_max)
+            or_max(*found_max),
+            if *observed { stands(true) } else { "governed at " }
         ),
         What::PoliciesLoaded { ruleset, classes, rules, changed } => format!(
             "policies {ruleset} in force: {classes} classes, {rules} rules; {changed} workloads governed differently"
@@ -211,6 +234,11 @@ fn incident_line(incident: &Incident) -> String {
     format!("incident: {}, at {limits}, at a use of {current}{inside}", kind.as_str())
 }
 
+/// What to say before limits that are not in force.
+fn stands(is_observed: bool) -> &'static str {
+    if is_observed { "observed: its limits stand open, and would be " } else { "" }
+}
+
 fn or_max(limit: Option<Bytes>) -> String {
     limit.map_or_else(|| "max".to_owned(), |bytes| bytes.to_string())
 }
@@ -266,6 +294,27 @@ mod tests {
         assert_eq!(deed(&record), "signal 15 sent, by order of uid 1000 (pid 118, bellows)");
         let read: Record = serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap();
         assert_eq!(read.by, record.by);
+    }
+
+    #[test]
+    fn what_was_not_written_says_so() {
+        let (from, to) = (
+            Limits { high: Bytes::mib(64), max: Bytes::mib(80) },
+            Limits { high: Bytes::mib(80), max: Bytes::mib(96) },
+        );
+        let told = |verb, to, bytes| {
+            let (reason, current, evidence) = (Reason::TripwireHit, Bytes::mib(70), Evidence::default());
+            what(&What::WouldHave { verb, reason, from, to, bytes, current, evidence })
+        };
+        let (none, moved) = (Bytes::ZERO, "high 64 MiB -> 80 MiB, max 80 MiB -> 96 MiB");
+        for (told, said) in [
+            (told(Verb::Grow, to, none), format!("would grow: {moved}, at a use of 70 MiB: a charge")),
+            (told(Verb::Fail, to, none), format!("would fail: {moved}")),
+            (told(Verb::Hold, from, none), "would be held at high 64 MiB, max 80 MiB, at".to_owned()),
+            (told(Verb::Reclaim, from, Bytes::MIB), "would reclaim 1 MiB, at a use of".to_owned()),
+        ] {
+            assert!(told.starts_with(&format!("observed, nothing written: {said}")), "{told}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 use std::io;
 
+use bellows_policies::ruleset::Mode;
 use bellows_policies::units::{Bounds, Bytes, Limit};
 use bellows_policies::{Class, Limits, Plan, Reason, Verb};
 
@@ -41,28 +42,32 @@ pub(super) fn way(verb: Verb, reason: Reason, from: Limits, to: Limits) -> Way {
     }
 }
 
-/// Raises both limits: two writes, neither of which can block.
+/// Raises both limits: two writes, neither of which can block. What somebody else made is not ended by taking its tripwire out of
+/// the way, but goes on without.
 pub(super) fn raise(open: &Open, to: Limits) -> io::Result<()> {
-    open.max.write(Limit::At(to.max))?;
-    open.high.write(Limit::At(to.high))
+    open.write_max(to.max)?;
+    let is_failure = to.high >= to.max;
+    open.high.write(if is_failure && open.max.is_none() { open.before } else { Limit::At(to.high) })
 }
 
 /// Lowers `memory.max`, which this turn's sample has found to be well above use, so that the write finds nothing to reclaim
 /// and returns at once. False when use has come near meanwhile, less than half of the band being left: then the limit is as
 /// it was before.
 pub(super) fn narrow(open: &Open, from: Limits, to: Limits) -> io::Result<bool> {
-    open.max.write(Limit::At(to.max))?;
+    open.write_max(to.max)?;
     let half = Bytes(to.max.saturating_sub(to.high).0 / 2);
     if open.current()?.saturating_add(half) <= to.max {
         return Ok(true);
     }
-    open.max.write(Limit::At(from.max)).map(|()| false)
+    open.write_max(from.max).map(|()| false)
 }
 
-/// Takes the tripwire out of the way and opens the limit to the failsafe: what a workload needs to live without an agent.
+/// Takes the tripwire out of the way and opens the limit to the failsafe: what a workload needs to live without an agent. What
+/// somebody else made is given back what it had, if that is more.
 pub(super) fn open_up(open: &Open, failsafe: Bytes) -> io::Result<()> {
-    open.max.write(Limit::At(failsafe))?;
-    open.high.write(Limit::Max)
+    open.write_max(failsafe)?;
+    let present = open.high.read()?;
+    open.high.write(present.max(open.before))
 }
 
 /// Hands work to the slow lane; false when one is on its way, or the lane is full.
@@ -76,24 +81,40 @@ pub(super) fn slowly(lanes: &Lanes, entry: &mut Entry, act: Act, plan: &Plan) ->
     taken
 }
 
-/// Everything that is written to a workload's cgroup before its first process: memory limits from the launch plan, the
-/// floor's protection, and what keeps it from harming the host.
+/// The limits that a workload of this mode is to stand at: those of its launch plan, or none but the failsafe.
+pub(super) fn in_force(mode: Mode, planned: Limits, failsafe: Bytes) -> Limits {
+    match mode {
+        Mode::Enforce => planned,
+        Mode::Observe => Limits { high: Bytes(u64::MAX), max: failsafe },
+    }
+}
+
+/// What of a floor is protected: on paper nothing.
+pub(super) fn protected(mode: Mode, floor: Bytes) -> Bytes {
+    match mode {
+        Mode::Enforce => floor,
+        Mode::Observe => Bytes::ZERO,
+    }
+}
+
+/// Everything that is written to a workload's cgroup before its first process: memory limits, the floor's protection, and
+/// what keeps it from harming the host. `limits` are those of [`in_force`].
 pub(super) fn launch_limits(
     identity: &Identity,
     class: &Class,
     limits: Limits,
 ) -> Vec<(&'static str, String)> {
-    let mut files = vec![
-        ("memory.max", limits.max.0.to_string()),
-        ("memory.high", limits.high.0.to_string()),
-        // A workload lives or dies as a whole: half of one is a riddle to its owner.
-        ("memory.oom.group", "1".to_owned()),
-    ];
+    let mut files = vec![("memory.max", limits.max.0.to_string())];
+    if limits.high < Bytes(u64::MAX) {
+        files.push(("memory.high", limits.high.0.to_string()));
+    }
+    // A workload lives or dies as a whole: half of one is a riddle to its owner.
+    files.push(("memory.oom.group", "1".to_owned()));
     files.extend(class_files(identity.memory, class).into_iter().filter(|(file, value)| {
         // As the kernel has it in a new cgroup: then nothing is asked of a kernel without the file.
         !(*file == "memory.swap.max" && value == "max")
     }));
-    if let Some(bounds) = identity.cpu {
+    if let Some(bounds) = identity.cpu.filter(|_| class.mode == Mode::Enforce) {
         // The cpu loop takes over when the command runs; init's work before that is not the workload's.
         files.push(("cpu.max", quota_text(bounds.ceiling)));
         files.push(("cpu.max.burst", bounds.floor.quota_us().to_string()));
@@ -101,14 +122,17 @@ pub(super) fn launch_limits(
     files
 }
 
-/// What a class alone decides: nothing moves it but a change of policy.
+/// What a class alone decides: nothing moves it but a change of policy. Who is observed is only kept from harming the host.
 pub(super) fn class_files(memory: Bounds, class: &Class) -> Vec<(&'static str, String)> {
-    let mut files = vec![
+    let mut files = vec![("pids.max", class.pids.to_string())];
+    if class.mode == Mode::Observe {
+        return files;
+    }
+    files.extend([
         (class.base.protection(), memory.floor.0.to_string()),
         ("memory.swap.max", class.memory.swap_max.to_string()),
-        ("pids.max", class.pids.to_string()),
         ("cpu.weight", class.cpu.law.weight.to_string()),
-    ];
+    ]);
     files.extend(class.io.weight.map(|weight| ("io.weight", weight.to_string())));
     files.extend(class.io.max.iter().map(|line| ("io.max", line.clone())));
     files
@@ -125,7 +149,8 @@ pub(super) fn changed_files(
         match *file {
             // A line only adds to what is there.
             "io.max" => Some((*file, format!("{device} rbps=max wbps=max riops=max wiops=max"))),
-            "io.weight" if !is_said => Some((*file, "100".to_owned())),
+            "io.weight" | "cpu.weight" if !is_said => Some((*file, "100".to_owned())),
+            "memory.swap.max" | "pids.max" if !is_said => Some((*file, "max".to_owned())),
             "memory.min" | "memory.low" if !is_said => Some((*file, "0".to_owned())),
             _ => None,
         }
@@ -184,7 +209,15 @@ mod tests {
     #[test]
     fn only_what_changed_is_written() {
         let files = |text: &str| -> Vec<(&'static str, String)> {
-            let all = ["memory.min", "memory.low", "pids.max", "io.weight", "io.max"];
+            let all = [
+                "memory.min",
+                "memory.low",
+                "memory.swap.max",
+                "pids.max",
+                "cpu.weight",
+                "io.weight",
+                "io.max",
+            ];
             let line = |line: &str| {
                 let (file, value) = line.split_once('=').unwrap();
                 (*all.iter().find(|f| **f == file).unwrap(), value.to_owned())
@@ -196,6 +229,11 @@ mod tests {
             ("memory.low=5", "memory.min=5", "memory.low=0, memory.min=5"),
             ("pids.max=1, io.weight=7", "pids.max=1, io.weight=9", "io.weight=9"),
             ("pids.max=1, io.weight=7", "pids.max=1", "io.weight=100"),
+            (
+                "pids.max=1, memory.low=5, memory.swap.max=0, cpu.weight=20",
+                "pids.max=1",
+                "memory.low=0, memory.swap.max=max, cpu.weight=100",
+            ),
             (
                 "io.max=8:0 rbps=5, pids.max=1",
                 "io.max=8:0 wbps=6, pids.max=1",

@@ -233,6 +233,8 @@ impl Control {
                     self.metrics.overflows.inc();
                     self.journal.record(clock::unix_nanoseconds(), &self.node, What::QueueOverflowed {});
                     self.pass.urgent = self.registry.len();
+                    // What was made meanwhile.
+                    self.furnish_tenants();
                 }
                 Signal::Stalled => self.node_stalled(woke),
                 Signal::Woken => self.obey(),
@@ -244,6 +246,8 @@ impl Control {
         while let Some(command) = self.commands.pop() {
             match command {
                 Command::Launch { spec, stdio, by, reply } => self.launch(*spec, stdio, by, reply),
+                Command::Furnished { tenant, result } => self.furnished(&tenant, result),
+                Command::Adopted { tenant, name, result } => self.adopted(&tenant, &name, result),
                 Command::LaunchDone { key, result } => self.launch_done(key, result),
                 Command::ClearDone { key, result } => self.clear_done(key, result),
                 Command::DetailRead { key, detail } => self.detail_read(key, detail),
@@ -312,7 +316,8 @@ impl Control {
     fn is_done(&mut self) -> bool {
         let Some(deadline) = self.stop_by else { return false };
         let left = if self.ends_workloads {
-            self.registry.len()
+            // What somebody else made is not ended.
+            self.registry.iter_mut().filter(|e| e.adopted.is_none()).count()
         } else {
             self.registry.iter_mut().filter(|e| e.state == State::Starting).count()
         };

@@ -127,6 +127,7 @@ enum Order {
     /// Lend this share of what is used above the floor.
     Lend(Key, f64),
     TakeBack(Key),
+    Lift(Key),
 }
 
 /// The control loop's end. Dropping it ends the thread, after quotas that are released have been opened.
@@ -172,6 +173,11 @@ impl CpuLane {
     /// Gives a quota back to its law.
     pub(super) fn unpin(&self, key: Key) -> bool {
         self.send(Order::Unpin(key))
+    }
+
+    /// The workload has no quota any more.
+    pub(super) fn lift(&self, key: Key) {
+        self.send(Order::Lift(key));
     }
 
     /// Opens all quotas to their ceilings, those to come too.
@@ -245,6 +251,7 @@ impl CpuLoop {
                 Ok(Order::Forget(key)) => self.governed.retain(|g| g.key != key),
                 Ok(Order::Lend(key, share)) => self.loan(key, Some(share)),
                 Ok(Order::TakeBack(key)) => self.loan(key, None),
+                Ok(Order::Lift(key)) => self.lift(key),
                 Err(RecvTimeoutError::Timeout) => {
                     let now = clock::now();
                     self.tick(now);

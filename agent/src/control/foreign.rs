@@ -13,7 +13,9 @@ use super::incidents;
 use super::takeover::put_back;
 use crate::journal::{Kind, What};
 use crate::kernel::clock;
+use crate::kernel::limit::LimitFile;
 use crate::kernel::watch::Key;
+use crate::workload::adoption;
 use crate::workload::lifecycle::State;
 
 /// Time between two comparisons of one workload.
@@ -32,13 +34,20 @@ impl Control {
         if is_first {
             return;
         }
-        let Some(open) = &entry.open else { return };
-        if entry.shrink.is_some() || entry.law.is_released() || entry.law.is_failed() {
+        let Some(open) = &mut entry.open else { return };
+        if entry.shrink.is_some()
+            || entry.law.is_released()
+            || entry.law.is_failed()
+            || entry.shadow.is_some()
+        {
             return;
         }
         // Gone or unreadable: the look says so.
-        let (Ok(high), Ok(max)) = (open.high.read(), open.max.read()) else { return };
+        let max = open.max.as_ref().map(LimitFile::read).transpose();
+        let (Ok(high), Ok(max)) = (open.high.read(), max) else { return };
         let expected = entry.law.limits();
+        // Of what somebody else made `memory.max` is as it should be, whatever it is.
+        let max = max.unwrap_or(Limit::At(expected.max));
         let files = [("memory.high", expected.high, high), ("memory.max", expected.max, max)];
         let mut is_foreign = false;
         for (file, expected, found) in files {
@@ -58,11 +67,18 @@ impl Control {
         if !is_foreign {
             return;
         }
+        if entry.adopted.is_some() && !entry.is_unsure && !is_same(expected.high, high) {
+            // Its maker wants that: it is given back to it, in the end.
+            open.before = high;
+            let _ = adoption::note(open.cgroup(), high);
+        }
+        let open = &*open;
+        let current = entry.law.current();
+        let put_back = put_back(open, &mut entry.law, max, current);
         if !entry.is_unsure {
             incidents::tell(&self.lanes, &self.metrics, entry, Kind::ForeignWrite);
         }
-        let current = entry.law.current();
-        if put_back(open, &mut entry.law, max, current).is_err() {
+        if put_back.is_err() {
             entry.is_unsure = true;
         }
         self.look(key, clock::now());

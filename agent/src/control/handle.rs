@@ -92,6 +92,22 @@ pub enum Command {
         /// What failed, and of which workload.
         troubles: Vec<(Arc<str>, String)>,
     },
+    /// A tenant's cgroup has been made ready for adoption.
+    Furnished {
+        /// Whose.
+        tenant: Name,
+        /// With what result.
+        result: Result<(), CgroupError>,
+    },
+    /// What somebody else made in a tenant's cgroup has been opened.
+    Adopted {
+        /// Whose.
+        tenant: Name,
+        /// What it is called.
+        name: Name,
+        /// With what result.
+        result: Result<Box<Open>, CgroupError>,
+    },
     /// A launch has been carried out.
     LaunchDone {
         /// Which.

@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use bellows_policies::budget::LEAST_PART;
 use bellows_policies::ladder::{Candidate, Grip, GripEvidence, Ladder, LadderLaw, Lease, Leases};
-use bellows_policies::ruleset::Mode;
 use bellows_policies::squeeze::{Round, Rung};
 use bellows_policies::units::{Bytes, Instant};
 use bellows_policies::{Base, Cpus, Plan};
@@ -132,7 +131,9 @@ impl Entry {
         allowed
             && is_free
             && !self.way.is_dying
-            && self.class.mode == Mode::Enforce
+            && !self.is_observed()
+            // Whoever made it decides on it as a whole.
+            && self.adopted.is_none()
             && self.state == State::Running
             && waiter.key != Some(self.key)
             && grip.may_take(self.priority(), waiter.priority)

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use bellows_policies::sample::{Detail, Pressure};
-use bellows_policies::units::Bytes;
+use bellows_policies::units::{Bytes, Limit};
 
 use super::handle::{Command, Handle};
 use super::incidents::{self, Seen};
@@ -19,8 +19,9 @@ use crate::journal::Writer;
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::watch::Key;
 use crate::kernel::{clock, parse};
+use crate::workload::adoption;
 use crate::workload::rewrite::Rewrite;
-use crate::workload::spec::Spec;
+use crate::workload::spec::{Name, Spec};
 use crate::workload::supervisor::{self, Ground, LaunchOrder, Running};
 
 /// Looks into `memory.stat` that may wait. More are dropped and counted; the next look asks again.
@@ -78,6 +79,10 @@ pub(super) enum Job {
     Launch(Key, LaunchOrder),
     /// Clear away what is left of one; the bytes are what was granted to it.
     Clear(Key, Arc<Spec>, Arc<Running>, Bytes),
+    /// Make a tenant's cgroup ready for adoption, with these limits.
+    Furnish(Name, Vec<(&'static str, String)>),
+    /// Open what somebody else made in a tenant's cgroup.
+    Adopt(Name, Name),
     /// Write what a change of policy touched.
     Rewrite(Vec<(Arc<str>, Rewrite)>),
 }
@@ -163,6 +168,17 @@ fn work(queue: &Mutex<Receiver<Job>>, answers: &Handle, ground: &Ground) {
                 let result = supervisor::tear_down(ground, &spec.identity, &running, granted)
                     .map_err(|e| (e, running));
                 Command::ClearDone { key, result }
+            }
+            Ok(Job::Furnish(tenant, limits)) => {
+                let result = adoption::furnish(ground, &tenant, &limits);
+                Command::Furnished { tenant, result }
+            }
+            Ok(Job::Adopt(tenant, name)) => {
+                let result = adoption::open(ground, &tenant, &name).and_then(|running| {
+                    let before = adoption::noted(&running.cgroup)?;
+                    Open::adopt(&running, before.unwrap_or(Limit::Max)).map(Box::new)
+                });
+                Command::Adopted { tenant, name, result }
             }
             Ok(Job::Rewrite(rewrites)) => {
                 let told = |(name, rewrite): &(Arc<str>, Rewrite)| {

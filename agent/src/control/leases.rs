@@ -57,7 +57,7 @@ impl Control {
     }
 
     /// Its limits are opened: it is thawed at once, whatever is under way, and lends nothing.
-    pub(super) fn let_go(&mut self, key: Key) {
+    pub(super) fn end_leases(&mut self, key: Key) {
         let now = clock::now();
         let Some(entry) = self.registry.get(key) else { return };
         let is_held = entry.way.standing != Standing::Running;

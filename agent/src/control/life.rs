@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use bellows_policies::ruleset::Mode;
 use bellows_policies::sample::Detail;
 use bellows_policies::units::Bytes;
 use bellows_policies::{Class, Cpus, Law, MemoryLaw, Pin, Plan, Workload, settle};
@@ -68,16 +69,22 @@ impl Control {
             }
         };
         let Plan::Write { to, .. } = plan else { return };
+        let in_force = actuator::in_force(class.mode, to, law.released_max());
+        if let Some(seat) = law.seat().filter(|_| class.mode == Mode::Observe) {
+            self.budget.regrade(seat, class.base, class.cpu.law.weight, Bytes::ZERO);
+        }
         let order = LaunchOrder {
-            limits: actuator::launch_limits(identity, &class, to),
+            limits: actuator::launch_limits(identity, &class, in_force),
             failsafe: law.released_max(),
+            failsafe_cpu: failsafe_cpu(identity, class.mode),
             tenant_limits: actuator::tenant_limits(self.tenant_bounds(&identity.tenant).weight),
             spec: Arc::clone(&spec),
             stdio,
         };
         let version = self.versions.of(&self.journal, &class, law.law());
-        let published = Arc::new(Published::new(facts(identity, clock::unix_nanoseconds())));
-        published.limits(to);
+        let published = Arc::new(Published::new(facts(identity, clock::unix_nanoseconds(), false)));
+        published.limits(in_force);
+        published.would((class.mode == Mode::Observe).then_some(to));
         let entry = self.registry.insert(|key| Entry::new(key, spec, class, &law, version, published));
         entry.launched = Some(Launching { by, reply });
         let key = entry.key;
@@ -120,9 +127,10 @@ impl Control {
                 let limits = entry.law.limits();
                 let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
                 let evidence = entry.law.evidence(MemoryLaw::Launch);
+                let observed = entry.is_observed();
                 let Identity { class, assigned, .. } = entry.identity();
                 let (class, assigned) = (class.to_string(), assigned.clone());
-                let what = What::Launched { pid, class, assigned, limits, took_us, evidence };
+                let what = What::Launched { pid, class, assigned, limits, took_us, evidence, observed };
                 let launching = entry.launched.take();
                 let by = launching.as_ref().map(|launching| Arc::clone(&launching.by));
                 self.journal.decided_for(clock::unix_nanoseconds(), &entry.name, &entry.version, by, what);
@@ -173,7 +181,9 @@ impl Control {
             self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
         }
         entry.open = Some(open);
-        if let Err(error) = cpu_loop::govern(&self.cpu, entry, quota) {
+        if !entry.is_observed()
+            && let Err(error) = cpu_loop::govern(&self.cpu, entry, quota)
+        {
             let text = format!("its cpu quota stays as it is: {error}");
             self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
         }
@@ -196,6 +206,9 @@ impl Control {
 
     /// Its files answer ENODEV: somebody removed the cgroup.
     pub(super) fn vanished(&mut self, key: Key) {
+        if self.registry.get(key).is_some_and(|entry| entry.adopted.is_some()) {
+            return self.let_go(key, true);
+        }
         self.begin_clearing(key, Event::Vanished);
     }
 
@@ -289,14 +302,20 @@ impl Control {
     }
 
     pub(super) fn release_one(&mut self, key: Key) -> bool {
-        self.let_go(key);
+        self.end_leases(key);
         let Some(entry) = self.registry.get(key) else { return false };
         let Some(open) = &entry.open else { return false };
         if let Some(shrink) = &entry.shrink {
             shrink.cancel();
         }
+        if entry.is_observed() {
+            entry.law.release();
+            return true;
+        }
         // The next agent goes back to these.
-        if let Err(error) = lease::note(open.cgroup()) {
+        if entry.adopted.is_none()
+            && let Err(error) = lease::note(open.cgroup())
+        {
             let text = error.to_string();
             self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
         }
@@ -307,13 +326,18 @@ impl Control {
             self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
             return false;
         }
+        let max = if entry.adopted.is_some() { Bytes(u64::MAX) } else { max };
         entry.published.limits(bellows_policies::Limits { high: Bytes(u64::MAX), max });
         true
     }
 
-    /// Ends everything in a workload's cgroup.
+    /// Ends everything in a workload's cgroup. What somebody else made is let be.
     pub(super) fn kill(&mut self, key: Key) {
         let Some(entry) = self.registry.get(key) else { return };
+        if entry.adopted.is_some() {
+            self.release_one(key);
+            return;
+        }
         let Some(open) = &entry.open else { return };
         if let Err(error) = open.cgroup().kill() {
             let text = error.to_string();
@@ -325,7 +349,8 @@ impl Control {
         let Some(entry) = self.registry.get(key) else { return };
         entry.detail_pending = false;
         let Some(detail) = detail else { return };
-        entry.law.observe(&detail);
+        let seen = entry.shadow.as_mut().map_or(detail, |shadow| shadow.detail(&detail));
+        entry.law.observe(&seen);
         entry.published.detail(&detail);
         // The verdict may allow what the last look had to wait for.
         self.look(key, clock::now());
@@ -337,8 +362,13 @@ pub(super) fn terms(identity: &Identity, pin: Option<Pin>) -> Terms {
     Terms { class: identity.class.as_str().into(), assigned: identity.assigned.clone(), pin }
 }
 
+/// The quota that a workload of this mode is opened to when its agent dies, if it has any.
+pub(super) fn failsafe_cpu(identity: &Identity, mode: Mode) -> Option<Cpus> {
+    identity.cpu.filter(|_| mode == Mode::Enforce).map(|bounds| bounds.ceiling)
+}
+
 /// What is published of a workload from its birth on.
-pub(super) fn facts(identity: &Identity, started_unix_ns: u64) -> Facts {
+pub(super) fn facts(identity: &Identity, started_unix_ns: u64, adopted: bool) -> Facts {
     Facts {
         tenant: identity.tenant.to_string(),
         workload: identity.name.to_string(),
@@ -346,5 +376,6 @@ pub(super) fn facts(identity: &Identity, started_unix_ns: u64) -> Facts {
         memory: identity.memory,
         cpu: identity.cpu,
         started_unix_ns,
+        adopted,
     }
 }

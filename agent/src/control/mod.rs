@@ -15,6 +15,8 @@
 //! heartbeat, silence, watchdog             vigil
 //! what an earlier agent left               takeover
 //! limits that somebody else wrote          foreign
+//! decisions that are only told             observe
+//! cgroups that somebody else made          adoption
 //! what came of a move                       outcomes
 //! what it looks like inside                 incidents  on a thread of its own
 //! a change of policies                      policies
@@ -27,6 +29,7 @@
 //! wheel between the kernel's word and the write, and this thread has nothing to gain from them.
 
 mod actuator;
+mod adoption;
 mod control_loop;
 mod cpu_loop;
 mod foreign;
@@ -40,6 +43,7 @@ mod leases;
 mod life;
 mod node;
 mod operate;
+mod observe;
 mod outcomes;
 mod pass;
 mod pins;

@@ -160,10 +160,12 @@ impl Control {
                 self.pass.calm = 0;
             }
             outcomes::look(&self.journal, entry, woke);
-            if is_everybody || entry.rest.is_due(woke, entry.looked) {
+            // No event tells of what an observed one does.
+            if is_everybody || entry.is_observed() || entry.rest.is_due(woke, entry.looked) {
                 looks += 1;
                 self.look(key, woke);
                 self.compare(key, woke);
+                self.watch(key, woke);
             }
         }
         self.pass.urgent = self.pass.urgent.saturating_sub(visits);

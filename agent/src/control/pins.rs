@@ -41,6 +41,9 @@ fn problem(entry: &Entry, wanted: &Wanted, current: Bytes) -> Option<String> {
             LONGEST.as_secs() / 3600
         ));
     }
+    if entry.is_observed() {
+        return Some("it is only observed, its limits stand open: there is nothing to pin".to_owned());
+    }
     let (memory, quota) = (entry.identity().memory, entry.identity().cpu);
     if entry.law.is_released() || entry.law.is_failed() {
         return Some("its limits stand open and are not governed: there is nothing to pin".to_owned());
@@ -150,7 +153,7 @@ impl Control {
         Some(match outcome {
             Outcome::Applied => Ok(()),
             Outcome::Failed => Err(Refused::Failed("the kernel refused the limit".to_owned())),
-            Outcome::Nothing => Err(Refused::Busy),
+            Outcome::Nothing | Outcome::Observed => Err(Refused::Busy),
         })
     }
 

@@ -7,12 +7,12 @@
 
 use std::sync::Arc;
 
-use bellows_policies::{Class, Ruleset};
+use bellows_policies::ruleset::{Class, Mode, Ruleset};
 
 use super::control_loop::Control;
 use super::cpu_loop::Reform;
 use super::lanes::Job;
-use super::life::terms;
+use super::life::{failsafe_cpu, terms};
 use super::versions::Versions;
 use super::{actuator, cpu_loop};
 use crate::journal::What;
@@ -30,6 +30,7 @@ impl Control {
         self.climb.ladder.govern(self.rules.node.ladder);
         self.node_memory.govern(self.rules.node.pressure);
         self.reform_tenants();
+        self.readopt();
         let keys: Vec<Key> = self.registry.iter_mut().map(|entry| entry.key).collect();
         let rewrites: Vec<_> = keys.iter().filter_map(|&key| self.reform(key)).collect();
         let what = What::PoliciesLoaded { ruleset, classes, rules: count, changed: rewrites.len() };
@@ -48,7 +49,16 @@ impl Control {
 
     /// Brings a running workload in line with its class as it is now; what is to be written if that has changed.
     pub(super) fn reform(&mut self, key: Key) -> Option<(Arc<str>, Rewrite)> {
-        let mut identity = self.registry.get(key).filter(|entry| entry.open.is_some())?.identity().clone();
+        let entry = self.registry.get(key).filter(|entry| entry.open.is_some())?;
+        let (mut identity, is_adopted) = (entry.identity().clone(), entry.adopted.is_some());
+        // Nobody asked for the class of what somebody else made: rules go on assigning it.
+        if is_adopted
+            && let Ok(again) = self.rules.assign(identity.tenant.as_str(), identity.name.as_str(), None)
+            && let Ok(class) = again.class.name.parse()
+        {
+            identity.class = class;
+            identity.assigned = Some(again.by);
+        }
         let class = self.class_again(&mut identity);
         self.govern_as(key, identity, class)
     }
@@ -62,6 +72,7 @@ impl Control {
     ) -> Option<(Arc<str>, Rewrite)> {
         let law = self.memory_law(&class);
         let entry = self.registry.get(key)?;
+        let is_adopted = entry.adopted.is_some();
         let open = entry.open.as_ref()?;
         // A quota that comes or goes is for launches to come.
         let quota = entry.spec.identity.cpu.and(identity.cpu);
@@ -75,25 +86,39 @@ impl Control {
             let version = Arc::clone(&entry.version);
             cpu_loop::reform(&self.cpu, Reform { key, version, bounds, law: class.cpu.law, burst });
         }
-        let before = actuator::class_files(entry.spec.identity.memory, &entry.class);
-        let after = actuator::class_files(identity.memory, &class);
+        let files = |memory, class: &Class| {
+            if is_adopted { Vec::new() } else { actuator::class_files(memory, class) }
+        };
+        let before = files(entry.spec.identity.memory, &entry.class);
+        let after = files(identity.memory, &class);
         entry.law.govern(identity.memory, law);
         entry.published.bounds(identity.memory, identity.cpu);
         entry.published.set_terms(terms(&identity, entry.pin));
+        let mut files = actuator::changed_files(&before, &after);
+        if let Some(bounds) = identity.cpu.filter(|_| entry.class.mode != class.mode) {
+            files.push(("cpu.max.burst", bounds.floor.quota_us().to_string()));
+        }
         let rewrite = Rewrite {
             running: Arc::clone(&open.running),
-            files: actuator::changed_files(&before, &after),
-            failsafe: entry.law.released_max(),
-            failsafe_cpu: identity.cpu.map(|bounds| bounds.ceiling),
+            files,
+            failsafe: (!is_adopted).then(|| entry.law.released_max()),
+            failsafe_cpu: failsafe_cpu(&identity, class.mode),
         };
         let name = Arc::clone(&entry.name);
         if let Some(seat) = entry.law.seat() {
-            self.budget.regrade(seat, class.base, class.cpu.law.weight, identity.memory.floor);
+            let mode = if is_adopted { Mode::Observe } else { class.mode };
+            let floor = actuator::protected(mode, identity.memory.floor);
+            self.budget.regrade(seat, class.base, class.cpu.law.weight, floor);
+        }
+        if (is_adopted || entry.is_observed()) && entry.law.is_failed() {
+            // It lives on, and may have room by now.
+            entry.law.rearm();
         }
         let tenant = identity.tenant.clone();
         entry.class = class;
         entry.spec = Arc::new(Spec { identity, ..Spec::clone(&entry.spec) });
         self.protect(&tenant);
+        self.take_mode(key);
         Some((name, rewrite))
     }
 

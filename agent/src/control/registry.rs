@@ -6,10 +6,11 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use bellows_policies::ruleset::{Adopt, Mode};
 use bellows_policies::sample::Sample;
 use bellows_policies::squeeze::Rung;
-use bellows_policies::units::{Bytes, Instant};
-use bellows_policies::{Class, Pin, Reason, Seat, Workload};
+use bellows_policies::units::{Bytes, Instant, Limit};
+use bellows_policies::{Class, Pin, Reason, Seat, Shadow, Workload};
 use tokio::sync::oneshot;
 
 use super::handle::{Ended, Launched, Refused};
@@ -59,6 +60,10 @@ pub(super) struct Entry {
     pub(super) is_unsure: bool,
     /// A look into `memory.stat` is under way.
     pub(super) detail_pending: bool,
+    /// Somebody else made it; what its tenant's policy says of that.
+    pub(super) adopted: Option<Adopt>,
+    /// What the kernel would have shown: its decisions are only told.
+    pub(super) shadow: Option<Shadow>,
     /// A shrink is under way.
     pub(super) shrink: Option<Arc<Shrink>>,
     /// An operator's word that limits stay.
@@ -104,6 +109,8 @@ impl Entry {
         Self {
             key,
             name: spec.identity.to_string().into(),
+            adopted: None,
+            shadow: (class.mode == Mode::Observe).then(Shadow::default),
             spec,
             class,
             state: State::Starting,
@@ -144,9 +151,15 @@ impl Entry {
         self.class.cpu.law.weight
     }
 
-    /// Whether its policy lets it be squeezed so far.
+    /// Whether its policy lets it be squeezed so far. On paper there is nothing to give, and of what somebody else made only
+    /// what a tripwire can take.
     pub(super) fn may_give(&self, rung: Rung) -> bool {
-        self.class.rungs.iter().any(|allowed| allowed == rung.as_str())
+        let is_mild = match rung {
+            Rung::Slack | Rung::Reclaim => true,
+        };
+        !self.is_observed()
+            && (is_mild || self.adopted.is_none())
+            && self.class.rungs.iter().any(|allowed| allowed == rung.as_str())
     }
 
     pub(super) fn move_to(&mut self, state: State) {
@@ -164,7 +177,10 @@ pub struct Open {
     memory_current: File,
     pub(super) cgroup_events: File,
     pub(super) high: LimitFile,
-    pub(super) max: LimitFile,
+    /// None of what somebody else made: there it is its maker's.
+    pub(super) max: Option<LimitFile>,
+    /// What `memory.high` is opened to.
+    pub(super) before: Limit,
     pub(super) slow: Arc<SlowFiles>,
     /// Taken by the cpu loop, if the quota is governed.
     pub(super) cpu: Option<CpuFiles>,
@@ -174,13 +190,29 @@ pub struct Open {
 impl Open {
     /// Opens all. `has_quota`: its cpu quota is governed.
     pub(super) fn new(running: &Arc<Running>, has_quota: bool) -> Result<Self, CgroupError> {
+        let max = LimitFile::open(&running.cgroup, "memory.max")?;
+        Self::with(running, has_quota, Some(max), Limit::Max)
+    }
+
+    /// Opens what somebody else made. `before` is what its `memory.high` is given back to.
+    pub(super) fn adopt(running: &Arc<Running>, before: Limit) -> Result<Self, CgroupError> {
+        Self::with(running, false, None, before)
+    }
+
+    fn with(
+        running: &Arc<Running>,
+        has_quota: bool,
+        max: Option<LimitFile>,
+        before: Limit,
+    ) -> Result<Self, CgroupError> {
         let cgroup = &running.cgroup;
         Ok(Self {
             memory_events: cgroup.open_read("memory.events.local")?,
             memory_current: cgroup.open_read("memory.current")?,
             cgroup_events: cgroup.open_read("cgroup.events")?,
             high: LimitFile::open(cgroup, "memory.high")?,
-            max: LimitFile::open(cgroup, "memory.max")?,
+            max,
+            before,
             slow: Arc::new(SlowFiles::open(cgroup)?),
             cpu: has_quota.then(|| CpuFiles::open(cgroup)).transpose()?,
             detail: Arc::new(DetailFiles::open(cgroup)?),
@@ -201,6 +233,11 @@ impl Open {
         let mut text = [0_u8; 32];
         let length = self.memory_current.read_at(&mut text, 0)?;
         Ok(Bytes(parse::number(&text[..length]).unwrap_or(0)))
+    }
+
+    /// Writes `memory.max`, where that is ours.
+    pub(super) fn write_max(&self, max: Bytes) -> io::Result<()> {
+        self.max.as_ref().map_or(Ok(()), |file| file.write(Limit::At(max)))
     }
 
     pub(super) fn cgroup(&self) -> &Cgroup {

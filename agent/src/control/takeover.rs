@@ -6,19 +6,22 @@
 
 use std::sync::Arc;
 
-use bellows_policies::ruleset::DEFAULT_CLASS;
+use bellows_policies::ruleset::{Adopt, DEFAULT_CLASS, Mode};
 use bellows_policies::units::{Bytes, Limit};
-use bellows_policies::{Class, Cpus, Limits, Workload};
+use bellows_policies::{Class, Cpus, Limits, Shadow, Workload};
 
+use super::actuator;
 use super::control_loop::Control;
-use super::life::facts;
+use super::life::{facts, failsafe_cpu};
 use super::pins;
 use super::registry::{Entry, Open};
 use crate::journal::{What, Writer};
+use crate::kernel::watch::Key;
 use crate::kernel::{clock, parse};
 use crate::metrics::Published;
 use crate::workload::lease::{self, Lease};
 use crate::workload::records::Ended;
+use crate::workload::rewrite::Rewrite;
 use crate::workload::spec::{Identity, Spec};
 use crate::workload::takeover::{Findings, Found};
 
@@ -47,8 +50,16 @@ impl Control {
         for name in findings.removed {
             self.journal.record(clock::unix_nanoseconds(), &self.node, What::LeftoverRemoved { name });
         }
-        let mut taken = Takeover { foreign: findings.foreign.len(), ..Takeover::default() };
+        let mut taken = Takeover::default();
         for foreign in findings.foreign {
+            let (tenant, name) = foreign.name.split_once('/').unwrap_or_default();
+            if self.rules.adopts(tenant) != Adopt::No {
+                continue;
+            }
+            if let (true, Ok(tenant), Ok(name)) = (foreign.was_adopted, tenant.parse(), name.parse()) {
+                self.give_back(&tenant, &name);
+            }
+            taken.foreign += 1;
             self.budget.adopt(None, Bytes::ZERO, foreign.held);
             let what = What::ForeignCgroup { name: foreign.name };
             self.journal.record(clock::unix_nanoseconds(), &self.node, what);
@@ -66,6 +77,7 @@ impl Control {
                 taken.ended += 1;
             }
         }
+        self.furnish_tenants();
         // What happened before we listened.
         self.pass.urgent = self.registry.len();
         taken
@@ -103,25 +115,32 @@ impl Control {
         let in_force = Limits { high: bytes(high), max: bytes(max) };
         // `memory.max` is never lowered here: that takes the law's patience.
         let quota = quota_before(&open, lease.as_ref());
+        // What was enforced has a tripwire that stands, or a lease.
+        let was_open = lease.is_none() && high == Limit::Max;
         let back_to = lease.map_or(in_force, |lease| Limits { high: lease.high, max: in_force.max });
         let mut law = Workload::adopt(identity.memory, self.memory_law(&class), back_to, sample);
-        if law.limits() != in_force {
+        // To put limits on more than its ceiling would be to end it.
+        let fits = sample.current.saturating_add(law.law().band_min) <= identity.memory.ceiling;
+        let is_observed = was_open && (class.mode == Mode::Observe || !fits);
+        if !is_observed && law.limits() != in_force {
             put_back(&open, &mut law, max, sample.current)?;
         }
         if pin.is_some_and(|pin| pin.memory) {
             law.pin();
         }
         let law = law.seated(self.seat(&identity, &class));
-        self.budget.adopt(law.seat(), identity.memory.floor, law.granted());
+        self.budget.adopt(law.seat(), actuator::protected(class.mode, identity.memory.floor), law.granted());
 
-        let published = Arc::new(Published::new(facts(&identity, started_unix_ns)));
+        let published = Arc::new(Published::new(facts(&identity, started_unix_ns, false)));
         published.limits(in_force);
+        published.would(is_observed.then(|| law.limits()));
         published.sample(&sample);
         let (pid, is_running) = (open.running.pid(), open.running.process.is_some());
         // Of the command only its process is left, and nobody asks for more.
         let spec = Arc::new(Spec { identity, argv: Vec::new(), env: Vec::new(), cwd: "/".to_owned() });
         let version = self.versions.of(&self.journal, &class, law.law());
         let entry = self.registry.insert(|key| Entry::new(key, spec, class, &law, version, published));
+        entry.shadow = is_observed.then(Shadow::default);
         entry.sampled = sample.at;
         entry.oom_kills = sample.events.oom_kill;
         pins::keep(entry, pin);
@@ -136,6 +155,7 @@ impl Control {
                 found_high: finite(high),
                 found_max: finite(max),
                 limits: entry.law.limits(),
+                observed: is_observed,
             };
             self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
             self.metrics.taken_over.inc();
@@ -145,10 +165,35 @@ impl Control {
         if let Some(note) = frozen {
             self.take_over_frozen(key, note);
         }
-        if !is_running {
+        if is_running {
+            self.take_mode(key);
+            self.restate(key, was_open);
+        } else {
             self.process_ended(key);
         }
         Ok(())
+    }
+
+    /// Has the files of a class written whose mode has changed while no agent ran.
+    fn restate(&mut self, key: Key, was_open: bool) {
+        let Some(entry) = self.registry.get(key) else { return };
+        let Some(open) = &entry.open else { return };
+        let memory = entry.spec.identity.memory;
+        let before = match (was_open, entry.class.mode) {
+            (true, Mode::Enforce) => Vec::new(),
+            (false, Mode::Observe) => {
+                actuator::class_files(memory, &Class { mode: Mode::Enforce, ..Class::clone(&entry.class) })
+            }
+            (true, Mode::Observe) | (false, Mode::Enforce) => return,
+        };
+        let rewrite = Rewrite {
+            running: Arc::clone(&open.running),
+            files: actuator::changed_files(&before, &actuator::class_files(memory, &entry.class)),
+            failsafe: Some(entry.law.released_max()),
+            failsafe_cpu: failsafe_cpu(&entry.spec.identity, entry.class.mode),
+        };
+        let name = Arc::clone(&entry.name);
+        self.rewrite(vec![(name, rewrite)]);
     }
 }
 
@@ -160,13 +205,14 @@ fn quota_before(open: &Open, lease: Option<&Lease>) -> Option<Cpus> {
 }
 
 /// Gives limits that do not stand as they should back to the law, which puts the tripwire back at the next look. `memory.max`
-/// is set to what the law then believes: up at once, down only where that leaves room above use.
+/// is set to what the law then believes: up at once, down only where that leaves room above use; of what somebody else made it
+/// is not touched.
 pub(super) fn put_back(open: &Open, law: &mut Workload, found: Limit, current: Bytes) -> std::io::Result<()> {
     law.release();
     let max = law.limits().max;
     let room = law.law().band_min.max(current.scale(0.1));
     let is_due = found < Limit::At(max) || (found > Limit::At(max) && current.saturating_add(room) <= max);
-    let written = if is_due { open.max.write(Limit::At(max)) } else { Ok(()) };
+    let written = if is_due { open.write_max(max) } else { Ok(()) };
     // Whether it was written or not: a law that stays released governs nothing any more.
     law.rearm();
     written

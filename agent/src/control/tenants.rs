@@ -229,11 +229,8 @@ impl Control {
 
     /// Somebody made a cgroup in a tenant's.
     pub(super) fn created(&mut self, directory: Key, name: &str) {
-        let Some(tenant) = self.tenant_of(directory) else { return };
-        let ours = name.parse::<Name>().is_ok_and(|name| self.registry.find(&tenant, &name).is_some());
-        if !ours {
-            let what = What::ForeignCgroup { name: format!("{tenant}/{name}") };
-            self.journal.record(clock::unix_nanoseconds(), &self.node, what);
+        if let Some(tenant) = self.tenant_of(directory) {
+            self.notice(&tenant, name);
         }
     }
 

@@ -6,7 +6,7 @@
 //! The cost is known: one wake-up, two reads, and for a grow two writes; no allocation. A look that hands work to another
 //! lane adds one futex call, after the writes.
 
-use bellows_policies::units::Instant;
+use bellows_policies::units::{Bytes, Instant};
 use bellows_policies::{Decision, Evidence, Limits, Plan, Reason, Sample, Verb, settle, undo};
 
 use super::actuator::{self, Way};
@@ -68,7 +68,9 @@ impl Control {
             incidents::tell(&self.lanes, &self.metrics, entry, Kind::OomKilled);
         }
 
-        let step = bellows_policies::step(&mut entry.law, &sample);
+        let high = entry.law.limits().high;
+        let seen = entry.shadow.as_mut().map_or(sample, |shadow| shadow.sample(high, &sample));
+        let step = bellows_policies::step(&mut entry.law, &seen);
         if entry.is_frozen() && matches!(step.decision.verb, Verb::Grow | Verb::Fail) {
             // From before it stood still: it needs nothing now, and will say so again when it does.
             entry.law.rest();
@@ -91,7 +93,8 @@ impl Control {
                 self.metrics.details_dropped.inc();
             }
         }
-        if step.decision.verb == Verb::Grow && REFUSED.contains(&reason) {
+        // Nobody gives for what is only told.
+        if step.decision.verb == Verb::Grow && REFUSED.contains(&reason) && !entry.is_observed() {
             let missing = step.decision.want.high.saturating_sub(entry.law.limits().high);
             self.squeeze_for(key, reason, missing, sample.at);
         }
@@ -106,6 +109,9 @@ impl Control {
         decision: &Decision,
     ) -> Outcome {
         let Some(entry) = self.registry.get(key) else { return Outcome::Nothing };
+        if entry.is_observed() && !matches!(plan, Plan::Nothing { .. }) {
+            return self.on_paper(key, sample.current, plan);
+        }
         let (verb, from, to, reason, evidence) = match *plan {
             Plan::Write { verb, from, to, reason, evidence, .. } => (verb, from, to, reason, evidence),
             Plan::Reclaim { bytes, .. } => return self.slowly(key, Act::Reclaim(bytes), plan),
@@ -161,6 +167,11 @@ impl Control {
         self.journal.decided(clock::unix_nanoseconds(), &entry.name, &entry.version, what);
         entry.outcome = Pending::new(verb, to);
         if verb == Verb::Fail {
+            if entry.adopted.is_some() {
+                let text = "it is not ended, since others made it: its memory.high stands open until it fits"
+                    .to_owned();
+                self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
+            }
             incidents::tell(&self.lanes, &self.metrics, entry, Kind::Stalled);
         }
         Outcome::Applied
@@ -201,6 +212,8 @@ impl Control {
             entry.law.shrink_refused(now);
             if self.released {
                 self.release_one(key);
+            } else if entry.is_observed() {
+                let _ = actuator::open_up(open, from.max.max(entry.law.released_max()));
             } else if entry.law.is_failed() {
                 let _ = actuator::raise(open, Limits { high: from.max, max: from.max });
             } else if entry.law.is_released() {
@@ -272,10 +285,16 @@ impl Control {
             entry.held = Some(reason);
             let free = Some(self.budget.free_for(entry.law.seat()));
             let evidence = Evidence { free, ..decision.evidence };
-            let what = What::Held { reason, limits: entry.law.limits(), current: sample.current, evidence };
+            let (limits, current) = (entry.law.limits(), sample.current);
+            let what = if entry.is_observed() {
+                let (verb, bytes) = (Verb::Hold, Bytes::ZERO);
+                What::WouldHave { verb, reason, from: limits, to: limits, bytes, current, evidence }
+            } else {
+                What::Held { reason, limits, current, evidence }
+            };
             self.journal.decided(clock::unix_nanoseconds(), &entry.name, &entry.version, what);
-            // A reader that is held is well, and a pin is meant to be in the way.
-            if !matches!(reason, Reason::CacheHeld | Reason::LimitPinned) {
+            // A reader that is held is well, a pin is meant to be in the way, and who is observed meets no limit.
+            if !matches!(reason, Reason::CacheHeld | Reason::LimitPinned) && !entry.is_observed() {
                 let is_ceiling = reason == Reason::CeilingReached;
                 let kind = if is_ceiling { Kind::CeilingReached } else { Kind::GrantDenied };
                 incidents::tell(&self.lanes, &self.metrics, entry, kind);

@@ -56,10 +56,11 @@ impl Control {
         }
         let mut found = false;
         let gap_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
-        for entry in self.registry.iter_mut() {
+        // Who is observed stands open anyway.
+        for entry in self.registry.iter_mut().filter(|entry| !entry.is_observed()) {
             let Some(open) = &entry.open else { continue };
             // One that was failed, or that has been found open already, is meant to be.
-            let opened = open.cgroup().read("memory.high").is_ok_and(|text| text.starts_with("max"));
+            let opened = open.high.read().is_ok_and(|high| high == open.before);
             if opened && !entry.law.is_failed() && !entry.law.is_released() {
                 found = true;
                 if let Some(shrink) = &entry.shrink {

@@ -37,6 +37,9 @@ impl Links {
                 std::mem::replace(&mut last.memory, record.id)
             }
             What::Held { .. }
+            | What::WouldHave { .. }
+            | What::ModeChanged { .. }
+            | What::Adopted { .. }
             | What::Reclaimed { .. }
             | What::Launched { .. }
             | What::TakenOver { .. }
@@ -49,7 +52,9 @@ impl Links {
             }
             What::Squeezed { .. } => std::mem::replace(&mut last.squeezed, record.id),
             What::Eased { .. } => last.squeezed,
-            What::Incident(_) | What::WriteFailed { .. } | What::Ended { .. } => last.memory,
+            What::Incident(_) | What::WriteFailed { .. } | What::Ended { .. } | What::LetGo { .. } => {
+                last.memory
+            }
             What::QuotaFailed { .. } => last.cpu,
             What::AgentStarted { .. }
             | What::AgentStopping { .. }
@@ -68,7 +73,7 @@ impl Links {
             | What::ForeignCgroup { .. } => 0,
         };
         record.prior = record.prior.or((before > 0).then_some(before));
-        if matches!(record.what, What::Ended { .. }) {
+        if matches!(record.what, What::Ended { .. } | What::LetGo { .. }) {
             self.0.remove(&record.workload);
         }
     }

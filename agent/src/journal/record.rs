@@ -65,6 +65,9 @@ pub enum What {
         /// What the limits come of.
         #[serde(default)]
         evidence: Evidence,
+        /// It stands open, and these would be its limits.
+        #[serde(default, skip_serializing_if = "is_no")]
+        observed: bool,
     },
     /// A launch was refused or failed.
     LaunchFailed {
@@ -88,6 +91,32 @@ pub enum What {
         /// What it was decided by.
         #[serde(default)]
         evidence: Evidence,
+    },
+    /// What would have been done to a workload that is only observed. Nothing was written.
+    WouldHave {
+        /// What; a hold where its limits would have stayed.
+        verb: Verb,
+        /// Why.
+        reason: Reason,
+        /// What its limits would have been before.
+        from: Limits,
+        /// What they would be from now on.
+        to: Limits,
+        /// What would have been reclaimed.
+        #[serde(default, skip_serializing_if = "is_none")]
+        bytes: Bytes,
+        /// Memory use, as it is: the evidence has it as it would have been.
+        current: Bytes,
+        /// What it was decided by.
+        #[serde(default)]
+        evidence: Evidence,
+    },
+    /// Its decisions are carried out from now on, or only told.
+    ModeChanged {
+        /// They are only told.
+        observed: bool,
+        /// The governed limits, or those that would be.
+        limits: Limits,
     },
     /// The workload asked for more, or seemed to, and its limits stayed.
     Held {
@@ -243,6 +272,24 @@ pub enum What {
         found_max: Option<Bytes>,
         /// The limits that are governed from now on.
         limits: Limits,
+        /// It stands open, and these would be its limits.
+        #[serde(default, skip_serializing_if = "is_no")]
+        observed: bool,
+    },
+    /// What somebody else made in a tenant's cgroup is looked at from now on; observed at first.
+    Adopted {
+        /// Its class.
+        class: String,
+        /// `memory.high` as it was found; absent when it stood open.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        found_high: Option<Bytes>,
+        /// What its limits would be.
+        limits: Limits,
+    },
+    /// What somebody else made is not looked at any more.
+    LetGo {
+        /// It was removed; else it was given back as it was.
+        gone: bool,
     },
     /// Somebody else wrote a limit; the governed ones are put back.
     ForeignWrite {
@@ -342,6 +389,7 @@ impl What {
         match self {
             Self::LimitsMoved { reason, evidence, .. }
             | Self::Held { reason, evidence, .. }
+            | Self::WouldHave { reason, evidence, .. }
             | Self::Reclaimed { reason, evidence, .. } => Some((*reason, Grounds::Memory(evidence))),
             Self::Launched { evidence, .. } => Some((Reason::Launched, Grounds::Memory(evidence))),
             Self::QuotaMoved { reason, evidence, .. } => Some((*reason, Grounds::Cpu(evidence))),
@@ -352,6 +400,9 @@ impl What {
             | Self::OutcomeSeen { .. }
             | Self::Squeezed { .. }
             | Self::Eased { .. }
+            | Self::ModeChanged { .. }
+            | Self::Adopted { .. }
+            | Self::LetGo { .. }
             | Self::Incident(_)
             | Self::WriteFailed { .. }
             | Self::SignalSent { .. }
@@ -378,6 +429,16 @@ impl What {
     pub fn reason(&self) -> Option<Reason> {
         self.decided().map(|(reason, _)| reason)
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_no(flag: &bool) -> bool {
+    !flag
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_none(bytes: &Bytes) -> bool {
+    *bytes == Bytes::ZERO
 }
 
 #[cfg(test)]

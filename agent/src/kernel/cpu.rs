@@ -39,6 +39,11 @@ impl CpuFiles {
         parse::cpu_max(&text[..length]).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
+    /// Writes that there is no quota.
+    pub fn lift_quota(&self) -> io::Result<()> {
+        self.max.write_at(b"max", 0).map(drop)
+    }
+
     /// Writes the quota. The kernel refills it with every write, also of the same value.
     pub fn set_quota(&self, quota: Cpus) -> io::Result<()> {
         self.max.write_at(quota_text(quota).as_bytes(), 0).map(drop)

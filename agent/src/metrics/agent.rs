@@ -18,6 +18,8 @@ pub enum Outcome {
     Nothing,
     /// The kernel refused.
     Failed,
+    /// Only told: the workload is observed.
+    Observed,
 }
 
 /// What a decision was about.
@@ -30,7 +32,7 @@ pub enum Resource {
 }
 
 const RESOURCES: [&str; 2] = ["memory", "cpu"];
-const OUTCOMES: [&str; 3] = ["applied", "nothing", "failed"];
+const OUTCOMES: [&str; 4] = ["applied", "nothing", "failed", "observed"];
 /// Combinations of the above with verbs and reasons. Most never happen.
 const DECISIONS: usize = RESOURCES.len() * Verb::ALL.len() * Reason::ALL.len() * OUTCOMES.len();
 /// 50 us to 1 s.
@@ -76,6 +78,8 @@ pub struct Metrics {
     pub node_cpu: Gauge,
     /// Workloads of an earlier agent that are governed again.
     pub taken_over: IntCounter,
+    /// Cgroups made by somebody else that were adopted.
+    pub adopted: IntCounter,
     /// Limits found to be written by somebody else.
     pub foreign_writes: IntCounter,
     /// From this agent's start to the last workload taken over, seconds.
@@ -177,6 +181,7 @@ impl Metrics {
                 "bellows_workloads_taken_over_total",
                 "Workloads of an earlier agent that are governed again.",
             )?,
+            adopted: counter("bellows_workloads_adopted_total", "Cgroups of others that were adopted.")?,
             foreign_writes: counter(
                 "bellows_foreign_writes_total",
                 "Limits that somebody else had written and that were put back.",

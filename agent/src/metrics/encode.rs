@@ -88,6 +88,7 @@ pub fn encode(
         let _ =
             writeln!(text, "bellows_workload_pinned{{{}}} {}", w.labels, u8::from(w.terms().pin.is_some()));
     }
+    observed(&mut text, workloads);
     let governed: Vec<Arc<Published>> = workloads.iter().filter(|w| w.facts.cpu.is_some()).cloned().collect();
     cpu(&mut text, &governed);
     text
@@ -112,6 +113,25 @@ fn of_tenants(text: &mut String, tenants: &[Arc<PublishedTenant>]) {
                 value => writeln!(text, "bellows_{name}{{tenant=\"{}\"}} {value}", tenant.tenant),
             };
         }
+    }
+}
+
+/// The series of those that are only observed: limits that are not in force are none of `memory_high_bytes`.
+fn observed(text: &mut String, workloads: &[Arc<Published>]) {
+    let observed: Vec<Arc<Published>> =
+        workloads.iter().filter(|w| w.would_be().is_some()).cloned().collect();
+    let all: [(&str, &str, &str, Get); 3] = [
+        ("memory_would_high_bytes", "gauge", "memory.high as it would be.", |w| &w.would[0]),
+        ("memory_would_max_bytes", "gauge", "memory.max as it would be.", |w| &w.would[1]),
+        (
+            "limit_moves_observed_total",
+            "counter",
+            "Moves of its memory limits that would have been made.",
+            |w| &w.would_moves,
+        ),
+    ];
+    for (name, kind, help, get) in all {
+        series(text, name, kind, help, &observed, get);
     }
 }
 
@@ -191,6 +211,7 @@ mod tests {
             memory: Bounds { floor: Bytes::mib(64), ceiling: Bytes::mib(128) },
             cpu: Some("0.1..2".parse().unwrap()),
             started_unix_ns: 0,
+            adopted: false,
         };
         let published = Arc::new(Published::new(facts));
         published.quota(Some(Cpus::milli(250)));

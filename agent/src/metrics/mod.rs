@@ -12,6 +12,7 @@ mod reloads;
 mod squeezes;
 mod table;
 mod tenant;
+mod watched;
 
 pub use agent::{Metrics, Outcome, Resource};
 pub use encode::encode;
@@ -20,3 +21,4 @@ pub use reloads::Reloads;
 pub use squeezes::Squeezes;
 pub use table::{Table, TenantTable};
 pub use tenant::{PublishedTenant, TenantView};
+pub use watched::{Sizing, Watched};

@@ -3,7 +3,7 @@
 //! The fields of one workload are not read as one consistent picture; each is right for itself. What only an operator's order
 //! changes is behind a lock, which no turn of an event takes.
 
-use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bellows_policies::cpu::{CpuBounds, CpuSample, Cpus};
@@ -11,6 +11,8 @@ use bellows_policies::decision::Limits;
 use bellows_policies::sample::{Detail, MemoryEvents, Sample};
 use bellows_policies::units::{Bounds, Bytes};
 use bellows_policies::{AssignedBy, Pin};
+
+use super::watched::Watched;
 
 /// What only an operator's order changes.
 #[derive(Debug, Clone)]
@@ -36,8 +38,10 @@ pub struct Facts {
     pub memory: Bounds,
     /// Between what its cpu quota moves, if it has one, at first.
     pub cpu: Option<CpuBounds>,
-    /// When it was started, in nanoseconds since the Unix epoch.
+    /// When it was started, or adopted, in nanoseconds since the Unix epoch.
     pub started_unix_ns: u64,
+    /// Somebody else made it.
+    pub adopted: bool,
 }
 
 /// One workload as everybody outside the control loop sees it. Sizes in bytes.
@@ -67,6 +71,13 @@ pub struct Published {
     held: AtomicU8,
     /// Floor and ceiling of memory, and of the quota if there is one: policies may change.
     bounds: [AtomicU64; 4],
+    /// Its decisions are only told.
+    observed: AtomicBool,
+    /// `memory.high` and `memory.max` as they would be, while it is observed.
+    pub(super) would: [AtomicU64; 2],
+    pub(super) would_moves: AtomicU64,
+    /// What was seen of it while it was observed.
+    pub watched: Watched,
 }
 
 impl Published {
@@ -98,6 +109,10 @@ impl Published {
             cpu: [const { AtomicU64::new(0) }; 4],
             quota_moves: AtomicU64::new(0),
             held: AtomicU8::new(0),
+            observed: AtomicBool::new(false),
+            would: [const { AtomicU64::new(0) }; 2],
+            would_moves: AtomicU64::new(0),
+            watched: Watched::default(),
         }
     }
 
@@ -160,6 +175,27 @@ impl Published {
         self.max.store(limits.max.0, Ordering::Relaxed);
     }
 
+    /// Publishes that its limits are governed, or what they would be while it is only observed.
+    pub fn would(&self, limits: Option<Limits>) {
+        if let Some(limits) = limits {
+            self.would[0].store(limits.high.0, Ordering::Relaxed);
+            self.would[1].store(limits.max.0, Ordering::Relaxed);
+        }
+        self.observed.store(limits.is_some(), Ordering::Relaxed);
+    }
+
+    /// What its limits would be, while it is only observed.
+    #[must_use]
+    pub fn would_be(&self) -> Option<Limits> {
+        let [high, max] = self.would.each_ref().map(|cell| Bytes(cell.load(Ordering::Relaxed)));
+        self.observed.load(Ordering::Relaxed).then_some(Limits { high, max })
+    }
+
+    /// Counts a move of the limits that would have been made.
+    pub fn would_have_moved(&self) {
+        self.would_moves.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts a move of the limits.
     pub fn moved(&self) {
         self.moves.fetch_add(1, Ordering::Relaxed);
@@ -211,6 +247,7 @@ impl Published {
             quota_moves: load(&self.quota_moves),
             lends_cpu: self.held.load(Ordering::Relaxed) & 1 > 0,
             is_frozen: self.held.load(Ordering::Relaxed) & 2 > 0,
+            would_moves: load(&self.would_moves),
         }
     }
 }
@@ -242,4 +279,6 @@ pub struct View {
     pub lends_cpu: bool,
     /// Whether it is frozen for somebody more important.
     pub is_frozen: bool,
+    /// How often the limits would have been moved while it was observed.
+    pub would_moves: u64,
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bellows_policies::field::{Field, Value};
 use bellows_policies::ladder::{LadderLaw, PressureLaw};
-use bellows_policies::ruleset::{Class, Mode, Node, Rule, Ruleset, glob};
+use bellows_policies::ruleset::{Class, Node, Rule, Ruleset, Tenant, glob};
 use bellows_policies::{Bytes, CpuLaw, Law};
 
 use super::compile::{Origins, Resolved, effective, word};
@@ -30,7 +30,6 @@ pub(super) fn classes(
         .chain(Law::PAIRS.iter().filter_map(|pair| within("memory.", pair)))
         .chain(CpuLaw::PAIRS.iter().filter_map(|pair| within("cpu.", pair)))
         .collect();
-    let mode = index("mode");
     for (name, resolved) in classes.iter().filter(|(_, resolved)| resolved.is_sound) {
         let own = |at: usize| resolved.own.contains(&at).then(|| resolved.origins[at]).flatten();
         for &(least, most) in &pairs {
@@ -48,15 +47,6 @@ pub(super) fn classes(
                 let note = format!("{other_key} is set here");
                 found.push(Diagnostic::error(here, text).note(note, resolved.origins[other]));
             }
-        }
-        if resolved.class.mode == Mode::Observe
-            && let Some(place) = mode.and_then(own)
-        {
-            let text = format!(
-                "mode: this version of the agent cannot observe only, and refuses to load the class `{name}`"
-            );
-            let help = Some("use \"enforce\"".to_owned());
-            found.push(Diagnostic::unsupported(place, text).help(help));
         }
     }
 }
@@ -106,6 +96,22 @@ pub(super) fn node(fields: &[Field<Node>], rules: &Ruleset, origins: &Origins, f
             let (low, high) = (low.plain(), high.plain());
             let (least, most) = (&fields[least].key, &fields[most].key);
             found.push(Diagnostic::error(place, format!("{least} = {low} is above {most} = {high}")));
+        }
+    }
+}
+
+/// Classes of tenants that are not there.
+pub(super) fn tenants(
+    fields: &[Field<Tenant>],
+    blocks: &[Block],
+    classes: &BTreeMap<String, Resolved>,
+    found: &mut Vec<Diagnostic>,
+) {
+    for set in blocks.iter().flat_map(|block| &block.sets) {
+        if fields[set.field].key == "class" && !classes.contains_key(word(set)) {
+            let text = format!("there is no class `{}`", word(set));
+            let help = meant(word(set), classes.keys().map(String::as_str));
+            found.push(Diagnostic::error(set.place, text).help(help));
         }
     }
 }

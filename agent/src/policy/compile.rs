@@ -9,7 +9,7 @@ use bellows_policies::ruleset::{Class, DEFAULT_CLASS, Defaults, Rule, Ruleset, T
 
 use super::check;
 use super::decode::{Block, Blocks, Set, Tables, decode};
-use super::diagnostic::{Diagnostic, Level, meant};
+use super::diagnostic::{Diagnostic, meant};
 use super::source::{Place, Source};
 
 /// The most rules.
@@ -58,13 +58,7 @@ impl Compiled {
     /// How many errors there are.
     #[must_use]
     pub fn problems(&self) -> usize {
-        self.count(Level::Error)
-    }
-
-    /// How many of a level there are.
-    #[must_use]
-    pub fn count(&self, level: Level) -> usize {
-        self.diagnostics.iter().filter(|d| d.level == level).count()
+        self.diagnostics.len()
     }
 
     /// Why an agent cannot govern by it, if so: the first reason, and how many there are.
@@ -114,6 +108,7 @@ pub fn compile(sources: Vec<Source>, mut found: Vec<Diagnostic>, node: Node) -> 
     check::classes(&tables.class, &classes, capacity, &mut found);
     if is_whole {
         check::rules(&tables.rule, &blocks.rules, &rules.rules, &classes, &mut found);
+        check::tenants(&tables.tenant, &blocks.tenants, &classes, &mut found);
     }
     if is_whole && blocks.node.iter().chain(&blocks.tenants).all(|block| block.is_sound) {
         check::budget(&tables, &rules, &tenant_origins, &node_origins, capacity, &mut found);
@@ -127,7 +122,7 @@ pub fn compile(sources: Vec<Source>, mut found: Vec<Diagnostic>, node: Node) -> 
         origins.insert(name.clone(), resolved.origins);
         rules.classes.insert(name, Arc::new(resolved.class));
     }
-    found.sort_by_key(|d| (d.place, std::cmp::Reverse(d.level)));
+    found.sort_by_key(|d| d.place);
     Compiled { sources, diagnostics: found, rules, origins, tenant_origins, node_origins }
 }
 

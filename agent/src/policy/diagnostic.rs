@@ -2,28 +2,14 @@
 
 use std::fmt::Write;
 
-use serde::Serialize;
-
 use super::source::{Place, Source};
 
 /// The longest line that is shown.
 const SHOWN: usize = 240;
 
-/// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// It is well-formed, and this version of the agent cannot do it: it refuses to govern by it.
-    Unsupported,
-    /// It is wrong.
-    Error,
-}
-
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// How bad.
-    pub level: Level,
     pub(super) place: Place,
     /// What is wrong.
     pub message: String,
@@ -35,11 +21,7 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     pub(crate) fn error(place: Place, message: impl Into<String>) -> Self {
-        Self { level: Level::Error, place, message: message.into(), help: None, note: None }
-    }
-
-    pub(super) fn unsupported(place: Place, message: impl Into<String>) -> Self {
-        Self { level: Level::Unsupported, ..Self::error(place, message) }
+        Self { place, message: message.into(), help: None, note: None }
     }
 
     pub(crate) fn help(self, help: Option<String>) -> Self {
@@ -69,12 +51,8 @@ impl Diagnostic {
     pub fn render(&self, sources: &[Source]) -> String {
         let source = &sources[self.place.file];
         let (number, column) = source.position(self.place.start);
-        let level = match self.level {
-            Level::Unsupported => "warning",
-            Level::Error => "error",
-        };
         let gutter = " ".repeat(number.to_string().len());
-        let mut text = format!("{level}: {}\n{gutter} --> {}:{number}:{column}\n", self.message, source.name);
+        let mut text = format!("error: {}\n{gutter} --> {}:{number}:{column}\n", self.message, source.name);
         let line = source.text.lines().nth(number - 1).unwrap_or_default();
         let help = self.help.as_deref().unwrap_or_default();
         if line.is_empty() || line.chars().count() > SHOWN {
@@ -115,7 +93,7 @@ impl Diagnostic {
                 "end_line": end_line, "end_column": end_column })
         };
         serde_json::json!({
-            "level": self.level,
+            "level": "error",
             "place": position(self.place),
             "message": self.message,
             "help": self.help,

@@ -27,8 +27,8 @@ mod show;
 mod source;
 
 pub use compile::{Compiled, Node, compile};
+pub use diagnostic::Diagnostic;
 pub(crate) use diagnostic::meant;
-pub use diagnostic::{Diagnostic, Level};
 pub use schema::{reference, schema};
 pub use show::{class_json, show_all, show_class};
 pub(crate) use source::Place;

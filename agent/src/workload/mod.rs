@@ -8,6 +8,7 @@
 //! supervisor  launch and teardown on their own threads; results come back to the control loop
 //! records     how workloads ended, on disk
 //! frozen      who is frozen, and for whom
+//! adoption    cgroups that somebody else made in a tenant's
 //! lease       the limits to go back to after they were opened
 //! pins        the operator's word, on the cgroup
 //! takeover    what an earlier agent left in the tree
@@ -15,6 +16,7 @@
 
 pub mod change;
 pub mod frozen;
+pub mod adoption;
 pub mod lease;
 pub mod lifecycle;
 pub mod pins;

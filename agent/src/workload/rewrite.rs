@@ -15,8 +15,8 @@ pub struct Rewrite {
     pub running: Arc<Running>,
     /// Files and values, in the order of writing.
     pub files: Vec<(&'static str, String)>,
-    /// The failsafe `memory.max`.
-    pub failsafe: Bytes,
+    /// The failsafe `memory.max`; none of what somebody else made.
+    pub failsafe: Option<Bytes>,
     /// The failsafe quota, where one is governed.
     pub failsafe_cpu: Option<Cpus>,
 }
@@ -27,10 +27,13 @@ impl Rewrite {
     pub fn carry_out(&self) -> Vec<String> {
         let cgroup = &self.running.cgroup;
         let files = self.files.iter().map(|(file, value)| cgroup.write(file, value));
-        let failsafe = cgroup.set_attribute(FAILSAFE, self.failsafe.0.to_string().as_bytes());
-        let quota =
-            self.failsafe_cpu.map(|cpus| cgroup.set_attribute(FAILSAFE_CPU, quota_text(cpus).as_bytes()));
-        let failed = files.chain([failsafe]).chain(quota).filter_map(Result::err);
+        let failsafe =
+            self.failsafe.map(|bytes| cgroup.set_attribute(FAILSAFE, bytes.0.to_string().as_bytes()));
+        let quota = match self.failsafe_cpu {
+            Some(cpus) => cgroup.set_attribute(FAILSAFE_CPU, quota_text(cpus).as_bytes()),
+            None => cgroup.remove_attribute(FAILSAFE_CPU),
+        };
+        let failed = files.chain(failsafe).chain([quota]).filter_map(Result::err);
         failed.filter(|error: &CgroupError| !error.is_gone()).map(|error| error.to_string()).collect()
     }
 }

@@ -124,7 +124,7 @@ impl Asked {
         let Assignment { class, by, .. } = assignment;
         let refused = |text: String| match by {
             AssignedBy::Rule(_) => format!("{text} ({by})"),
-            AssignedBy::Asked | AssignedBy::Default => text,
+            AssignedBy::Asked | AssignedBy::Tenant | AssignedBy::Default => text,
         };
         let by_class = ByClass { memory: self.memory.is_none(), cpu: self.cpu.is_none() };
         Ok(Identity {

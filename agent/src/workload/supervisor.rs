@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bellows_policies::Cpus;
 use bellows_policies::sample::MemoryEvents;
 use bellows_policies::units::Bytes;
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,8 @@ pub struct LaunchOrder {
     pub limits: Vec<(&'static str, String)>,
     /// The failsafe `memory.max`.
     pub failsafe: Bytes,
+    /// The failsafe quota, where one is governed.
+    pub failsafe_cpu: Option<Cpus>,
 }
 
 /// When and as what a workload was born: what the next agent finds its init by.
@@ -261,8 +264,8 @@ fn furnish(cgroup: &Cgroup, order: &LaunchOrder) -> Result<(), LaunchError> {
     }
     identify(cgroup, &order.spec.identity)?;
     cgroup.set_attribute(FAILSAFE, order.failsafe.0.to_string().as_bytes())?;
-    if let Some(bounds) = order.spec.identity.cpu {
-        cgroup.set_attribute(FAILSAFE_CPU, quota_text(bounds.ceiling).as_bytes())?;
+    if let Some(quota) = order.failsafe_cpu {
+        cgroup.set_attribute(FAILSAFE_CPU, quota_text(quota).as_bytes())?;
     }
     Ok(())
 }

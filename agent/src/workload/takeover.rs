@@ -5,7 +5,7 @@
 //! identity, birth, empty              it ended while no agent ran: to be told and cleared away
 //! identity, no birth                  a launch that the agent's death cut short: its init ends by itself, the rest is removed
 //! no identity (or not understood)     half-made when empty: removed
-//! anything else that lives            not certain to be ours: left alone, told, counted
+//! anything else that lives            not certain to be ours: adopted where policy says so; else left alone, told, counted
 //! ```
 //! Nothing else is asked: no file of the agent's own could disagree with the kernel. Empty tenants are removed too, here
 //! only: later a launch may be about to use one.
@@ -15,6 +15,7 @@ use std::time::Duration;
 use bellows_policies::Pin;
 use bellows_policies::units::{Bytes, Limit};
 
+use super::adoption;
 use super::frozen;
 use super::lease::{self, Lease};
 use super::pins;
@@ -57,6 +58,8 @@ pub struct Foreign {
     pub id: u64,
     /// What it may use: its `memory.max`, nothing where that is unlimited.
     pub held: Bytes,
+    /// An earlier agent had adopted it, and written its `memory.high`.
+    pub was_adopted: bool,
 }
 
 /// All that was found.
@@ -91,8 +94,13 @@ enum Kind {
 }
 
 /// Walks the tree. What fails for one workload is told, and does not keep the others from being taken over. `beat` is called
-/// between workloads: somebody may be waiting for a sign of life.
-pub fn find(ground: &Ground, mut beat: impl FnMut()) -> Result<Findings, CgroupError> {
+/// between workloads: somebody may be waiting for a sign of life. `adopts`: whether what somebody else makes in a tenant's is
+/// adopted; nothing of that is removed, empty or not.
+pub fn find(
+    ground: &Ground,
+    adopts: impl Fn(&str) -> bool,
+    mut beat: impl FnMut(),
+) -> Result<Findings, CgroupError> {
     let depth = adopt::depth();
     let mut findings = Findings::default();
     for tenant in ground.workloads.children()? {
@@ -101,7 +109,7 @@ pub fn find(ground: &Ground, mut beat: impl FnMut()) -> Result<Findings, CgroupE
             beat();
             let label = format!("{tenant}/{name}");
             let looked = directory.child(&name).and_then(|cgroup| {
-                let kind = look(ground, &cgroup, (&tenant, &name), depth)?;
+                let kind = look(ground, &cgroup, (&tenant, &name), depth, adopts(&tenant))?;
                 sort(&mut findings, kind, &directory, &cgroup, &label)
             });
             match looked {
@@ -110,7 +118,10 @@ pub fn find(ground: &Ground, mut beat: impl FnMut()) -> Result<Findings, CgroupE
                 Ok(()) => {}
             }
         }
-        if tenant.parse::<Name>().is_ok() && directory.children().is_ok_and(|left| left.is_empty()) {
+        if !adopts(&tenant)
+            && tenant.parse::<Name>().is_ok()
+            && directory.children().is_ok_and(|left| left.is_empty())
+        {
             // Refused when somebody else lives in it.
             let _ = ground.workloads.remove_child(&tenant);
         }
@@ -118,11 +129,20 @@ pub fn find(ground: &Ground, mut beat: impl FnMut()) -> Result<Findings, CgroupE
     Ok(findings)
 }
 
-fn look(ground: &Ground, cgroup: &Cgroup, name: (&str, &str), depth: usize) -> Result<Kind, CgroupError> {
+fn look(
+    ground: &Ground,
+    cgroup: &Cgroup,
+    name: (&str, &str),
+    depth: usize,
+    adopts: bool,
+) -> Result<Kind, CgroupError> {
     let identity = attribute::<Identity>(cgroup, IDENTITY)?
         .filter(|identity| (identity.tenant.as_str(), identity.name.as_str()) == name);
     let birth = attribute::<Birth>(cgroup, INIT)?;
     let (Some(identity), Some(birth)) = (&identity, birth) else {
+        if identity.is_none() && (adopts || adoption::noted(cgroup)?.is_some()) {
+            return Ok(Kind::Foreign);
+        }
         let is_empty = if identity.is_some() { cgroup.wait_empty(DYING)? } else { !cgroup.is_populated()? };
         if !is_empty {
             return Ok(Kind::Foreign);
@@ -169,7 +189,8 @@ fn sort(
                 Some(Limit::At(bytes)) => bytes,
                 Some(Limit::Max) | None => Bytes::ZERO,
             };
-            findings.foreign.push(Foreign { name: label.to_owned(), id: cgroup.id(), held });
+            let was_adopted = adoption::noted(cgroup)?.is_some();
+            findings.foreign.push(Foreign { name: label.to_owned(), id: cgroup.id(), held, was_adopted });
         }
         Kind::HalfMade => {
             let name = label.rsplit('/').next().unwrap_or_default();

@@ -138,6 +138,17 @@ words! {
         /// It is done.
         Enforce = "enforce",
     }
+    /// What is done with a cgroup that somebody else makes in a tenant's.
+    #[derive(Default)]
+    Adopt {
+        /// It is left alone.
+        #[default]
+        No = "no",
+        /// It is observed, whatever the mode of its class.
+        Observe = "observe",
+        /// It is governed as its class says.
+        Enforce = "enforce",
+    }
     /// What holds a workload's cpu use back.
     CpuControl {
         /// `cpu.max`, which moves between floor and ceiling.

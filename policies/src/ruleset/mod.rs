@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-pub use class::{Base, Class, CpuControl, CpuPart, Io, MemoryPart, Mode, RUNGS};
+pub use class::{Adopt, Base, Class, CpuControl, CpuPart, Io, MemoryPart, Mode, RUNGS};
 pub use parts::{Node, Rule, Tenant};
 
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,8 @@ pub enum AssignedBy {
     Rule(String),
     /// It was asked for.
     Asked,
+    /// Its tenant: it is the class of those that ask for none.
+    Tenant,
     /// Nothing: it is the default.
     Default,
 }
@@ -103,7 +105,7 @@ impl Ruleset {
     }
 
     /// The class of a workload: that of the first rule that matches, unless it asks for one and the rule lets it; and without
-    /// a rule the one asked for, or the default.
+    /// a rule the one asked for, its tenant's, or the default.
     pub fn assign(
         &self,
         tenant: &str,
@@ -115,12 +117,22 @@ impl Ruleset {
             .iter()
             .find(|rule| glob::matches(&rule.tenant, tenant) && glob::matches(&rule.workload, workload));
         let rule = rule.filter(|rule| rule.force || asked.is_none());
+        let of_tenant = || self.tenants.get(tenant)?.class.as_deref();
         let (name, by) = match (rule, asked) {
             (Some(rule), _) => (rule.class.as_str(), AssignedBy::Rule(rule.origin.clone())),
             (None, Some(asked)) => (asked, AssignedBy::Asked),
-            (None, None) => (DEFAULT_CLASS, AssignedBy::Default),
+            (None, None) => match of_tenant() {
+                Some(class) => (class, AssignedBy::Tenant),
+                None => (DEFAULT_CLASS, AssignedBy::Default),
+            },
         };
         Ok(Assignment { class: Arc::clone(self.class(name)?), by, version: self.version.clone() })
+    }
+
+    /// What is done with a cgroup that somebody else makes in a tenant's.
+    #[must_use]
+    pub fn adopts(&self, tenant: &str) -> Adopt {
+        self.tenants.get(tenant).map_or(Adopt::No, |tenant| tenant.adopt)
     }
 
     /// A class by its name.
@@ -137,6 +149,7 @@ impl fmt::Display for AssignedBy {
         match self {
             Self::Rule(origin) => write!(f, "by the rule {origin}"),
             Self::Asked => f.write_str("by --class"),
+            Self::Tenant => f.write_str("by its tenant"),
             Self::Default => f.write_str("by default"),
         }
     }
@@ -167,6 +180,7 @@ mod tests {
             rule("acme", "*", "batch", true),
             rule("b*", "?", "latency", false),
         ];
+        rules.tenants.insert("own".to_owned(), Tenant { class: Some("batch".to_owned()), ..Tenant::plain() });
         for (tenant, workload, asked, class, by) in [
             ("acme", "web-1", None, "latency", "by the rule test.toml:latency"),
             ("acme", "web-1", Some("standard"), "standard", "by --class"),
@@ -175,6 +189,8 @@ mod tests {
             ("blue", "x", None, "latency", "by the rule test.toml:latency"),
             ("blue", "xy", None, "standard", "by default"),
             ("other", "web-1", Some("batch"), "batch", "by --class"),
+            ("own", "x", None, "batch", "by its tenant"),
+            ("own", "x", Some("latency"), "latency", "by --class"),
         ] {
             let assignment = rules.assign(tenant, workload, asked).unwrap();
             assert_eq!(

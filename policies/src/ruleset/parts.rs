@@ -1,5 +1,6 @@
 //! What a rule set holds beside classes: tenants, the node, and the rules that assign.
 
+use super::class::Adopt;
 use crate::budget::{Overcommit, TenantBounds};
 use crate::field::{Amount, Field, Kind, fields};
 use crate::ladder::{LadderLaw, PressureLaw};
@@ -14,6 +15,10 @@ pub struct Tenant {
     pub guarantee: Option<Amount>,
     /// The most memory that its workloads are granted in sum.
     pub cap: Option<Amount>,
+    /// The class of its workloads that ask for none and match no rule.
+    pub class: Option<String>,
+    /// What is done with cgroups that somebody else makes in its own.
+    pub adopt: Adopt,
 }
 
 /// The node.
@@ -86,6 +91,11 @@ impl Tenant {
             "memory.guarantee" guarantee: Kind::Amount(0);
             /// The most memory that its workloads are granted in sum.
             "memory.cap" cap: Kind::Amount(1 << 20);
+            /// The class of its workloads that ask for none and match no rule; standard when absent.
+            "class" class: Kind::Class;
+            /// What is done with a cgroup that somebody else makes in the tenant's: it is left alone, observed, or governed as
+            /// its class says.
+            "adopt" adopt: Kind::Choice(Adopt::WORDS);
         } }
     }
 }

@@ -23,7 +23,8 @@ pub(super) fn text(explained: &RecordExplained) -> String {
     let _ = writeln!(out, "  {}", text::deed(record));
     let reason = record.what.reason();
     if let Some(reason) = reason {
-        let _ = writeln!(out, "  {}", advice(reason).means);
+        let if_so = if matches!(record.what, What::WouldHave { .. }) { "had it been enforced: " } else { "" };
+        let _ = writeln!(out, "  {if_so}{}", advice(reason).means);
     }
     decided(&mut out, record, explained.laws.as_ref());
     grip::text(&mut out, &record.what);
@@ -76,6 +77,14 @@ fn written(out: &mut String, what: &What) {
             if from == to { String::new() } else { format!("  {file} {from} -> {to}\n") }
         })
     };
+    if let What::WouldHave { from, to, bytes, .. } = what {
+        let reclaim =
+            if *bytes > Bytes::ZERO { format!("  memory.reclaim {bytes}\n") } else { String::new() };
+        let would = files(from, to).concat() + &reclaim;
+        let would = if would.is_empty() { "  nothing\n".to_owned() } else { would };
+        let _ = write!(out, "\nnothing was written: it is observed; it would have been\n{would}");
+        return;
+    }
     let (written, us) = if let What::LimitsMoved { from, to, wake_to_write_us, .. } = what {
         (files(from, to).concat(), *wake_to_write_us)
     } else if let What::QuotaMoved { from, to, wake_to_write_us, .. } = what {

@@ -10,7 +10,7 @@ use bellows_policies::{
 };
 
 use super::{record, workload};
-use crate::api::types::{Holder, RecordExplained, WorkloadExplained, WorkloadView};
+use crate::api::types::{Holder, RecordExplained, Sizing, WorkloadExplained, WorkloadView};
 use crate::journal::{Incident, Kind, Laws, Process, Record, Snapshot, What};
 
 const MIB: fn(u64) -> Bytes = Bytes::mib;
@@ -248,20 +248,24 @@ fn a_version_that_nobody_knows() {
     insta::assert_snapshot!(record::text(&RecordExplained { laws: None, ..explained(grow) }));
 }
 
-#[test]
-fn a_workload_at_its_ceiling() {
-    let evidence = Evidence { high: MIB(512), max: MIB(538), current: MIB(513), need: MIB(500), ..known() };
-    let view = WorkloadView {
+fn view() -> WorkloadView {
+    WorkloadView {
         tenant: "acme".to_owned(),
         name: "web".to_owned(),
         class: "standard".to_owned(),
         assigned: Some(AssignedBy::Rule("web.toml:7".to_owned())),
         pin: None,
+        adopted: false,
+        mode: "enforce".to_owned(),
         state: "running".to_owned(),
         pid: 118,
         memory_current: MIB(513),
         memory_high: Some(MIB(512)),
         memory_max: Some(MIB(538)),
+        would_high: None,
+        would_max: None,
+        would_moves: 0,
+        sizing: None,
         memory_need: MIB(500),
         memory: "64M..512M".parse().unwrap(),
         limit_moves: 7,
@@ -274,12 +278,17 @@ fn a_workload_at_its_ceiling() {
         started_unix_ns: u64::MAX / 2,
         lends_cpu: false,
         is_frozen: false,
-    };
+    }
+}
+
+#[test]
+fn a_workload_at_its_ceiling() {
+    let evidence = Evidence { high: MIB(512), max: MIB(538), current: MIB(513), need: MIB(500), ..known() };
     let grow = decided(56, moved(Reason::NeedGrew, &Evidence { law: MemoryLaw::Grow, ..known() }));
     let stays = decided(57, held(Reason::CeilingReached, &evidence));
     insta::assert_snapshot!(workload::text(&WorkloadExplained {
         workload: "acme/web".to_owned(),
-        view: Some(view),
+        view: Some(view()),
         records: vec![grow, stays.clone()],
         held: Some(stays),
         incidents: vec![incident(Kind::CeilingReached)],
@@ -303,4 +312,53 @@ fn a_workload_that_is_frozen_for_another() {
     };
     let what = What::Squeezed { grip: Grip::Freeze, waiter: "shop/front".into(), hold_ms: 10_000, evidence };
     insta::assert_snapshot!(record::text(&explained(what)));
+}
+
+/// As `moved`, of a workload that is only observed.
+fn would(reason: Reason, evidence: &Evidence) -> What {
+    let What::LimitsMoved { verb, from, to, current, evidence, .. } = moved(reason, evidence) else {
+        panic!("no move")
+    };
+    What::WouldHave { verb, reason, from, to, bytes: Bytes::ZERO, current, evidence }
+}
+
+#[test]
+fn a_grow_that_was_only_told() {
+    insta::assert_snapshot!(text(would(Reason::NeedGrew, &Evidence { law: MemoryLaw::Grow, ..known() })));
+}
+
+#[test]
+fn a_workload_that_is_observed() {
+    let sizing = Sizing {
+        // In the future: its age is nought, whenever this runs.
+        since_unix_ns: u64::MAX / 2,
+        looks: 3600,
+        use_peak: MIB(700),
+        use_p95: MIB(640),
+        need_peak: MIB(320),
+        need_p95: MIB(288),
+        need_p50: MIB(208),
+        floor: MIB(229),
+        ceiling: MIB(400),
+    };
+    let view = WorkloadView {
+        mode: "observe".to_owned(),
+        memory_high: None,
+        memory_max: Some(MIB(538)),
+        would_high: Some(MIB(320)),
+        would_max: Some(MIB(336)),
+        would_moves: 5,
+        limit_moves: 0,
+        sizing: Some(sizing),
+        ..view()
+    };
+    let grow = would(Reason::NeedGrew, &Evidence { law: MemoryLaw::Grow, ..known() });
+    insta::assert_snapshot!(workload::text(&WorkloadExplained {
+        workload: "acme/web".to_owned(),
+        view: Some(view),
+        records: vec![decided(56, grow)],
+        held: None,
+        incidents: Vec::new(),
+        holders: Vec::new(),
+    }));
 }

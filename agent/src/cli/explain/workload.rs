@@ -2,10 +2,12 @@
 
 use std::fmt::Write;
 
+use bellows_policies::Bytes;
+
 use super::advice::advice;
 use super::grip;
 use super::record::{inside, precisely};
-use crate::api::types::{PinView, WorkloadExplained, WorkloadView};
+use crate::api::types::{PinView, Sizing, WorkloadExplained, WorkloadView as View};
 use crate::cli::text::{age, class_and_why, left, sentence, time_of_day};
 use crate::journal::{Grounds, Record, What};
 
@@ -23,6 +25,11 @@ pub(super) fn text(explained: &WorkloadExplained) -> String {
     }
     if let (Some(held), Some(_)) = (&explained.held, &explained.view) {
         out.push_str(&hold(explained, held));
+    }
+    if let Some(view) = &explained.view
+        && let Some(seen) = &view.sizing
+    {
+        out.push_str(&sizing(seen, &view.class));
     }
     out.push_str("\nwhat happened last\n");
     for record in &explained.records {
@@ -42,26 +49,32 @@ pub(super) fn text(explained: &WorkloadExplained) -> String {
 }
 
 /// How it stands.
-fn state(view: &WorkloadView, age: &str) -> String {
-    let limit =
-        |limit: Option<bellows_policies::Bytes>| limit.map_or_else(|| "max".to_owned(), |b| b.to_string());
+fn state(view: &View, age: &str) -> String {
+    let limit = |limit: Option<Bytes>| limit.map_or_else(|| "max".to_owned(), |b| b.to_string());
+    let View { tenant, name, state, memory, .. } = view;
     let class = class_and_why(&view.class, view.assigned.as_ref());
-    let mut out = format!("{}/{}, {class}, {} for {age}\n", view.tenant, view.name, view.state);
-    let _ = writeln!(
-        out,
-        "  memory: uses {}, of which {} is needed; memory.high {}, memory.max {}, between {} and {}; {} moves",
-        view.memory_current,
-        view.memory_need,
-        limit(view.memory_high),
-        limit(view.memory_max),
-        view.memory.floor,
-        view.memory.ceiling,
-        view.limit_moves
-    );
-    let at = match view.memory_high {
+    let mut out = format!("{tenant}/{name}, {class}, {state} for {age}\n");
+    let _ = write!(out, "  memory: uses {}, of which {} is needed; ", view.memory_current, view.memory_need);
+    let (high, max) = (limit(view.memory_high), limit(view.memory_max));
+    let (floor, ceiling) = (memory.floor, memory.ceiling);
+    if let (Some(would_high), Some(would_max)) = (view.would_high, view.would_max) {
+        let _ = writeln!(
+            out,
+            "observed: memory.high would be {would_high}, memory.max {would_max}, between {floor} and {ceiling}, \
+             after {} moves\n  nothing is written: memory.high is {high}, memory.max {max}",
+            view.would_moves
+        );
+    } else {
+        let _ = writeln!(
+            out,
+            "memory.high {high}, memory.max {max}, between {floor} and {ceiling}; {} moves",
+            view.limit_moves
+        );
+    }
+    let at = match view.would_high.or(view.memory_high) {
         None => "its limits stand open: nobody governs it",
-        Some(high) if high.page_floor() >= view.memory.ceiling.page_floor() => "it stands at its ceiling",
-        Some(high) if high <= view.memory.floor => "it stands at its floor",
+        Some(high) if high.page_floor() >= ceiling.page_floor() => "it stands at its ceiling",
+        Some(high) if high <= floor => "it stands at its floor",
         Some(_) => "it stands between its floor and its ceiling",
     };
     let _ = writeln!(out, "  {at}");
@@ -85,6 +98,21 @@ fn state(view: &WorkloadView, age: &str) -> String {
         );
     }
     out
+}
+
+/// Which bounds what was seen suggests.
+fn sizing(sizing: &Sizing, class: &str) -> String {
+    let Sizing { since_unix_ns, looks, use_peak, use_p95, need_peak, need_p95, need_p50, floor, ceiling } =
+        *sizing;
+    format!(
+        "\nadvice, from {looks} looks in {}, one a second while it was observed\n  \
+         use: at most {use_p95} in 95 of 100 looks, peak {use_peak}\n  \
+         need: at most {need_p50} in half of them, {need_p95} in 95 of 100, peak {need_peak}\n  \
+         [class.{class}] memory = {{ floor = \"{}M\", ceiling = \"{}M\" }}\n",
+        age(since_unix_ns),
+        floor.0 / Bytes::MIB.0,
+        ceiling.0 / Bytes::MIB.0
+    )
 }
 
 /// Why its limits stay.

@@ -9,6 +9,7 @@ use super::{CpuLoop, CpuParts, Governed};
 use crate::journal::What;
 use crate::kernel::clock;
 use crate::kernel::cpu::quota_text;
+use crate::kernel::watch::Key;
 use crate::metrics::Outcome;
 
 /// Writes the quota of a plan, and tells of it. `looked` is when its sample was taken, `woke` when the tick began.
@@ -58,6 +59,16 @@ impl CpuLoop {
                 self.parts.journal.record(clock::unix_nanoseconds(), &governed.name, what);
             }
             let _ = governed.files.set_quota(expected);
+        }
+    }
+
+    /// Takes a quota away, and governs it no longer.
+    pub(super) fn lift(&mut self, key: Key) {
+        let Some(index) = self.governed.iter().position(|governed| governed.key == key) else { return };
+        let governed = self.governed.swap_remove(index);
+        if let Err(error) = governed.files.lift_quota() {
+            let text = format!("its cpu quota stays as it is: {error}");
+            self.parts.journal.record(clock::unix_nanoseconds(), &governed.name, What::Trouble { text });
         }
     }
 

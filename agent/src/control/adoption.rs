@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use bellows_policies::ruleset::{Adopt, Class};
 use bellows_policies::units::{Bounds, Bytes, Limit};
-use bellows_policies::{Assignment, Limits, Shadow, Workload};
+use bellows_policies::{Assignment, Limits, Plan, Reason, Shadow, Verb, Workload};
 
 use super::actuator;
 use super::control_loop::Control;
@@ -30,6 +30,27 @@ use crate::kernel::watch::Key;
 use crate::metrics::Published;
 use crate::workload::adoption;
 use crate::workload::spec::{ByClass, Identity, Name, NameError, Spec};
+
+impl Entry {
+    /// Publishes the limits in force. Of what somebody else made `memory.max` is not known.
+    pub(super) fn publish(&self, limits: Limits) {
+        let max = if self.adopted.is_some() { Bytes(u64::MAX) } else { limits.max };
+        self.published.limits(Limits { max, ..limits });
+    }
+
+    /// Whether a plan moves only the `memory.max` of what somebody else made: the law reckons with it, and nobody writes or tells.
+    pub(super) fn takes_band(&mut self, plan: &Plan) -> bool {
+        match *plan {
+            Plan::Write { verb: Verb::Shrink, from, to, reason, .. }
+                if self.adopted.is_some() && from.high == to.high && reason != Reason::Rearmed =>
+            {
+                self.law.commit(to, clock::now());
+                true
+            }
+            Plan::Write { .. } | Plan::Reclaim { .. } | Plan::Nothing { .. } => false,
+        }
+    }
+}
 
 impl Control {
     /// Has the cgroups of all tenants that adopt made ready.

@@ -326,8 +326,7 @@ impl Control {
             self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
             return false;
         }
-        let max = if entry.adopted.is_some() { Bytes(u64::MAX) } else { max };
-        entry.published.limits(bellows_policies::Limits { high: Bytes(u64::MAX), max });
+        entry.publish(bellows_policies::Limits { high: Bytes(u64::MAX), max });
         true
     }
 

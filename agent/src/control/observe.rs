@@ -3,7 +3,7 @@
 //! ```text
 //! a look                 real sample -> Shadow::sample -> step -> plan      the same laws, the same budget
 //! the plan               on_paper: committed, settled, told as `would_have`; no file is written
-//! the slow pass          watch: use and need are counted for advice; memory.stat every ten seconds, since no event asks for it
+//! the slow pass          watch: use and need are counted for advice; memory.stat each second, since no event asks for it
 //! a change of mode       take_mode: limits are opened, or governed from where they would be
 //! ```
 //!
@@ -29,8 +29,8 @@ use crate::kernel::watch::Key;
 use crate::metrics::Outcome;
 use crate::workload::{adoption, lease};
 
-/// Time between two looks into `memory.stat` of an observed workload, if its law asks for none.
-const DETAIL_EVERY: Duration = Duration::from_secs(10);
+/// Time between two looks into `memory.stat` of an observed workload, if its law asks for none: need is what advice is made of.
+const DETAIL_EVERY: Duration = Duration::from_secs(1);
 
 impl Entry {
     /// Whether its decisions are only told.
@@ -83,7 +83,7 @@ impl Control {
         Outcome::Observed
     }
 
-    /// What the slow pass does with an observed workload: counts what it uses and needs, has `memory.stat` read now and then,
+    /// What the slow pass does with an observed workload: counts what it uses and needs, has `memory.stat` read each second,
     /// and enforces what is to be enforced as soon as it fits.
     pub(super) fn watch(&mut self, key: Key, now: Instant) {
         let Some(entry) = self.registry.get(key).filter(|entry| entry.is_observed()) else { return };
@@ -136,8 +136,7 @@ impl Control {
         }
         entry.shadow = Some(Shadow::default());
         entry.outcome = None;
-        let max = if entry.adopted.is_some() { Bytes(u64::MAX) } else { max };
-        entry.published.limits(Limits { high: Bytes(u64::MAX), max });
+        entry.publish(Limits { high: Bytes(u64::MAX), max });
         entry.published.quota(None);
         entry.published.would(Some(limits));
         let what = What::ModeChanged { observed: true, limits };

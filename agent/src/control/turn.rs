@@ -109,6 +109,9 @@ impl Control {
         decision: &Decision,
     ) -> Outcome {
         let Some(entry) = self.registry.get(key) else { return Outcome::Nothing };
+        if entry.takes_band(plan) {
+            return Outcome::Nothing;
+        }
         if entry.is_observed() && !matches!(plan, Plan::Nothing { .. }) {
             return self.on_paper(key, sample.current, plan);
         }
@@ -159,7 +162,7 @@ impl Control {
         if way == Way::Raise {
             self.metrics.reaction.observe(wake_to_write.as_secs_f64());
         }
-        entry.published.limits(to);
+        entry.publish(to);
         entry.published.moved();
         let wake_to_write_us = u64::try_from(wake_to_write.as_micros()).unwrap_or(u64::MAX);
         let current = sample.current;
@@ -231,7 +234,7 @@ impl Control {
                 if reason == Reason::Rearmed {
                     end_lease(&self.journal, entry);
                 }
-                entry.published.limits(to);
+                entry.publish(to);
                 entry.published.moved();
                 let current = entry.law.current();
                 entry.outcome = Pending::new(verb, to);

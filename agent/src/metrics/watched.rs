@@ -29,7 +29,7 @@ pub struct Watched {
 pub struct Sizing {
     /// The first look, in nanoseconds since the Unix epoch.
     pub since_unix_ns: u64,
-    /// Looks; one a second.
+    /// Looks: one a second at least.
     pub looks: u64,
     /// The highest use that was seen.
     pub use_peak: Bytes,

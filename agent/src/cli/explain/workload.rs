@@ -105,7 +105,7 @@ fn sizing(sizing: &Sizing, class: &str) -> String {
     let Sizing { since_unix_ns, looks, use_peak, use_p95, need_peak, need_p95, need_p50, floor, ceiling } =
         *sizing;
     format!(
-        "\nadvice, from {looks} looks in {}, one a second while it was observed\n  \
+        "\nadvice, from {looks} looks in {}, while it was observed\n  \
          use: at most {use_p95} in 95 of 100 looks, peak {use_peak}\n  \
          need: at most {need_p50} in half of them, {need_p95} in 95 of 100, peak {need_peak}\n  \
          [class.{class}] memory = {{ floor = \"{}M\", ceiling = \"{}M\" }}\n",

@@ -190,6 +190,11 @@ impl<'a> Agent<'a> {
         Ok(serde_json::from_slice(&self.ask("GET", &format!("/api/v1/events?since={id}"), "")?)?)
     }
 
+    /// Where its sockets are, for its command line.
+    pub(crate) fn runtime_dir(&self) -> &Path {
+        &self.runtime_dir
+    }
+
     /// Keeps its control loop on the cpu of the measured path.
     pub(crate) fn pin(&self) -> anyhow::Result<()> {
         cpu::pin_control_loop(self.pid()?)

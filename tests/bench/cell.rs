@@ -37,10 +37,19 @@ impl Cell {
 
     /// One figure, and the most that it may be.
     pub(crate) fn bar(&mut self, key: &str, text: &str, value: f64, most: f64) {
-        let verdict = if value <= most { "PASS" } else { "miss" };
-        let bar = format!("<= {most}");
-        let _ = writeln!(self.rows, "  {text:<38} {value:>12.2} {bar:>12} {verdict:>12}");
-        self.values.insert(key.to_owned(), json!({ "value": value, "bar": most, "passed": value <= most }));
+        self.judged(key, text, value, ("<=", most), value <= most);
+    }
+
+    /// One figure, and the least that it has to be.
+    pub(crate) fn least(&mut self, key: &str, text: &str, value: f64, least: f64) {
+        self.judged(key, text, value, (">=", least), value >= least);
+    }
+
+    fn judged(&mut self, key: &str, text: &str, value: f64, (sign, bar): (&str, f64), passed: bool) {
+        let verdict = if passed { "PASS" } else { "miss" };
+        let shown = format!("{sign} {bar}");
+        let _ = writeln!(self.rows, "  {text:<38} {value:>12.2} {shown:>12} {verdict:>12}");
+        self.values.insert(key.to_owned(), json!({ "value": value, "bar": bar, "passed": passed }));
     }
 
     /// Nothing where nothing was measured.

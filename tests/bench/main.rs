@@ -12,6 +12,7 @@
 //! governed     an agent with its crew, and what it did about each breach
 //! reaction     floor and agent in turns, breach by breach
 //! hearing      the ways of hearing an event, against each other
+//! density      copies of a mixed workload in one budget: static limits, the kernel alone, bellows
 //! isolation    reaction while a shrink is stuck, and while none is
 //! idle         what an agent costs that has nothing to do
 //! spinners     what keeps cpus busy
@@ -29,12 +30,13 @@
 //!
 //! Runs as root in `$BELLOWS_CGROUP` and writes `$BELLOWS_OUT/bench.json`. It exits with 0 when everything was measured,
 //! whatever the figures are. `BELLOWS_BENCH_ONLY` measures only the parts that it lists, of
-//! 1,1000,growth,hearing,idle,isolation,shrink,cpu,takeover. `BELLOWS_BENCH_SAMPLES=N` takes fewer or more samples.
+//! 1,1000,growth,hearing,idle,isolation,shrink,cpu,takeover,density. `BELLOWS_BENCH_SAMPLES=N` takes fewer or more samples.
 
 mod agent;
 mod cell;
 mod cpu;
 mod crew;
+mod density;
 mod floor;
 mod generator;
 mod governed;
@@ -149,6 +151,9 @@ fn measure_into(
     }
     if is_wanted("isolation") {
         report.isolation = Some(isolation::measure(place, fewer).context("isolation")?);
+    }
+    if is_wanted("density") {
+        density::measure(place, &mut report.density).context("density")?;
     }
     Ok(())
 }

@@ -41,6 +41,7 @@ pub(crate) struct Report {
     pub(crate) shrink: Cell,
     pub(crate) cpu: Cell,
     pub(crate) takeover: Cell,
+    pub(crate) density: Cell,
 }
 
 impl Report {
@@ -57,6 +58,7 @@ impl Report {
             shrink: Cell::new("taking back"),
             cpu: Cell::new("cpu quotas"),
             takeover: Cell::new("kill -9, and another agent"),
+            density: Cell::new("copies in one budget"),
         }
     }
 
@@ -92,6 +94,7 @@ impl Report {
             "shrink": self.shrink.json(),
             "cpu": self.cpu.json(),
             "takeover": self.takeover.json(),
+            "density": self.density.json(),
         })
     }
 
@@ -131,7 +134,7 @@ impl Report {
         if let Some(isolation) = &self.isolation {
             isolation_rows(&mut out, isolation);
         }
-        for cell in [&self.shrink, &self.cpu, &self.takeover] {
+        for cell in [&self.shrink, &self.cpu, &self.takeover, &self.density] {
             out.push_str(&cell.table());
         }
         out

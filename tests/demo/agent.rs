@@ -6,11 +6,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use bellows_tests::programs::child::{Job, tail, wait_for};
+use bellows_tests::programs::with_log;
 
-use crate::child::{Job, tail, wait_for};
 use crate::place::Place;
 use crate::scenario::Tenant;
-use crate::stage::with_log;
 use crate::{forward, http};
 
 /// How long the agent may take to be ready, or to end with all workloads.

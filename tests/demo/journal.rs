@@ -10,8 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bellows::journal::{Record, What};
 use bellows_policies::decision::Verb;
-
-use crate::child::Job;
+use bellows_tests::programs::child::Job;
 
 /// How long `bellows events` may take for what is there.
 const READ_PATIENCE: Duration = Duration::from_secs(20);

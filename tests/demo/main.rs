@@ -11,11 +11,8 @@
 //! figure is measured; the exit code is 0 only if what the last lines claim is true of this run.
 
 mod agent;
-mod child;
 mod compare;
-mod files;
 mod forward;
-mod group;
 mod http;
 mod journal;
 mod live;
@@ -23,7 +20,6 @@ mod pace;
 mod pack;
 mod place;
 mod play;
-mod redis;
 mod reports;
 mod rounds;
 mod scenario;
@@ -37,6 +33,7 @@ mod web;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use bellows_tests::programs::group::Group;
 
 use compare::Density;
 use place::Place;
@@ -71,9 +68,9 @@ fn show() -> Result<Vec<String>> {
         TENANTS.len(),
         place.kind
     ));
-    group::Group::at(place.cgroup.clone()).hand_on_controllers()?;
+    Group::at(place.cgroup.clone()).hand_on_controllers()?;
     screen.say("preparing: a web site, logs to compress, and the programs into the page cache");
-    let props = Props { site: web::Site::create(&place.scratch)?, logs: pack::Logs::create(&place.scratch)? };
+    let props = Props { site: web::create_site(&place.scratch)?, logs: pack::create_logs(&place.scratch)? };
     warm::read_code(&place, &props)?;
 
     let fixed = play(&place, &props, &mut screen, Way::Static)?;

@@ -1,12 +1,10 @@
 //! Where the demo runs: what the harness says in the environment, and the programs it needs.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
-
-/// Where administration programs live; `PATH` may lack it.
-const SBIN: &str = "/usr/sbin";
+use anyhow::{Context, Result};
+use bellows_tests::programs::{find_program, find_sibling};
 
 /// Directories and programs.
 #[derive(Debug)]
@@ -54,22 +52,4 @@ impl Place {
             stress_ng: find_program("stress-ng", "stress-ng")?,
         })
     }
-}
-
-fn find_program(name: &str, package: &str) -> Result<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let mut dirs = env::split_paths(&path).chain([PathBuf::from(SBIN)]);
-    match dirs.find_map(|dir| Some(dir.join(name)).filter(|program| program.is_file())) {
-        Some(program) => Ok(program),
-        None => bail!("{name} is missing: apt-get install {package}"),
-    }
-}
-
-fn find_sibling(name: &str) -> Result<PathBuf> {
-    let own = env::current_exe().context("cannot find this executable")?;
-    let sibling = own.parent().unwrap_or(Path::new("/")).join(name);
-    if !sibling.is_file() {
-        bail!("{} is missing: build it with `cargo build --release --workspace`", sibling.display());
-    }
-    Ok(sibling)
 }

@@ -1,28 +1,32 @@
 //! Plays the scenario in one way, and measures what becomes of everybody's work.
 
 use std::fs::File;
+use std::path::Path;
 use std::process::Stdio;
 use std::thread;
 
 use anyhow::{Context, Result};
 use bellows_policies::units::Bytes;
+use bellows_tests::programs::child::{Job, TICK};
+use bellows_tests::programs::group::Look;
+use bellows_tests::programs::logs::Logs;
+use bellows_tests::programs::nginx::{self, Site};
+use bellows_tests::programs::redis::{self, Client, Probe};
+use bellows_tests::programs::with_log;
 
-use crate::child::{Job, TICK};
-use crate::group::Look;
 use crate::http;
 use crate::journal::{self, Follower, Moves};
 use crate::live::{self, Live};
 use crate::pace::Pace;
-use crate::pack::{self, Logs, Packed};
+use crate::pack::{self, Packed};
 use crate::place::Place;
-use crate::redis::{self, Client, Probe};
 use crate::reports::{Done, News, Reports};
 use crate::rounds::{Rounds, Served, VALUE_BYTES};
 use crate::scenario::{GRACE, LENGTH, PACK, REDIS, REPORTS, TENANTS, WEB};
 use crate::screen::{Screen, Style};
-use crate::stage::{Stage, Way, with_log};
+use crate::stage::{Stage, Way};
 use crate::watch::Watch;
-use crate::web::{self, Site, Visited, Visitors};
+use crate::web::{Visited, Visitors};
 
 /// What tenants read; the same files in each way.
 #[derive(Debug)]
@@ -161,7 +165,7 @@ pub(crate) fn play(place: &Place, props: &Props, screen: &mut Screen, way: Way) 
 
 impl Cast {
     /// Starts the servers, one after the other, and then the job that would slow down their start.
-    fn enter(place: &Place, props: &Props, stage: &Stage, progress: &std::path::Path) -> Result<Self> {
+    fn enter(place: &Place, props: &Props, stage: &Stage, progress: &Path) -> Result<Self> {
         let redis_port = redis::find_port()?;
         let log = stage.log("redis");
         let mut command = stage.command(&TENANTS[REDIS]);
@@ -174,10 +178,13 @@ impl Cast {
         let mut command = stage.command(&TENANTS[WEB]);
         command.arg(&place.nginx).args(props.site.arguments(web_port)?);
         let mut web = Job::start("nginx", with_log(&mut command, &log)?)?;
-        web::await_server(&mut web, web_port, &log)?;
+        nginx::await_server(&mut web, web_port, &log)?;
 
         let mut command = stage.command(&TENANTS[PACK]);
-        command.arg("sh").args(props.logs.arguments(&place.zstd, progress)).stdin(Stdio::null());
+        command
+            .arg("sh")
+            .args(props.logs.arguments(&place.zstd, Path::new("packed.zst"), progress, 0))
+            .stdin(Stdio::null());
         // What `bellows run` says of its end is no news: the agent ends it.
         command.stdout(Stdio::null()).stderr(File::create(stage.log("pack"))?);
         let pack = Job::start("the archive job", &mut command)?;

@@ -8,11 +8,12 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
+use bellows_tests::programs::child::Job;
+use bellows_tests::programs::{stress_ng, with_log};
 
 use crate::agent::REFUSED;
-use crate::child::Job;
 use crate::scenario::{REPORT_EVERY, REPORTS, RUSH_AT, TENANTS};
-use crate::stage::{Stage, with_log};
+use crate::stage::Stage;
 
 /// What a report takes, MiB; stress-ng itself needs some more.
 const SIZE_MIB: u64 = 164;
@@ -186,29 +187,10 @@ impl Reports {
     }
 }
 
-/// What stress-ng is told: one pass over the memory, which is then held. It would offer itself to the OOM killer before
-/// others, and choose advice for the kernel by chance; a real job does neither.
-pub(crate) fn arguments(mib: u64, hold_s: u64) -> Vec<String> {
-    let (bytes, hold) = (format!("{mib}M"), hold_s.to_string());
-    let words = [
-        "--vm",
-        "1",
-        "--vm-method",
-        "zero-one",
-        "--vm-ops",
-        "1",
-        "--no-oom-adjust",
-        "--no-madvise",
-        "--quiet",
-    ];
-    let sized = ["--vm-bytes", &bytes, "--vm-hang", &hold];
-    words.iter().chain(&sized).map(|&word| word.to_owned()).collect()
-}
-
 fn start(at: usize, due: f64, now: f64, stage: &Stage, program: &Path) -> Result<Slot> {
     let tenant = &TENANTS[REPORTS + at];
     let mut command: Command = stage.command(tenant);
-    command.arg(program).args(arguments(SIZE_MIB, HOLD_S));
+    command.arg(program).args(stress_ng(SIZE_MIB, HOLD_S));
     let job = Job::start("a report", with_log(&mut command, &stage.log(tenant.owner))?)?;
     Ok(Slot::Running { job, due, since: now })
 }

@@ -8,9 +8,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-
-use crate::child::Job;
-use crate::redis::Probe;
+use bellows_tests::programs::child::Job;
+use bellows_tests::programs::redis::Probe;
 
 /// SETs of a round.
 pub(crate) const ROUND: u64 = 250;

@@ -9,16 +9,15 @@
 //! Above the tenants stands the same `memory.max` each time, so that no way has more than another.
 
 use std::fmt;
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bellows_policies::Cpus;
+use bellows_tests::programs::group::{Group, OwnGroup};
 
 use crate::agent::Agent;
-use crate::group::{Group, OwnGroup};
 use crate::place::Place;
 use crate::scenario::{BUDGET, TENANTS, Tenant};
 
@@ -160,12 +159,6 @@ impl<'a> Stage<'a> {
 /// An equal share of the budget.
 pub(crate) fn share() -> bellows_policies::Bytes {
     BUDGET.scale(1.0 / TENANTS.len() as f64).page_floor()
-}
-
-/// Sends output and errors of `command` to a file.
-pub(crate) fn with_log<'a>(command: &'a mut Command, log: &Path) -> Result<&'a mut Command> {
-    let file = File::create(log).with_context(|| format!("cannot make {}", log.display()))?;
-    Ok(command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file))
 }
 
 fn directory(tenant: &Tenant) -> String {

@@ -11,14 +11,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bellows_tests::programs::child::Job;
+use bellows_tests::programs::{nginx, redis, stress_ng, with_log};
 
-use crate::child::Job;
 use crate::place::Place;
 use crate::play::Props;
-use crate::redis;
-use crate::reports;
-use crate::stage::with_log;
-use crate::web;
 
 /// How long a short program may take.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -38,10 +35,10 @@ pub(crate) fn read_code(place: &Place, props: &Props) -> Result<()> {
     let mut command = Command::new(&place.nginx);
     command.args(props.site.arguments(port)?);
     let mut server = Job::start("nginx", with_log(&mut command, &log)?)?;
-    web::await_server(&mut server, port, &log)?;
+    nginx::await_server(&mut server, port, &log)?;
     read_mapped(server.pid())?;
 
-    run(Command::new(&place.stress_ng).args(reports::arguments(4, 0)).current_dir(&place.scratch))?;
+    run(Command::new(&place.stress_ng).args(stress_ng(4, 0)).current_dir(&place.scratch))?;
     run(Command::new(&place.zstd).arg("--version"))?;
     run(Command::new(&place.redis_benchmark).arg("--version"))?;
     run(Command::new("sh").args(["-c", ":"]))

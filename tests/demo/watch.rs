@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use bellows_policies::Cpus;
 use bellows_policies::units::Bytes;
+use bellows_tests::programs::group::{Group, Look};
 
-use crate::group::{Group, Look};
 use crate::scenario::{PACK, REDIS, TENANTS};
 use crate::stage::Stage;
 

@@ -1,4 +1,4 @@
-//! Children that do not outlive the demo.
+//! Children that do not outlive their parent.
 
 use std::fs;
 use std::io::Read;
@@ -12,39 +12,40 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// Time between two looks at something that is waited for.
-pub(crate) const TICK: Duration = Duration::from_millis(20);
+pub const TICK: Duration = Duration::from_millis(20);
 
 /// A child process; killed and reaped when dropped.
 #[derive(Debug)]
-pub(crate) struct Job {
+pub struct Job {
     name: &'static str,
     child: Child,
 }
 
 impl Job {
     /// Starts it.
-    pub(crate) fn start(name: &'static str, command: &mut Command) -> Result<Self> {
+    pub fn start(name: &'static str, command: &mut Command) -> Result<Self> {
         let child = command.spawn().with_context(|| format!("cannot start {name} ({command:?})"))?;
         Ok(Self { name, child })
     }
 
     /// Its process.
-    pub(crate) fn pid(&self) -> u32 {
+    #[must_use]
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// How it ended, if it did.
-    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.child.try_wait().with_context(|| format!("cannot wait for {}", self.name))
     }
 
     /// The pipe at its standard output, which can be taken once.
-    pub(crate) fn take_output(&mut self) -> Result<impl Read + Send + use<>> {
+    pub fn take_output(&mut self) -> Result<impl Read + Send + use<>> {
         self.child.stdout.take().with_context(|| format!("{} has no pipe at its output", self.name))
     }
 
     /// Asks it to end, and waits.
-    pub(crate) fn terminate(&mut self, patience: Duration) -> Result<ExitStatus> {
+    pub fn terminate(&mut self, patience: Duration) -> Result<ExitStatus> {
         if self.ended()?.is_none() {
             kill(Pid::from_raw(self.pid().cast_signed()), Signal::SIGTERM)
                 .with_context(|| format!("cannot signal {}", self.name))?;
@@ -53,7 +54,7 @@ impl Job {
     }
 
     /// Waits for its end.
-    pub(crate) fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
+    pub fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
         let name = self.name;
         wait_for(patience, || self.ended()).with_context(|| format!("{name} did not end"))
     }
@@ -68,7 +69,7 @@ impl Drop for Job {
 }
 
 /// Asks again and again until there is an answer, an error, or no patience left.
-pub(crate) fn wait_for<T>(patience: Duration, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+pub fn wait_for<T>(patience: Duration, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let deadline = Instant::now() + patience;
     loop {
         if let Some(answer) = ask()? {
@@ -82,7 +83,8 @@ pub(crate) fn wait_for<T>(patience: Duration, mut ask: impl FnMut() -> Result<Op
 }
 
 /// The last lines of a log, for an error.
-pub(crate) fn tail(log: &Path) -> String {
+#[must_use]
+pub fn tail(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(8)..].join("\n  ")

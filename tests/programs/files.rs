@@ -12,7 +12,7 @@ use nix::fcntl::{OFlag, PosixFadviseAdvice, posix_fadvise};
 const ALIGNMENT: usize = 4096;
 
 /// Writes whole pages. Past the page cache, which saves a slow guest a copy, where the file system can do that.
-pub(crate) fn write(path: &Path, content: &[u8]) -> Result<()> {
+pub fn write(path: &Path, content: &[u8]) -> Result<()> {
     let open =
         |flags| OpenOptions::new().write(true).create(true).truncate(true).custom_flags(flags).open(path);
     let mut aligned = vec![0; content.len() + ALIGNMENT];
@@ -28,7 +28,7 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> Result<()> {
 }
 
 /// Drops a file from the page cache: whoever reads a page first is charged for it.
-pub(crate) fn forget(path: &Path) -> Result<()> {
+pub fn forget(path: &Path) -> Result<()> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)
         .with_context(|| format!("cannot drop {} from the cache", path.display()))

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::child::{Job, tail, wait_for};
+use super::child::{Job, tail, wait_for};
 
 /// How long the server may take to answer for the first time; a translated guest reads it over a slow file system.
 const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -22,7 +22,7 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 const PROBE_PERIOD: Duration = Duration::from_millis(300);
 
 /// What the server is started with: in memory only, on loopback.
-pub(crate) fn arguments(port: u16) -> Vec<String> {
+pub fn arguments(port: u16) -> Vec<String> {
     let port = port.to_string();
     let words =
         ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--loglevel", "warning"];
@@ -30,13 +30,13 @@ pub(crate) fn arguments(port: u16) -> Vec<String> {
 }
 
 /// A port that nobody listens on now.
-pub(crate) fn find_port() -> Result<u16> {
+pub fn find_port() -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen on loopback")?;
     Ok(listener.local_addr()?.port())
 }
 
 /// Waits until the server that `job` runs answers.
-pub(crate) fn await_server(job: &mut Job, port: u16, log: &Path) -> Result<Client> {
+pub fn await_server(job: &mut Job, port: u16, log: &Path) -> Result<Client> {
     let is_up = || {
         if let Some(status) = job.ended()? {
             bail!("redis-server ended at once, {status}:\n  {}", tail(log));
@@ -49,7 +49,7 @@ pub(crate) fn await_server(job: &mut Job, port: u16, log: &Path) -> Result<Clien
 /// Asks the server now and then what it has done, on a thread of its own: one that is throttled answers late. Ends when
 /// dropped. A server that dies takes its counts with it; what it said last stands.
 #[derive(Debug)]
-pub(crate) struct Probe(Arc<Counts>);
+pub struct Probe(Arc<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -60,7 +60,8 @@ struct Counts {
 
 impl Probe {
     /// Of the server at `port`.
-    pub(crate) fn start(port: u16) -> Self {
+    #[must_use]
+    pub fn start(port: u16) -> Self {
         let counts = Arc::new(Counts::default());
         let shared = Arc::clone(&counts);
         thread::spawn(move || {
@@ -79,12 +80,14 @@ impl Probe {
     }
 
     /// The most SETs that it has been seen to have carried out.
-    pub(crate) fn sets(&self) -> u64 {
+    #[must_use]
+    pub fn sets(&self) -> u64 {
         self.0.sets.load(Ordering::Relaxed)
     }
 
     /// The most keys that it has been seen to have.
-    pub(crate) fn keys(&self) -> u64 {
+    #[must_use]
+    pub fn keys(&self) -> u64 {
         self.0.keys.load(Ordering::Relaxed)
     }
 }
@@ -107,7 +110,7 @@ impl Counts {
 
 /// A connection to the server.
 #[derive(Debug)]
-pub(crate) struct Client(BufReader<TcpStream>);
+pub struct Client(BufReader<TcpStream>);
 
 /// What the server answers.
 #[derive(Debug, PartialEq, Eq)]
@@ -120,7 +123,7 @@ enum Reply {
 
 impl Client {
     /// Connects.
-    pub(crate) fn connect(port: u16) -> Result<Self> {
+    pub fn connect(port: u16) -> Result<Self> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let stream = TcpStream::connect_timeout(&address, ANSWER_PATIENCE)?;
         stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
@@ -145,7 +148,7 @@ impl Client {
     }
 
     /// How many distinct keys it really serves with a whole value: walks through all of them.
-    pub(crate) fn count_served(&mut self, value_bytes: usize) -> Result<u64> {
+    pub fn count_served(&mut self, value_bytes: usize) -> Result<u64> {
         let mut served = HashSet::new();
         let mut cursor = "0".to_owned();
         loop {
@@ -164,6 +167,19 @@ impl Client {
                 return Ok(served.len() as u64);
             }
             cursor = next;
+        }
+    }
+
+    /// Sets a key.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        self.ask(&["SET", key, value]).map(drop)
+    }
+
+    /// Gets a key; returns the length of its value, 0 if there is none.
+    pub fn get(&mut self, key: &str) -> Result<usize> {
+        match self.ask(&["GET", key])? {
+            Reply::Text(value) => Ok(value.len()),
+            Reply::Number(_) | Reply::List(_) | Reply::Nothing => Ok(0),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Cgroups: read through the kernel's own files, in all ways alike, and made and removed by the demo.
+//! Cgroups: read through the kernel's own files, in all ways alike, and made and removed here.
 
 use std::fs;
 use std::io;
@@ -10,45 +10,47 @@ use anyhow::{Context, Result};
 use bellows_policies::Cpus;
 use bellows_policies::units::Bytes;
 
-use crate::child::wait_for;
+use super::child::wait_for;
 
 /// How long the kernel takes at most to empty a killed cgroup.
 const EMPTY_PATIENCE: Duration = Duration::from_secs(15);
 
 /// A cgroup to look at.
 #[derive(Debug, Clone)]
-pub(crate) struct Group(PathBuf);
+pub struct Group(PathBuf);
 
-/// A cgroup of the demo's own; removed when dropped, with all that is in it.
+/// A cgroup of one's own; removed when dropped, with all that is in it.
 #[derive(Debug)]
-pub(crate) struct OwnGroup(Group);
+pub struct OwnGroup(Group);
 
 /// What the kernel's files say at one time.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Look {
+pub struct Look {
     /// `memory.current`.
-    pub(crate) used: Bytes,
+    pub used: Bytes,
     /// What may be used before the kernel steps in: the lower of `memory.high` and `memory.max`.
-    pub(crate) granted: Bytes,
+    pub granted: Bytes,
     /// `usage_usec` of `cpu.stat`: cpu time since the cgroup was made, microseconds.
-    pub(crate) cpu_us: u64,
+    pub cpu_us: u64,
     /// `cpu.max`; none where nothing limits it.
-    pub(crate) quota: Option<Cpus>,
+    pub quota: Option<Cpus>,
 }
 
 impl Group {
     /// The cgroup at `path`, which may not exist yet.
-    pub(crate) fn at(path: PathBuf) -> Self {
+    #[must_use]
+    pub fn at(path: PathBuf) -> Self {
         Self(path)
     }
 
     /// Its directory.
-    pub(crate) fn path(&self) -> &Path {
+    #[must_use]
+    pub fn path(&self) -> &Path {
         &self.0
     }
 
     /// What its files say; nothing if it is not there: the agent removes a workload's as soon as that ended.
-    pub(crate) fn look(&self) -> Result<Option<Look>> {
+    pub fn look(&self) -> Result<Option<Look>> {
         let read = |file: &str| fs::read_to_string(self.0.join(file));
         let files = || -> io::Result<_> {
             Ok([
@@ -72,16 +74,26 @@ impl Group {
         }))
     }
 
+    /// What it uses that cannot be reclaimed without swap, if it is there: anonymous memory, tmpfs, and the kernel's own.
+    pub fn need(&self) -> Result<Option<Bytes>> {
+        let path = self.0.join("memory.stat");
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(sum_need(&text))),
+            Err(error) if is_gone(&error) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
     /// OOM kills in this cgroup and all below it, those of removed ones included. A group that dies as one counts once,
     /// where the kernel counts groups (5.17).
-    pub(crate) fn kills(&self) -> Result<u64> {
+    pub fn kills(&self) -> Result<u64> {
         let path = self.0.join("memory.events");
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(count_kills(&text))
     }
 
     /// Makes a child that dies as one, as container runtimes do, with `settings` in its files.
-    pub(crate) fn make_child(&self, name: &str, settings: &[(&str, String)]) -> Result<Self> {
+    pub fn make_child(&self, name: &str, settings: &[(&str, String)]) -> Result<Self> {
         let child = Self(self.0.join(name));
         fs::create_dir(&child.0).with_context(|| format!("cannot make {}", child.0.display()))?;
         child.write("memory.oom.group", "1")?;
@@ -92,7 +104,7 @@ impl Group {
     }
 
     /// Limits everything below to `bytes` of memory and no swap.
-    pub(crate) fn limit(&self, bytes: Bytes) -> Result<()> {
+    pub fn limit(&self, bytes: Bytes) -> Result<()> {
         self.write("memory.max", &bytes.0.to_string())?;
         // A kernel without swap has no such file.
         if self.0.join("memory.swap.max").exists() {
@@ -103,14 +115,15 @@ impl Group {
 
     /// A command that starts in this cgroup. A shell moves itself before it becomes the program: between fork and exec
     /// only unsafe code could.
-    pub(crate) fn command(&self) -> Command {
+    #[must_use]
+    pub fn command(&self) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", r#"echo 0 > "$0" && exec "$@""#]).arg(self.0.join("cgroup.procs"));
         command
     }
 
     /// Lets children have the controllers that the agent needs.
-    pub(crate) fn hand_on_controllers(&self) -> Result<()> {
+    pub fn hand_on_controllers(&self) -> Result<()> {
         self.write("cgroup.subtree_control", "+cpu +memory +pids")
     }
 
@@ -121,8 +134,8 @@ impl Group {
 }
 
 impl OwnGroup {
-    /// Makes it; what an interrupted demo left of that name is removed first.
-    pub(crate) fn make(path: PathBuf) -> Result<Self> {
+    /// Makes it; what an interrupted run left of that name is removed first.
+    pub fn make(path: PathBuf) -> Result<Self> {
         let group = Group(path);
         remove(&group)?;
         fs::create_dir(&group.0).with_context(|| format!("cannot make {}", group.0.display()))?;
@@ -130,12 +143,13 @@ impl OwnGroup {
     }
 
     /// The cgroup itself.
-    pub(crate) fn group(&self) -> &Group {
+    #[must_use]
+    pub fn group(&self) -> &Group {
         &self.0
     }
 
     /// Removes it with all that is in it, and says whether that worked.
-    pub(crate) fn remove(self) -> Result<()> {
+    pub fn remove(self) -> Result<()> {
         remove(&self.0)
     }
 }
@@ -143,7 +157,7 @@ impl OwnGroup {
 impl Drop for OwnGroup {
     fn drop(&mut self) {
         if let Err(error) = remove(&self.0) {
-            eprintln!("bellows-demo: {error:#}");
+            eprintln!("a cgroup is left behind: {error:#}");
         }
     }
 }
@@ -193,6 +207,12 @@ fn parse_quota(cpu_max: &str) -> Option<Cpus> {
     Some(Cpus::from_quota(quota.parse().ok()?, period.parse().ok()?))
 }
 
+fn sum_need(memory_stat: &str) -> Bytes {
+    let lines = memory_stat.lines().filter_map(|line| line.split_once(' '));
+    let needed = lines.filter(|(key, _)| ["anon", "shmem", "kernel", "unevictable"].contains(key));
+    needed.filter_map(|(_, value)| value.parse().ok().map(Bytes)).fold(Bytes::ZERO, Bytes::saturating_add)
+}
+
 fn count_kills(memory_events: &str) -> u64 {
     let count = |key: &str| {
         let mut lines = memory_events.lines().filter_map(|line| line.split_once(' '));
@@ -221,6 +241,7 @@ mod tests {
         assert_eq!(parse_limit("max\n").unwrap(), Bytes(u64::MAX));
         assert_eq!(parse_limit("4096\n").unwrap(), Bytes(4096));
         assert!(parse_limit("much\n").is_err());
+        assert_eq!(sum_need("anon 5\nfile 100\nkernel 2\nshmem 3\n"), Bytes(10));
         assert_eq!(parse_usage("usage_usec 42\nuser_usec 7\n"), 42);
         assert_eq!(parse_quota("max 100000\n"), None);
         assert_eq!(parse_quota("33333 100000\n"), Some(Cpus(333_330)));

@@ -30,7 +30,8 @@ fn is_move(wanted: Reason) -> impl Fn(&What) -> bool {
 }
 
 fn run(agent: &Agent, tenant: &str, name: &str, class: &str, command: &[&str]) -> Run {
-    let cpu: &[&str] = if class == "latency" || class == "standard" { &[] } else { &["--cpu", "0.1..0.3"] };
+    let cpu: &[&str] =
+        if matches!(class, "latency" | "standard" | "front") { &[] } else { &["--cpu", "0.1..0.3"] };
     let flags = [&["--tenant", tenant, "--class", class], cpu].concat();
     agent.run_with(name, "16M..300M", &flags, command)
 }
@@ -50,12 +51,13 @@ fn ids(journal: &mut Follower, workload: &str, wanted: impl Fn(&What) -> bool) -
 /// cache, part of the quotas of batch, at last the least important one as a whole; and gets all of it back in reverse order.
 #[test]
 fn the_ladder_is_climbed_rung_by_rung_and_descended() {
-    // What is not used stays granted until somebody asks for it.
+    // What is not used stays granted until somebody asks for it; and who grows cannot help itself by swapping.
     let rungs =
         "memory.slack_hold_ms = 600000\nsqueeze.rungs = [\"slack\", \"reclaim\", \"cpu\", \"freeze\"]\n";
     let text = format!(
         "{NODE}[class.light]\ninherits = \"batch\"\nweight = 20\n{rungs}\
-         [class.heavy]\ninherits = \"batch\"\nweight = 80\n{rungs}"
+         [class.heavy]\ninherits = \"batch\"\nweight = 80\n{rungs}\
+         [class.front]\ninherits = \"latency\"\nmemory.swap_max = \"none\"\n"
     );
     let policies = Policies::new("ladder", &text);
     let agent = policies.agent_on(Tree::new());
@@ -65,7 +67,7 @@ fn the_ladder_is_climbed_rung_by_rung_and_descended() {
     let go = agent.runtime_dir.join("go");
     let waits = format!("until [ -e {} ]; do sleep 0.1; done", go.display());
     let front = format!("{waits}; exec {load} grow 205 --hold-ms 4000");
-    let front = run(&agent, "web", "front", "latency", &["sh", "-c", &front]);
+    let front = run(&agent, "web", "front", "front", &["sh", "-c", &front]);
     journal.wait("web/front", is_launched);
     // Each burns cpu, so that there is a quota to lend.
     let light = format!(

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bellows_policies::ladder::{Grip, GripEvidence};
-use bellows_policies::{AssignedBy, Bytes, Cpus, Verb};
+use bellows_policies::{AssignedBy, Bytes, Cpus, Limits, Verb};
 
 use super::explain::waiter_name;
 use crate::journal::{Conditions, Ease, Incident, Record, What};
@@ -95,12 +95,7 @@ pub(super) fn what(what: &What) -> String {
         ),
         What::LetGo { gone: true } => "let go: its cgroup was removed".to_owned(),
         What::LetGo { gone: false } => "let go: given back as it was, by order of the policies".to_owned(),
-        What::ModeChanged { observed: true, limits } => {
-            format!("observed from now on: its limits stand open, and would be {limits}")
-        }
-        What::ModeChanged { observed: false, limits } => {
-            format!("enforced from now on, governed from {limits}")
-        }
+        What::ModeChanged { observed, limits } => mode_changed(*observed, limits),
         What::LaunchFailed { error } => format!("not started: {error}"),
         What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us, .. } => {
             let took = match verb {
@@ -169,6 +164,14 @@ pub(super) fn what(what: &What) -> String {
             format!("policies refused, the old ones stay: {problems} problems, the first: {error}")
         }
         What::LeftoverRemoved { name } => format!("removed {name}, a launch that was cut short"),
+    }
+}
+
+fn mode_changed(observed: bool, limits: &Limits) -> String {
+    if observed {
+        format!("observed from now on: its limits stand open, and would be {limits}")
+    } else {
+        format!("enforced from now on, governed from {limits}")
     }
 }
 

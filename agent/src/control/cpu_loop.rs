@@ -12,21 +12,23 @@
 //!   -> record, metrics, published values
 //! ```
 
+mod lane;
 mod loans;
 mod quotas;
 mod reform;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use bellows_policies::cpu::units::PERIOD_US;
 use bellows_policies::cpu::{self, CpuPlan, CpuWorkload, Cpus, NodeGuard, NodeLaw};
 use bellows_policies::units::Instant;
 
+pub(super) use self::lane::CpuLane;
+use self::lane::Order;
 use self::loans::Signs;
 pub(super) use self::reform::{Reform, reform};
 use super::hidden::{HiddenUse, Seen};
@@ -59,9 +61,6 @@ const SPREAD: u32 = 10;
 const NOBODY: Duration = Duration::from_mins(1);
 /// After a silence this long the watchdog may have opened the quotas: all are compared at once.
 const GAP: Duration = Duration::from_millis(1500);
-/// Orders that may wait for the next tick.
-const QUEUE: usize = 1024;
-
 /// A workload whose quota is governed.
 #[derive(Debug)]
 struct Governed {
@@ -116,29 +115,6 @@ pub(super) fn govern(lane: &CpuLane, entry: &mut Entry, before: Option<Cpus>) ->
     if taken { Ok(()) } else { Err(io::Error::other("the cpu loop has too much to do")) }
 }
 
-#[derive(Debug)]
-enum Order {
-    Govern(Box<Governed>),
-    Reform(Box<Reform>),
-    /// Pin the quota where it is, or there.
-    Pin(Key, Option<Cpus>),
-    Unpin(Key),
-    Forget(Key),
-    /// Lend this share of what is used above the floor.
-    Lend(Key, f64),
-    TakeBack(Key),
-    Lift(Key),
-}
-
-/// The control loop's end. Dropping it ends the thread, after quotas that are released have been opened.
-#[derive(Debug)]
-pub(super) struct CpuLane {
-    orders: Option<SyncSender<Order>>,
-    released: Arc<AtomicBool>,
-    signs: Arc<Signs>,
-    thread: Option<JoinHandle<()>>,
-}
-
 /// What a cpu loop is built from.
 pub(super) struct CpuParts {
     pub(super) subtree: SubtreeUse,
@@ -146,57 +122,6 @@ pub(super) struct CpuParts {
     pub(super) law: NodeLaw,
     pub(super) journal: Writer,
     pub(super) metrics: Arc<Metrics>,
-}
-
-impl CpuLane {
-    pub(super) fn start(parts: CpuParts) -> io::Result<Self> {
-        let (orders, queue) = sync_channel(QUEUE);
-        let released = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&released);
-        let signs = Arc::new(Signs::default());
-        let mut cpu_loop = CpuLoop::new(parts, flag, Arc::clone(&signs));
-        let thread =
-            thread::Builder::new().name("bellows-cpu".to_owned()).spawn(move || cpu_loop.run(&queue))?;
-        Ok(Self { orders: Some(orders), released, signs, thread: Some(thread) })
-    }
-
-    /// The workload has ended. Should the queue be full, the loop finds out by itself: its files answer ENODEV.
-    pub(super) fn forget(&self, key: Key) {
-        self.send(Order::Forget(key));
-    }
-
-    /// Pins a quota where it is, or at a value; false when the loop has too much to do.
-    pub(super) fn pin(&self, key: Key, at: Option<Cpus>) -> bool {
-        self.send(Order::Pin(key, at))
-    }
-
-    /// Gives a quota back to its law.
-    pub(super) fn unpin(&self, key: Key) -> bool {
-        self.send(Order::Unpin(key))
-    }
-
-    /// The workload has no quota any more.
-    pub(super) fn lift(&self, key: Key) {
-        self.send(Order::Lift(key));
-    }
-
-    /// Opens all quotas to their ceilings, those to come too.
-    pub(super) fn release(&self) {
-        self.released.store(true, Ordering::Release);
-    }
-
-    fn send(&self, order: Order) -> bool {
-        self.orders.as_ref().is_some_and(|orders| orders.try_send(order).is_ok())
-    }
-}
-
-impl Drop for CpuLane {
-    fn drop(&mut self) {
-        drop(self.orders.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
 }
 
 struct CpuLoop {

@@ -16,7 +16,8 @@ use crate::workload::spec::{Identity, Name};
 use crate::workload::supervisor::identify;
 
 /// Why no order is taken about what was adopted: it has no identity on its cgroup that would keep one.
-const NOT_OURS: &str = "was not started by bellows: whoever made it ends it, and policies say how it is governed";
+const NOT_OURS: &str =
+    "was not started by bellows: whoever made it ends it, and policies say how it is governed";
 
 /// An order about a running workload.
 #[derive(Debug)]
@@ -44,7 +45,8 @@ impl Control {
         let asked = order.to_string();
         let key =
             self.registry.find(tenant, name).filter(|entry| entry.open.is_some()).map(|entry| entry.key);
-        let is_adopted = key.and_then(|key| self.registry.get(key)).is_some_and(|entry| entry.adopted.is_some());
+        let is_adopted =
+            key.and_then(|key| self.registry.get(key)).is_some_and(|entry| entry.adopted.is_some());
         let carried_out = key.and_then(|key| match order {
             _ if is_adopted => Some(Err(Refused::NotAllowed(format!("{full} {NOT_OURS}")))),
             Order::Signal(signal) => self.send(key, signal),

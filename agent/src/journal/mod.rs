@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `record` | what can happen, and a record of it |
 //! | `caller` | who asked for it, and what an operator can set |
+//! | `grounds` | by which law and evidence it was decided, and why a lease has ended |
 //! | `laws` | the constants that decisions were made by, under the name that records carry |
 //! | `incident` | what a workload looked like when a limit was in its way |
 //! | `keep` | what the drain does with a record |
@@ -17,6 +18,7 @@
 
 mod caller;
 mod filter;
+mod grounds;
 mod incident;
 mod keep;
 mod laws;
@@ -35,12 +37,13 @@ use tokio::sync::broadcast;
 
 pub use caller::{Caller, Conditions};
 pub use filter::Filter;
+pub use grounds::{Ease, Grounds};
 use incident::Incidents;
 pub use incident::{Incident, Kind, Process, Snapshot};
 use keep::Keeper;
 pub use laws::Laws;
 use laws::Versions;
-pub use record::{Ease, Grounds, Record, What};
+pub use record::{Record, What};
 pub use store::Settings;
 
 /// Records that may wait for the drain: at 50 ms between drains, 80 000 a second; 20 000 in the first moment after a silence,

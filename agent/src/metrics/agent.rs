@@ -111,15 +111,6 @@ impl Metrics {
             registry.register(Box::new(gauge.clone()))?;
             Ok(gauge)
         };
-        let budget = GaugeVec::new(
-            Opts::new(
-                "bellows_budget_bytes",
-                "The node's memory budget: what is granted adds up values of memory.high.",
-            ),
-            &["state"],
-        )?;
-        registry.register(Box::new(budget.clone()))?;
-        let state = |name: &str| budget.get_metric_with_label_values(&[name]);
         Ok(Self {
             reaction: histogram(
                 "bellows_reaction_seconds",
@@ -190,7 +181,7 @@ impl Metrics {
                 "bellows_takeover_seconds",
                 "From the agent's start to the last workload that it took over.",
             )?,
-            budget: [state("capacity")?, state("reserve")?, state("granted")?, state("free")?],
+            budget: register_budget(&registry)?,
             policies: Reloads::register(&registry)?,
             squeezes: Squeezes::register(&registry)?,
             registry,
@@ -239,6 +230,19 @@ impl Metrics {
     pub fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
         self.registry.gather()
     }
+}
+
+fn register_budget(registry: &Registry) -> prometheus::Result<[Gauge; 4]> {
+    let budget = GaugeVec::new(
+        Opts::new(
+            "bellows_budget_bytes",
+            "The node's memory budget: what is granted adds up values of memory.high.",
+        ),
+        &["state"],
+    )?;
+    registry.register(Box::new(budget.clone()))?;
+    let state = |name: &str| budget.get_metric_with_label_values(&[name]);
+    Ok([state("capacity")?, state("reserve")?, state("granted")?, state("free")?])
 }
 
 #[cfg(test)]

@@ -14,9 +14,9 @@
 //! takeover    what an earlier agent left in the tree
 //! ```
 
+pub mod adoption;
 pub mod change;
 pub mod frozen;
-pub mod adoption;
 pub mod lease;
 pub mod lifecycle;
 pub mod pins;

@@ -117,6 +117,7 @@ impl Entry {
             Grip::Cpu => {
                 let bounds = self.identity().cpu.zip(self.published.view().quota);
                 self.class.base == Base::Batch
+                    && self.pin.is_none_or(|pin| !pin.cpu)
                     && bounds.is_some_and(|(bounds, quota)| {
                         quota > bounds.floor && self.way.asked_at.is_none_or(|before| quota < before)
                     })

@@ -59,7 +59,8 @@ impl CpuWorkload {
             Verb::Grow => to > from,
             Verb::Reclaim | Verb::Hold | Verb::Fail => false,
         };
-        if self.is_released() || !is_due || !self.is_worth(to) {
+        // An operator's word stands above both.
+        if self.is_pinned || self.is_released() || !is_due || !self.is_worth(to) {
             return CpuPlan::Nothing { reason };
         }
         CpuPlan::Write { verb: decision.verb, from, to, reason, evidence: decision.evidence }
@@ -114,6 +115,17 @@ mod tests {
             assert_eq!((from, evidence.replay(self.workload.law())), (self.workload.quota(), to));
             self.workload.commit(to, reason, self.sample.at);
             to.0 / 1000
+        }
+    }
+
+    #[test]
+    fn what_is_pinned_is_not_lent_and_not_given_back() {
+        let mut rig = Rig::new();
+        let lent = rig.workload.squeeze(0.5);
+        rig.written(lent);
+        rig.workload.pin(None);
+        for plan in [rig.workload.squeeze(0.5), rig.workload.take_back()] {
+            assert!(matches!(plan, CpuPlan::Nothing { .. }), "{plan:?}");
         }
     }
 

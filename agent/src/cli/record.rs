@@ -150,7 +150,7 @@ mod tests {
 
     fn view(name: &str, current: u64, need: u64, cpu_usage_us: u64) -> WorkloadView {
         let text = serde_json::json!({
-            "tenant": "acme", "name": name, "class": "standard", "state": "running", "pid": 1,
+            "tenant": "acme", "name": name, "class": "standard", "mode": "enforce", "state": "running", "pid": 1,
             "memory_current": current << 20, "memory_high": null, "memory_max": null, "memory_need": need << 20,
             "memory": "32M..1G".parse::<bellows_policies::Bounds>().unwrap(), "limit_moves": 0, "oom_kills": 0,
             "cpu_quota": null, "cpu": null, "cpu_usage_us": cpu_usage_us, "quota_moves": 0, "started_unix_ns": 7,

@@ -13,7 +13,7 @@ help:
 	@echo "make sim     the laws against a simulated node that goes wrong: SEED=.. (random if none), STEPS=.. (a million if none);"
 	@echo "             with SCENARIO=.. drawn policies under drawn traces instead, from that seed on"
 	@echo "make check   formatting, lints, tidy, licences and bans of dependencies"
-	@echo "make bench   reaction against the smallest loop, growth against no limit, ways of hearing, an idle agent: target/bench.json"
+	@echo "make bench   reaction, growth, hearing, an idle agent, takeover, how many copies fit: target/bench.json; an hour"
 
 # About three minutes; a machine that is busy otherwise may take longer. A guest cannot see whether this is a terminal.
 demo: build setup
@@ -44,7 +44,7 @@ check: toolchain
 	cargo deny --locked check bans licenses sources
 
 bench: build setup
-	$(KERNEL) run --memory 4G --out target --timeout 2700 -- $(BIN)/bellows-bench
+	$(KERNEL) run --memory 4G --out target --timeout 4500 -- $(BIN)/bellows-bench
 
 build: toolchain
 	cargo build --release --locked --workspace

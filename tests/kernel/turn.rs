@@ -75,9 +75,12 @@ fn a_turn_is_one_wake_two_reads_two_writes() {
         assert_eq!(count(turn, READ), 2, "two reads:\n{}", turn.join("\n"));
         assert_eq!(count(turn, WRITE), 2, "two writes:\n{}", turn.join("\n"));
         // Besides, at most one each: the hand-over of a look into memory.stat, the reading of the inotify queue or of a
-        // wake-up, and the heartbeat, if this turn is the one that it is due in.
-        for (what, calls) in [("hand-over", FUTEX), ("read", "NR 0 ("), ("heartbeat", "NR 1 (")] {
-            assert!(count(turn, calls) <= 1, "one {what} at most:\n{}", turn.join("\n"));
+        // wake-up, and the heartbeat, if this turn is the one that it is due in. A hand-over may take two calls: the channel
+        // wakes its reader before it lets go of its lock, and one that is fast is then waiting for that.
+        for (what, calls, most) in
+            [("hand-over", FUTEX, 2), ("read", "NR 0 (", 1), ("heartbeat", "NR 1 (", 1)]
+        {
+            assert!(count(turn, calls) <= most, "one {what} at most:\n{}", turn.join("\n"));
         }
         let known = [READ, WRITE, FUTEX, "NR 0 (", "NR 1 ("];
         assert!(

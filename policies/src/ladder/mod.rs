@@ -255,11 +255,13 @@ impl Ladder {
     }
 
     /// No milder rung gives anything for `who`, who was just refused: the grip to be tried now, if it is time for one. That is the
-    /// mildest each time: somebody may have come meanwhile whom it can be tried on.
+    /// mildest each time, since somebody may have come meanwhile whom it can be tried on; but of quotas one step in a spell: they
+    /// free no memory, and who waits for it is throttled.
     #[must_use]
     pub fn unmet(&self, who: u64, now: Instant) -> Option<Grip> {
         let spell = self.spell.filter(|spell| spell.waiter.who == who)?;
-        (now.since(spell.given) >= ms(self.law.climb_ms)).then_some(Grip::Cpu)
+        let first = if spell.gave.cpu > 0 { Grip::Freeze } else { Grip::Cpu };
+        (now.since(spell.given) >= ms(self.law.climb_ms)).then_some(first)
     }
 
     /// A grip was tried on `count` workloads. With nobody to be held, it is the next one's turn at once.

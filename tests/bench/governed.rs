@@ -109,9 +109,10 @@ impl<'a> Governed<'a> {
     /// One block of breaches.
     pub(crate) fn block(&mut self, reaction: &mut Reaction) -> anyhow::Result<()> {
         self.agent.records()?;
-        let breaches = breach_in_turn(&mut self.crew)?;
+        let breaches = breach_in_turn(&mut self.crew);
         sleep(SETTLE);
         let records = self.agent.records()?;
+        let breaches = breaches.with_context(|| told(&records))?;
         let ahead = clock::unix_nanoseconds().saturating_sub(clock::now().0);
         let moves: Vec<Moved<'_>> = records.iter().filter_map(|record| moved(record, ahead)).collect();
         reaction.count(&breaches, &moves);
@@ -125,6 +126,12 @@ impl<'a> Governed<'a> {
         }
         self.agent.stop()
     }
+}
+
+/// What the agent told last.
+fn told(records: &[Record]) -> String {
+    let last = &records[records.len().saturating_sub(16)..];
+    last.iter().filter_map(|record| Some(serde_json::to_string(record).ok()? + "\n")).collect()
 }
 
 /// Breaches of a crew, one after the other.

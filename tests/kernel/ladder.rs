@@ -101,21 +101,21 @@ fn the_ladder_is_climbed_rung_by_rung_and_descended() {
     journal.wait("web/front", is_ended);
     assert_eq!(finished.code, 0, "{finished:?}\n{}", journal.told());
 
-    // Up, rung by rung: the first act of each on behalf of whoever grew.
+    // Up, rung by rung: the first act of each on behalf of whoever grew. Slack is left out: whether there is any at first is a
+    // matter of who used what last, and what was taken of the frozen makes some.
     let for_front = |grip: Grip| move |what: &What| matches!(what, What::Squeezed { grip: found, waiter, .. } if *found == grip && &**waiter == "web/front");
     let first = [
-        ids(&mut journal, "", is_move(Reason::SlackSqueezed)),
         ids(&mut journal, "", is_move(Reason::CacheSqueezed)),
         ids(&mut journal, "", for_front(Grip::Cpu)),
         ids(&mut journal, "", for_front(Grip::Freeze)),
         ids(&mut journal, "", |what| matches!(what, What::Reclaimed { reason: Reason::FrozenReclaimed, .. })),
     ]
     .map(|ids| ids.first().copied().unwrap_or(u64::MAX));
-    assert!(first.is_sorted() && first[4] < u64::MAX, "{first:?}\n{}", journal.told());
+    assert!(first.is_sorted() && first[3] < u64::MAX, "{first:?}\n{}", journal.told());
 
     // Who is least important by its weight gives first and most, and who has not opted in stays as it is.
     let frozen = ids(&mut journal, "jobs/light", is_squeezed(Grip::Freeze));
-    assert_eq!(frozen.first(), Some(&first[3]), "{}", journal.told());
+    assert_eq!(frozen.first(), Some(&first[2]), "{}", journal.told());
     for spared in ["shop/standard", "web/front"] {
         assert_eq!(ids(&mut journal, spared, |what| matches!(what, What::Squeezed { .. })), NONE);
     }
@@ -156,7 +156,7 @@ fn the_ladder_is_climbed_rung_by_rung_and_descended() {
     for line in ["bellows_squeeze_acts_total{rung=\"kill\"} 0", "bellows_squeeze_leases{rung=\"freeze\"} 0"] {
         assert!(metrics.lines().any(|found| found == line), "{line}");
     }
-    let told = agent.output("explain", &[&first[3].to_string()]);
+    let told = agent.output("explain", &[&first[2].to_string()]);
     let told = String::from_utf8_lossy(&told.stdout).into_owned();
     for words in ["frozen for web/front", "given before by slack", "quotas lowered before"] {
         assert!(told.contains(words), "{words}\n{told}");

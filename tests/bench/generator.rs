@@ -21,8 +21,8 @@ const MOST: usize = 1 << 30;
 const GROW: (usize, usize) = (32 << 20, 512 << 20);
 /// A populating grower's step.
 const CHUNK: usize = 4 << 20;
-/// What a breather takes: two huge pages, which are charged at once and cleared fast.
-const BREATH: usize = 2 * HUGE;
+/// What a breather takes: four huge pages, as much as its first limit, which are charged at once and cleared fast.
+const BREATH: usize = 4 * HUGE;
 
 /// Runs the generator that `mode` names.
 pub(crate) fn run(mode: &str, arguments: &[String]) -> anyhow::Result<()> {

@@ -129,7 +129,7 @@ impl<'a> Governed<'a> {
 }
 
 /// What the agent told last.
-fn told(records: &[Record]) -> String {
+pub(crate) fn told(records: &[Record]) -> String {
     let last = &records[records.len().saturating_sub(16)..];
     last.iter().filter_map(|record| Some(serde_json::to_string(record).ok()? + "\n")).collect()
 }

@@ -61,7 +61,7 @@ mod tree;
 
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use nix::sys::resource::{Resource, setrlimit};
 
 use crate::report::Report;
@@ -113,47 +113,62 @@ fn measure() -> anyhow::Result<()> {
     measured
 }
 
+/// Measures what is wanted. A part that fails does not cost the others.
 fn measure_into(
     report: &mut Report,
     place: &tree::Place,
     samples: usize,
     is_wanted: impl Fn(&str) -> bool,
 ) -> anyhow::Result<()> {
+    let mut failed = Vec::new();
+    let mut note = |what: &'static str, result: anyhow::Result<()>| {
+        if let Err(error) = result {
+            eprintln!("bellows-bench: {what}: {error:#}");
+            failed.push(what);
+        }
+    };
     if is_wanted("1") {
-        report.one =
-            Some(reaction::measure(place, &reaction::ONE, samples).context("reaction of 1 workload")?);
-    }
-    if is_wanted("1000") {
-        report.thousand = Some(
-            reaction::measure(place, &reaction::THOUSAND, samples).context("reaction of 1000 workloads")?,
+        note(
+            "reaction of 1 workload",
+            keep(&mut report.one, reaction::measure(place, &reaction::ONE, samples)),
         );
     }
+    if is_wanted("1000") {
+        let result = reaction::measure(place, &reaction::THOUSAND, samples);
+        note("reaction of 1000 workloads", keep(&mut report.thousand, result));
+    }
     if is_wanted("growth") {
-        report.growth = Some(growth::measure(place).context("growth")?);
+        note("growth", keep(&mut report.growth, growth::measure(place)));
     }
     // Ratios within a cell, not bars of a tail: fewer samples will do.
     let fewer = samples.div_ceil(3);
     if is_wanted("hearing") {
         let measure = |condition| hearing::measure(place, condition, fewer);
-        report.hearing_one = Some(measure(&hearing::ONE).context("ways of hearing 1 workload")?);
-        report.hearing_thousand = Some(measure(&hearing::THOUSAND).context("ways of hearing 1000")?);
+        note("ways of hearing 1 workload", keep(&mut report.hearing_one, measure(&hearing::ONE)));
+        note("ways of hearing 1000", keep(&mut report.hearing_thousand, measure(&hearing::THOUSAND)));
     }
     let wanted =
         scale::Wanted { idle: is_wanted("idle"), cpu: is_wanted("cpu"), takeover: is_wanted("takeover") };
     if is_wanted("shrink") {
-        shrink::measure(place, fewer, &mut report.shrink).context("shrinks")?;
+        note("shrinks", shrink::measure(place, fewer, &mut report.shrink));
     }
     if wanted.cpu {
-        quota::measure(place, &mut report.cpu).context("quotas")?;
+        note("quotas", quota::measure(place, &mut report.cpu));
     }
     if wanted.idle || wanted.cpu || wanted.takeover {
-        scale::measure(place, wanted, report).context("idle workloads")?;
+        note("idle workloads", scale::measure(place, wanted, report));
     }
     if is_wanted("isolation") {
-        report.isolation = Some(isolation::measure(place, fewer).context("isolation")?);
+        note("isolation", keep(&mut report.isolation, isolation::measure(place, fewer)));
     }
     if is_wanted("density") {
-        density::measure(place, &mut report.density).context("density")?;
+        note("density", density::measure(place, &mut report.density));
     }
+    ensure!(failed.is_empty(), "not measured to the end: {}", failed.join(", "));
+    Ok(())
+}
+
+fn keep<T>(slot: &mut Option<T>, result: anyhow::Result<T>) -> anyhow::Result<()> {
+    *slot = Some(result?);
     Ok(())
 }

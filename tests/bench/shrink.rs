@@ -5,7 +5,7 @@
 //! part saw the old use (so between one and two holds, and the pace of the slow pass), `memory.max` when that has settled.
 //!
 //! # Fifty shrinks a second
-//! Sleepers breathe in turns, 25 breaths a second: each takes two huge pages, which raises both its limits, and frees them,
+//! Sleepers breathe in turns, 25 breaths a second: each takes four huge pages, as much as its first limit, which raises both its limits, and frees them,
 //! which lowers both. Meanwhile a generator breaches, block by block, with and without. What it costs to shrink on the control
 //! thread is in two figures: the turn that lowers `memory.max`, from wake to write, and the cpu time of a breath, growth
 //! and all looks included.
@@ -29,7 +29,7 @@ use crate::agent::{Agent, Range, Setup};
 use crate::cell::Cell;
 use crate::cpu::CONTROL;
 use crate::crew::{CEILING, FIRST_LIMIT};
-use crate::governed::{Condition, Governed, PER_BLOCK, Reaction, SETTLE};
+use crate::governed::{Condition, Governed, PER_BLOCK, Reaction, SETTLE, told};
 use crate::reaction::MORE_THAN_THERE_IS;
 use crate::stats::Samples;
 use crate::threads;
@@ -160,8 +160,8 @@ fn breathing(place: &Place, wanted: usize, cell: &mut Cell) -> anyhow::Result<()
         }
         eprintln!("bellows-bench: shrinks: {} of {wanted} breaches", (block + 1) * PER_BLOCK);
     }
+    ensure!(turns.len() > 0, "nothing was shrunk:\n{}", told(&governed.agent.records_since(0)?));
     governed.end()?;
-    ensure!(turns.len() > 0, "nothing was shrunk");
     let blocks = wanted.div_ceil(PER_BLOCK) as f64;
     let busy_seconds = busy_cost.1.as_secs_f64();
     let per_second = |(cpu_ns, time): (u64, Duration)| cpu_ns as f64 / 1e3 / time.as_secs_f64();

@@ -2,7 +2,9 @@
 
 use std::os::fd::AsFd;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
 
 use crate::agent::{Agent, Range};
 use crate::cell::Cell;
@@ -17,6 +19,10 @@ const HOT: usize = 10;
 const HOT_CPU: &str = "0.02..0.05";
 /// They have grown to their ceilings.
 const SETTLE: Duration = Duration::from_secs(5);
+
+/// How long they may take to be gone, and the pause between two looks.
+const GONE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Watches the ticks for a while.
 pub(crate) fn measure(agent: &Agent<'_>, key: &str, text: &str, cell: &mut Cell) -> anyhow::Result<()> {
@@ -43,8 +49,14 @@ pub(crate) fn with_hot_ones(agent: &mut Agent<'_>, cell: &mut Cell) -> anyhow::R
     }
     sleep(SETTLE);
     measure(agent, &format!("hot_{HOT}"), &format!("{HOT} hot ones besides"), cell)?;
-    for name in hot {
-        agent.cgroup_of(&name)?.kill()?;
+    for name in &hot {
+        agent.cgroup_of(name)?.kill()?;
+    }
+    // What comes next counts workloads.
+    let end = Instant::now() + GONE;
+    while agent.workloads()?.iter().any(|w| hot.contains(&format!("{}/{}", w.tenant, w.name))) {
+        ensure!(Instant::now() < end, "the hot ones are still there");
+        sleep(PAUSE);
     }
     Ok(())
 }

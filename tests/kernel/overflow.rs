@@ -27,7 +27,7 @@ fn an_overflowed_queue_heals() {
     journal.wait("default/grower", is_launched);
 
     // Two events each, and no more than needed: all is to be over before the watchdog's patience is, which opens the limits.
-    agent.signal(Signal::SIGSTOP);
+    agent.stand_still();
     let tenant = agent.tree.root.join("workloads/default");
     for n in 0..12 {
         let foreign = tenant.join(format!("foreign-{n}"));

@@ -20,7 +20,7 @@ fn who_waits_at_a_cap_grows_when_a_neighbour_ends() {
     let agent = policies.agent_on(Tree::new());
     let mut journal = agent.follow();
     let acme = &["--tenant", "acme"][..];
-    let _first = agent.load_with("first", "32M..256M", acme, &["grow", "70", "--hold-ms", "300000"]);
+    let _first = agent.load_with("first", "32M..96M", acme, &["grow", "70", "--hold-ms", "300000"]);
     let first = agent.tree.root.join("workloads/acme/first");
     eventually("the first has grown", || held(&first) > 68 * MIB);
 

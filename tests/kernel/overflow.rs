@@ -1,11 +1,12 @@
 //! Lost events heal, and so does deafness.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use bellows::journal::What;
 use nix::sys::signal::Signal;
 
-use crate::rig::{Agent, is_ended, is_grow, is_launched};
+use crate::rig::{Agent, eventually, is_ended, is_grow, is_launched, read};
 
 const QUEUED: &str = "/proc/sys/fs/inotify/max_queued_events";
 
@@ -27,7 +28,7 @@ fn an_overflowed_queue_heals() {
     journal.wait("default/grower", is_launched);
 
     // Two events each, and no more than needed: all is to be over before the watchdog's patience is, which opens the limits.
-    agent.stand_still();
+    stand_still(&agent);
     let tenant = agent.tree.root.join("workloads/default");
     for n in 0..12 {
         let foreign = tenant.join(format!("foreign-{n}"));
@@ -36,10 +37,10 @@ fn an_overflowed_queue_heals() {
     }
     fs::write(&go, "").expect("go");
     let cgroup = agent.tree.workload("grower");
-    crate::rig::eventually("the grower has met its tripwire", || {
+    eventually("the grower has met its tripwire", || {
         let is_open = crate::rig::number(&cgroup.join("memory.high")) == u64::MAX;
         assert!(!is_open, "the watchdog was faster than the grower: the machine is too busy to tell");
-        !crate::rig::read(&cgroup.join("memory.events.local")).contains("high 0\n")
+        !read(&cgroup.join("memory.events.local")).contains("high 0\n")
     });
     agent.signal(Signal::SIGCONT);
     journal.wait("", |w| matches!(w, What::QueueOverflowed {}));
@@ -48,6 +49,17 @@ fn an_overflowed_queue_heals() {
     assert_eq!(finished.code, 0, "{finished:?}\n{}", journal.told());
     assert!(journal.of("default/grower").iter().any(is_grow), "{}", journal.told());
     assert!(agent.http("/metrics").contains("bellows_event_queue_overflows_total 1\n"));
+}
+
+/// Stops all threads of the agent, and waits until they stand still: the signal alone leaves them some time.
+fn stand_still(agent: &Agent) {
+    agent.signal(Signal::SIGSTOP);
+    let tasks = PathBuf::from(format!("/proc/{}/task", agent.child.id()));
+    let is_stopped =
+        |task: &Path| read(&task.join("stat")).rsplit(") ").next().is_some_and(|s| s.starts_with('T'));
+    eventually("the agent stands still", || {
+        fs::read_dir(&tasks).expect("threads").flatten().all(|task| is_stopped(&task.path()))
+    });
 }
 
 const WATCHES: &str = "/proc/sys/fs/inotify/max_user_watches";

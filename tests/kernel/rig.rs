@@ -192,17 +192,6 @@ impl Agent {
         self.command(verb).args(arguments).output().expect("bellows")
     }
 
-    /// Stops all its threads, and waits until they stand still: the signal alone leaves them some time.
-    pub(crate) fn stand_still(&self) {
-        self.signal(Signal::SIGSTOP);
-        let tasks = PathBuf::from(format!("/proc/{}/task", self.child.id()));
-        let is_stopped =
-            |task: &Path| read(&task.join("stat")).rsplit(") ").next().is_some_and(|s| s.starts_with('T'));
-        eventually("the agent stands still", || {
-            fs::read_dir(&tasks).expect("threads").flatten().all(|task| is_stopped(&task.path()))
-        });
-    }
-
     pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("signal the agent");
     }

@@ -72,6 +72,17 @@ impl Drop for Pulse {
     }
 }
 
+/// Time between two ticks of the cpu loop, ms.
+const TICK_MS: u128 = 100;
+
+/// Ticks that the agent's cpu loop has taken.
+fn ticks(agent: &Agent) -> u64 {
+    let text = agent.http("/metrics");
+    let count =
+        text.lines().find_map(|line| line.strip_prefix("bellows_cpu_turn_seconds_count ")?.parse().ok());
+    count.expect("the cpu loop counts its ticks")
+}
+
 /// Twenty workloads in turn: idle until they are known to be, then they burn all they get. Counted in the kernel's own periods,
 /// from the first throttled one to the first higher quota. A round in which the machine stood still is taken again. The node's
 /// guard is switched off: it holds growth back where the cpus are busy, and what else runs here is not in question.
@@ -100,6 +111,7 @@ fn throttling_is_relieved_within_two_periods() {
         let throttled = field(&stat, "nr_throttled");
         let end = Instant::now() + PATIENCE;
         let _ = pulse.stood_still();
+        let (ticks, since) = (ticks(&agent), Instant::now());
         let (first, before) = loop {
             assert!(Instant::now() < end, "never throttled");
             let found = (field(&stat, "nr_periods"), quota(&cgroup));
@@ -112,7 +124,12 @@ fn throttling_is_relieved_within_two_periods() {
             thread::sleep(Duration::from_millis(3));
         }
         let (periods, is_relieved) = (field(&stat, "nr_periods").saturating_sub(first), cgroup.exists());
-        if pulse.stood_still() {
+        // Ticks are missing, as many as half of the wait: then the agent was held up, which is not its answer to throttling.
+        let is_held_up = periods > 2 && {
+            let due = since.elapsed().as_millis() / TICK_MS;
+            u128::from(self::ticks(&agent) - ticks + periods / 2) < due
+        };
+        if pulse.stood_still() || is_held_up {
             standstills += 1;
         } else {
             assert!(is_relieved, "it ended before it was relieved:\n{}", journal.told());
@@ -132,9 +149,7 @@ fn throttling_is_relieved_within_two_periods() {
         20,
         "the machine stood still in {standstills} of 60 rounds: it is too busy to tell"
     );
-    // One may be late: a virtual cpu that is not scheduled for some periods holds up the agent, and nobody who could tell.
-    let late = waited.iter().filter(|&&periods| periods > 2).count();
-    assert!(late <= 1, "{waited:?}");
+    assert!(waited.iter().all(|&periods| periods <= 2), "{waited:?}");
 }
 
 /// A workload that takes all it gets stays at its ceiling: each write refills the quota, and there are few of them.

@@ -36,9 +36,12 @@ use crate::threads;
 use crate::tree::Place;
 
 const HOLD_MS: u64 = 500;
+/// What grew by gigabytes a second is left room for 100 ms of that, until it is forgotten by halves: here a round in which huge
+/// pages were quick would wait until a part of that is forgotten, and the pace is in question, not the room.
 const FREEING: Setup = Setup {
     name: "freeing",
-    config: "[memory]\nslack_hold_ms = 500\nslack_grace_ms = 0\nregrow_soon_ms = 1\nmax_horizon_ms = 10\n",
+    config: "[memory]\nslack_hold_ms = 500\nslack_grace_ms = 0\nregrow_soon_ms = 1\nmax_horizon_ms = 10\n\
+             rate_horizon_ms = 10\n",
     flags: &[],
 };
 const FREES: usize = 8;

@@ -36,7 +36,7 @@ impl Policies {
         Agent::start_on(tree, &[&["--policies", self.0.to_str().expect("utf-8")], flags].concat())
     }
 
-    fn agent(&self) -> Agent {
+    pub(crate) fn agent(&self) -> Agent {
         self.agent_on(Tree::new())
     }
 }

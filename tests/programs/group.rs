@@ -97,10 +97,23 @@ impl Group {
         let child = Self(self.0.join(name));
         fs::create_dir(&child.0).with_context(|| format!("cannot make {}", child.0.display()))?;
         child.write("memory.oom.group", "1")?;
-        for (file, value) in settings {
-            child.write(file, value)?;
+        child.set(settings)?;
+        Ok(child)
+    }
+
+    /// The child that others live below, with `settings` in its files; made if it is not there.
+    pub fn ensure_branch(&self, name: &str, settings: &[(&str, String)]) -> Result<Self> {
+        let child = Self(self.0.join(name));
+        if !child.0.exists() {
+            fs::create_dir(&child.0).with_context(|| format!("cannot make {}", child.0.display()))?;
+            child.hand_on_controllers()?;
+            child.set(settings)?;
         }
         Ok(child)
+    }
+
+    fn set(&self, settings: &[(&str, String)]) -> Result<()> {
+        settings.iter().try_for_each(|(file, value)| self.write(file, value))
     }
 
     /// Limits everything below to `bytes` of memory and no swap.

@@ -113,6 +113,7 @@ pub(super) fn what(what: &What) -> String {
         What::QuotaMoved { verb, reason, from, to, .. } => {
             format!("{verb}: quota {from} -> {to} cpus: {reason}")
         }
+        What::QuotaHeld { reason, quota, .. } => format!("held at a quota of {quota} cpus: {reason}"),
         What::QuotaFailed { to, errno } => {
             format!("the kernel refused a quota of {to} cpus: {}", std::io::Error::from_raw_os_error(*errno))
         }

@@ -24,7 +24,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use bellows_policies::cpu::units::PERIOD_US;
-use bellows_policies::cpu::{self, CpuPlan, CpuWorkload, Cpus, NodeGuard, NodeLaw};
+use bellows_policies::cpu::{self, CpuEvidence, CpuPlan, CpuWorkload, Cpus, NodeGuard, NodeLaw};
+use bellows_policies::decision::Reason;
 use bellows_policies::units::Instant;
 
 pub(super) use self::lane::CpuLane;
@@ -37,7 +38,7 @@ use crate::journal::{What, Writer};
 use crate::kernel::clock;
 use crate::kernel::cpu::{CpuFiles, NodeTime, NodeUse, SubtreeUse};
 use crate::kernel::watch::Key;
-use crate::metrics::{Metrics, Published, Resource};
+use crate::metrics::{Metrics, Outcome, Published, Resource};
 
 /// Time between two ticks: one period of the quotas.
 const TICK: Duration = Duration::from_micros(PERIOD_US);
@@ -78,6 +79,8 @@ struct Governed {
     /// The tick of its last look.
     tick: u64,
     throttled: u64,
+    /// Why it was told last that the quota stays, until it moves or nothing is throttled any more.
+    held: Option<Reason>,
     /// Its cgroup was removed.
     is_gone: bool,
 }
@@ -110,6 +113,7 @@ pub(super) fn govern(lane: &CpuLane, entry: &mut Entry, before: Option<Cpus>) ->
         seen: Seen::default(),
         tick: 0,
         throttled: 0,
+        held: None,
         is_gone: false,
     })));
     if taken { Ok(()) } else { Err(io::Error::other("the cpu loop has too much to do")) }
@@ -335,6 +339,10 @@ impl CpuLoop {
         governed.due = now.plus(step.look_again.saturating_sub(TICK / 2));
         let outcome = quotas::carry_out(&self.parts, governed, plan, sample.at, throttled, now);
         let (CpuPlan::Write { reason, .. } | CpuPlan::Nothing { reason }) = plan;
+        if outcome == Outcome::Nothing {
+            let node_used = self.guard.most_used();
+            quotas::hold(&self.parts, governed, reason, CpuEvidence { node_used, ..step.decision.evidence });
+        }
         self.parts.metrics.decided(Resource::Cpu, step.decision.verb, reason, outcome);
         explained
     }

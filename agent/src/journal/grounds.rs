@@ -54,7 +54,9 @@ impl What {
             | Self::WouldHave { reason, evidence, .. }
             | Self::Reclaimed { reason, evidence, .. } => Some((*reason, Grounds::Memory(evidence))),
             Self::Launched { evidence, .. } => Some((Reason::Launched, Grounds::Memory(evidence))),
-            Self::QuotaMoved { reason, evidence, .. } => Some((*reason, Grounds::Cpu(evidence))),
+            Self::QuotaMoved { reason, evidence, .. } | Self::QuotaHeld { reason, evidence, .. } => {
+                Some((*reason, Grounds::Cpu(evidence)))
+            }
             Self::AgentStarted { .. }
             | Self::AgentStopping { .. }
             | Self::LaunchFailed { .. }

@@ -45,7 +45,7 @@ impl Links {
             | What::TakenOver { .. }
             | What::TakenBack { .. }
             | What::ForeignWrite { .. } => std::mem::replace(&mut last.memory, record.id),
-            What::QuotaMoved { .. } => std::mem::replace(&mut last.cpu, record.id),
+            What::QuotaMoved { .. } | What::QuotaHeld { .. } => std::mem::replace(&mut last.cpu, record.id),
             What::OutcomeSeen { of, .. } => {
                 *of = if *of == 0 { last.moved } else { *of };
                 *of

@@ -149,6 +149,16 @@ pub enum What {
         #[serde(default)]
         evidence: CpuEvidence,
     },
+    /// The workload was throttled at its quota, and that stayed.
+    QuotaHeld {
+        /// Why.
+        reason: Reason,
+        /// The quota that stays, in millionths of a cpu.
+        quota: Cpus,
+        /// What it was decided by.
+        #[serde(default)]
+        evidence: CpuEvidence,
+    },
     /// The kernel refused a quota.
     QuotaFailed {
         /// The quota that was to be.

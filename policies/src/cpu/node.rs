@@ -147,7 +147,8 @@ impl NodeGuard {
     }
 
     /// The greatest of the last observations of the node's use.
-    fn most_used(&self) -> Cpus {
+    #[must_use]
+    pub fn most_used(&self) -> Cpus {
         self.used.into_iter().max().unwrap_or_default()
     }
 

@@ -1,5 +1,5 @@
-//! What the copies live under. Above them stands the same budget each time, and there is no swap; weights of the cpu are the
-//! same too, so that the ways differ in memory alone.
+//! What the copies live under. Above them stands the same budget each time, and there is no swap; the tree and the weights of the
+//! cpu are the agent's each time, so that the ways differ in memory alone.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -107,10 +107,10 @@ impl<'a> Stage<'a> {
                 command
             }
             Keeper::Own(own) => {
-                let name = format!("{}-{}", tenant(copy), part.name());
                 let group = self.group(copy, part);
                 if group.look()?.is_none() {
-                    own.group().make_child(&name, &self.settings(part))?;
+                    let tenant = own.group().ensure_branch(&tenant(copy), &self.settings_of_tenant())?;
+                    tenant.make_child(part.name(), &self.settings(part))?;
                 }
                 group.command()
             }
@@ -121,11 +121,11 @@ impl<'a> Stage<'a> {
 
     /// Where a copy's part lives.
     pub(super) fn group(&self, copy: usize, part: Part) -> Group {
-        let (tenant, part) = (tenant(copy), part.name());
-        Group::at(match &self.keeper {
-            Keeper::Agent(..) => self.top.path().join("workloads").join(tenant).join(part),
-            Keeper::Own(_) => self.top.path().join(format!("{tenant}-{part}")),
-        })
+        let workloads = match &self.keeper {
+            Keeper::Agent(..) => self.top.path().join("workloads"),
+            Keeper::Own(_) => self.top.path().to_owned(),
+        };
+        Group::at(workloads.join(tenant(copy)).join(part.name()))
     }
 
     /// OOM kills.
@@ -138,6 +138,15 @@ impl<'a> Stage<'a> {
         match self.keeper {
             Keeper::Own(own) => own.remove(),
             Keeper::Agent(agent, _) => agent.stop(),
+        }
+    }
+
+    /// What its parts are promised together: on less of a level above them, theirs would be none.
+    fn settings_of_tenant(&self) -> Vec<(&'static str, String)> {
+        let promised: u64 = Part::ALL.iter().map(|part| part.bounds().0.0).sum();
+        match self.way {
+            Way::Kernel => vec![("memory.low", promised.to_string())],
+            Way::Spare | Way::Static(_) | Way::Bellows => Vec::new(),
         }
     }
 

@@ -235,6 +235,28 @@ fn a_quota_that_ran_out() {
 }
 
 #[test]
+fn a_quota_that_the_busy_node_held() {
+    let evidence = CpuEvidence {
+        law: CpuRule::Grow,
+        floor: Cpus::milli(200),
+        ceiling: Cpus::milli(2000),
+        quota: Cpus::milli(200),
+        used: Cpus::milli(200),
+        rho: 0.1,
+        is_first: true,
+        node_used: Cpus::milli(1900),
+        granted: Some(Cpus::ZERO),
+        want: Cpus::milli(250),
+        ..CpuEvidence::default()
+    };
+    insta::assert_snapshot!(text(What::QuotaHeld {
+        reason: Reason::NodeBusy,
+        quota: Cpus::milli(200),
+        evidence
+    }));
+}
+
+#[test]
 fn an_end_out_of_memory() {
     let how = "killed by the kernel: out of memory at its ceiling of 512 MiB".to_owned();
     let mut told = explained(What::Ended { how, code: 137 });

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use bellows_policies::CpuPlan;
 use bellows_policies::units::Instant;
+use bellows_policies::{CpuEvidence, CpuPlan, Cpus, Reason};
 
 use super::{CpuLoop, CpuParts, Governed};
 use crate::journal::What;
@@ -11,6 +11,10 @@ use crate::kernel::clock;
 use crate::kernel::cpu::quota_text;
 use crate::kernel::watch::Key;
 use crate::metrics::Outcome;
+
+/// Reasons for leaving a throttled workload's quota as it is that are worth a record.
+const TELLING: [Reason; 4] =
+    [Reason::CeilingReached, Reason::CeilingOverdrawn, Reason::CpuSqueezed, Reason::NodeBusy];
 
 /// Writes the quota of a plan, and tells of it. `looked` is when its sample was taken, `woke` when the tick began.
 pub(super) fn carry_out(
@@ -27,6 +31,7 @@ pub(super) fn carry_out(
     let (what, outcome) = match written {
         Ok(()) => {
             governed.law.commit(to, reason, looked);
+            governed.held = None;
             governed.published.quota(Some(to));
             governed.published.quota_moved();
             let what = What::QuotaMoved { verb, reason, from, to, throttled, wake_to_write_us, evidence };
@@ -39,6 +44,24 @@ pub(super) fn carry_out(
     };
     parts.journal.decided(clock::unix_nanoseconds(), &governed.name, &governed.version, what);
     outcome
+}
+
+/// Tells that a workload is throttled and why its quota stays, once for each time and reason.
+pub(super) fn hold(parts: &CpuParts, governed: &mut Governed, reason: Reason, evidence: CpuEvidence) {
+    if !TELLING.contains(&reason) {
+        if !governed.is_hot {
+            governed.held = None;
+        }
+        return;
+    }
+    if governed.held.replace(reason) == Some(reason) {
+        return;
+    }
+    // The guard gave nothing; of the others it was not asked.
+    let granted = (reason == Reason::NodeBusy).then_some(Cpus::ZERO);
+    let evidence = CpuEvidence { granted, ..evidence };
+    let what = What::QuotaHeld { reason, quota: governed.law.quota(), evidence };
+    parts.journal.decided(clock::unix_nanoseconds(), &governed.name, &governed.version, what);
 }
 
 impl CpuLoop {

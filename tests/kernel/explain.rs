@@ -54,7 +54,9 @@ pub(crate) fn replayed(record: &Record, laws: &HashMap<String, Laws>) -> Option<
             What::LimitsMoved { to, .. } | What::Launched { limits: to, .. } | What::WouldHave { to, .. },
             Grounds::Memory(evidence),
         ) => Some(replay(evidence, &laws.memory) == Outcome::Limits(*to)),
-        (What::QuotaMoved { to, .. } | What::QuotaHeld { quota: to, .. }, Grounds::Cpu(evidence)) => Some(evidence.replay(&laws.cpu) == *to),
+        (What::QuotaMoved { to, .. } | What::QuotaHeld { quota: to, .. }, Grounds::Cpu(evidence)) => {
+            Some(evidence.replay(&laws.cpu) == *to)
+        }
         _ => None,
     }
 }

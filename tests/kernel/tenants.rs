@@ -1,10 +1,13 @@
 //! Tenants: caps, guarantees, who is served when room comes, and what protects floors on every level.
 
+use std::fs;
+
 use bellows::journal::What;
 use bellows_policies::{Reason, Verb};
+use nix::sys::signal::Signal;
 
 use crate::policies::Policies;
-use crate::rig::{MIB, Tree, eventually, held, is_ended, is_grow, is_launched, number, read};
+use crate::rig::{Agent, MIB, Tree, eventually, held, is_ended, is_grow, is_launched, number, read};
 
 fn is_refused_by_its_tenant(what: &What) -> bool {
     matches!(what, What::Held { reason: Reason::TenantDeferred | Reason::TenantInfeasible, .. })
@@ -54,6 +57,28 @@ fn who_waits_at_a_cap_grows_when_a_neighbour_ends() {
     };
     let most = journal.of("acme/second").iter().filter_map(high).max();
     assert!(most.is_some_and(|most| most <= 128 * MIB), "above the cap: {most:?}");
+}
+
+/// What stands above the delegated root bounds the budget as well: the root's own files do not tell of it.
+#[test]
+fn the_budget_is_bounded_by_what_is_above_the_root() {
+    let above = Tree::new();
+    let root = above.root.join("below");
+    fs::write(above.root.join("memory.max"), "512M").expect("memory.max");
+    fs::write(above.root.join("cgroup.subtree_control"), "+memory +cpu +pids").expect("controllers");
+    fs::create_dir(&root).expect("the root");
+    let capacity = |agent: &Agent| {
+        let text = agent.http("/metrics");
+        let mut lines = text.lines();
+        let line = lines.find_map(|line| line.strip_prefix("bellows_budget_bytes{state=\"capacity\"} "));
+        line.and_then(|value| value.parse::<u64>().ok()).expect("a capacity")
+    };
+    let mut agent = Agent::start_on(Tree { root }, &[]);
+    assert_eq!(capacity(&agent), 512 * MIB);
+    agent.signal(Signal::SIGTERM);
+    fs::write(above.root.join("memory.high"), "384M").expect("memory.high");
+    agent.restart();
+    assert_eq!(capacity(&agent), 384 * MIB);
 }
 
 /// What one tenant is promised, a greedy neighbour does not get.

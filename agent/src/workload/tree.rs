@@ -83,14 +83,17 @@ pub fn take(root: &Path) -> Result<Tree, TreeError> {
     Ok(Tree { root, workloads, _lock: lock })
 }
 
-/// What the node can grant from: the lowest `memory.max` of the root and the machine.
+/// What the node can grant from: the memory of the machine, or the lowest limit of the root and of all that is above it. Beyond
+/// a `memory.high` up there everybody would be throttled together, so that counts as well.
 pub fn capacity(root: &Cgroup) -> io::Result<Bytes> {
     let machine = discover::machine_memory()?;
-    let limit = root.read("memory.max").ok().and_then(|text| parse::limit(text.as_bytes()));
-    Ok(match limit {
-        Some(Limit::At(bytes)) => bytes.min(machine),
-        Some(Limit::Max) | None => machine,
-    })
+    let files = |cgroup: &Path| ["memory.max", "memory.high"].map(|file| cgroup.join(file));
+    // Where the hierarchy ends there are no such files.
+    let limit = |file: PathBuf| match parse::limit(std::fs::read_to_string(file).ok()?.as_bytes())? {
+        Limit::At(bytes) => Some(bytes),
+        Limit::Max => None,
+    };
+    Ok(root.path().ancestors().flat_map(files).filter_map(limit).fold(machine, Ord::min))
 }
 
 /// Waits for the lock: the watchdog of a dead agent holds it while it opens limits, for as long as that takes.

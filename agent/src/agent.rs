@@ -133,7 +133,7 @@ fn policies(directory: &Path, node: &policy::Node) -> anyhow::Result<Ruleset> {
         let told: Vec<String> = compiled.diagnostics.iter().map(|d| d.render(&compiled.sources)).collect();
         let directory = directory.display();
         bail!(
-            "{problems} problems with the policies in {directory} (`bellows policy check`):\n{}",
+            "problems with the policies in {directory}: {problems} (`bellows policy check`)\n{}",
             told.join("\n")
         );
     }

@@ -11,6 +11,11 @@ impl Samples {
         self.0.push(nanoseconds);
     }
 
+    /// Takes in all of `others`.
+    pub(crate) fn extend(&mut self, others: &Self) {
+        self.0.extend_from_slice(&others.0);
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

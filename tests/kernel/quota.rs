@@ -84,13 +84,16 @@ fn ticks(agent: &Agent) -> u64 {
     count.expect("the cpu loop counts its ticks")
 }
 
+/// As standard, but for the guard.
+const UNGUARDED: &str = "[class.unguarded]\ninherits = \"latency\"\ncpu.throttled_target = 0.1\n";
+
 /// Twenty workloads in turn: idle until they are known to be, then they burn all they get. Counted in the kernel's own periods,
 /// from the first throttled one to the first higher quota. A round in which the machine stood still is taken again. Their class
 /// is one that the node's guard spares: it holds growth back for five observations after one of busy cpus, and here a launch
 /// alone keeps all of them busy.
 #[test]
 fn throttling_is_relieved_within_two_periods() {
-    let policies = Policies::new("unguarded", "[class.unguarded]\ncpu.is_guarded = false\n");
+    let policies = Policies::new("unguarded", UNGUARDED);
     let agent = policies.agent();
     let mut journal = agent.follow();
     let pulse = Pulse::start();

@@ -130,7 +130,7 @@ pub(super) fn tell(compiled: &Compiled) {
         eprintln!("{}", diagnostic.render(&compiled.sources));
     }
     if compiled.problems() > 0 {
-        eprintln!("{} errors", compiled.problems());
+        eprintln!("errors: {}", compiled.problems());
     }
 }
 

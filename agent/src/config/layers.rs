@@ -53,7 +53,7 @@ pub struct Mistakes(Vec<String>);
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.0.len();
-        write!(f, "{count} problems with the configuration (`bellows config check`):\n{}", self.0.join("\n"))
+        write!(f, "problems with the configuration: {count} (`bellows config check`)\n{}", self.0.join("\n"))
     }
 }
 

@@ -34,8 +34,8 @@ pub(super) struct Outcome {
     pub(super) kills: u64,
     /// Requests that were not served, reports that were not finished, logs that were not compressed.
     pub(super) lost: u64,
-    /// The 99th percentile of the latency of all servers, microseconds.
-    pub(super) p99_us: f64,
+    /// The latency of all servers.
+    pub(super) latencies: Samples,
     /// The most that the parts of the first copy used.
     pub(super) peaks: ByPart<Bytes>,
     /// And of that, what cannot be reclaimed.
@@ -47,8 +47,9 @@ pub(super) struct Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kills, lost, p99_us, seconds, .. } = self;
-        write!(f, "{kills} kills, {lost} pieces of work lost, p99 {:.1} ms, {seconds:.0} s", p99_us / 1000.0)
+        let Self { kills, lost, latencies, seconds, .. } = self;
+        let p99_ms = latencies.p99_us() / 1000.0;
+        write!(f, "{kills} kills, {lost} pieces of work lost, p99 {p99_ms:.1} ms, {seconds:.0} s")
     }
 }
 
@@ -120,7 +121,7 @@ pub(super) fn run(place: &Place, programs: &Programs, way: Way, copies: usize) -
         }
     }
     stage.strike()?;
-    Ok(Outcome { kills, lost: lost as u64, p99_us: latencies.p99_us(), peaks, needs, killed, seconds })
+    Ok(Outcome { kills, lost: lost as u64, latencies, peaks, needs, killed, seconds })
 }
 
 /// A copy of which everything runs, and nobody asks yet.

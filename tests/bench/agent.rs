@@ -50,23 +50,29 @@ pub(crate) struct Agent<'a> {
     read_up_to: u64,
 }
 
-/// Between what a workload's limits move.
+/// Between what a workload's limits move, and by the laws of which class.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Range {
     memory: Bounds,
     cpu: Option<CpuBounds>,
+    class: Option<&'static str>,
 }
 
 impl Range {
     /// Of `memory.high`. The cpu is not limited.
     pub(crate) fn of_memory(floor: Bytes, ceiling: Bytes) -> anyhow::Result<Self> {
         let memory = Bounds::new(floor, ceiling).map_err(|e| anyhow!("{e}"))?;
-        Ok(Self { memory, cpu: None })
+        Ok(Self { memory, cpu: None, class: None })
     }
 
     /// And of the quota, as `--cpu` has it.
     pub(crate) fn and_cpu(self, bounds: &str) -> anyhow::Result<Self> {
         Ok(Self { cpu: Some(bounds.parse()?), ..self })
+    }
+
+    /// By the laws of this class instead of the default one's.
+    pub(crate) fn of_class(self, class: &'static str) -> Self {
+        Self { class: Some(class), ..self }
     }
 }
 
@@ -283,9 +289,9 @@ fn launch(
     arguments: &[&str],
     stdio: [BorrowedFd<'_>; 3],
 ) -> anyhow::Result<u64> {
-    let Range { memory, cpu } = range;
-    let identity =
-        Asked { tenant: TENANT.parse()?, name: name.parse()?, class: None, memory: Some(memory), cpu };
+    let Range { memory, cpu, class } = range;
+    let class = class.map(str::parse).transpose()?;
+    let identity = Asked { tenant: TENANT.parse()?, name: name.parse()?, class, memory: Some(memory), cpu };
     let program = place.program.display().to_string();
     let argv = std::iter::once(program).chain(arguments.iter().map(|&a| a.to_owned())).collect();
     let spec = Spec { identity, argv, env: Vec::new(), cwd: "/".to_owned() };

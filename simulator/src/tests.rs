@@ -57,6 +57,15 @@ fn no_rule_is_broken_under_any_policy() {
     );
 }
 
+/// Scenarios in which parts that others gave kept somebody parked for more than 10 s.
+#[test]
+fn nobody_is_kept_parked_by_what_dribbles_in() {
+    for seed in [203, 244] {
+        let scenario = Scenario::play(seed).expect("it can be played");
+        assert!(scenario.outcome.broken.is_none(), "{scenario}");
+    }
+}
+
 #[test]
 fn a_seed_is_a_scenario() {
     let play = |seed| Scenario::play(seed).expect("it can be played").outcome.report;

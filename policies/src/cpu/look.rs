@@ -126,7 +126,8 @@ impl CpuWorkload {
         let rho_window = self.window.throttled_share(law.use_periods);
         let is_fast = self.rho() > law.grow_at * law.throttled_target;
         let is_due = is_fast || self.has_passed(self.grown_at, law.shrink_gap_ms);
-        if !self.is_relief_due && !(is_due && rho_window > law.throttled_target) {
+        let is_too_much = is_due && rho_window > law.throttled_target;
+        if !(self.is_relief_due || is_too_much) {
             return self.hold(Reason::ThrottlingTolerated);
         }
         if self.quota >= ceiling {

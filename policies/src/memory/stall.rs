@@ -162,8 +162,8 @@ mod tests {
 
     /// A workload at its limit that reads a detail each 250 ms, throttled all the time, and others give for it each time: when it
     /// has stalled for too long, ms.
-    fn stalled_after(law: Law, is_helped: bool, growth: Bytes) -> Option<u64> {
-        let mut workload = Workload::new("32M..512M".parse().unwrap(), law);
+    fn stalled_after(law: &Law, is_helped: bool, growth: Bytes) -> Option<u64> {
+        let mut workload = Workload::new("32M..512M".parse().unwrap(), *law);
         let new = Stall { bad_ms: 0.0, borne_ms: 0.0, is_helped: false, seen: None, next_detail: Instant(0) };
         workload.stall = Some(new);
         (1..100_u64).map(|n| n * 250).find(|ms| {
@@ -184,10 +184,11 @@ mod tests {
     #[test]
     fn what_dribbles_in_does_not_keep_anybody_waiting() {
         let law = Law::default();
-        let (alone, helped) = (stalled_after(law, false, Bytes::ZERO), stalled_after(law, true, Bytes::ZERO));
+        let (alone, helped) =
+            (stalled_after(&law, false, Bytes::ZERO), stalled_after(&law, true, Bytes::ZERO));
         assert_eq!((alone, helped), (Some(2250), Some(4250)), "of the 5 s allowed");
-        assert_eq!(stalled_after(law, true, Bytes::mib(1)), helped, "a part that changes nothing");
-        assert_eq!(stalled_after(law, true, law.step_min), None, "it goes on");
+        assert_eq!(stalled_after(&law, true, Bytes::mib(1)), helped, "a part that changes nothing");
+        assert_eq!(stalled_after(&law, true, law.step_min), None, "it goes on");
     }
 
     #[test]

@@ -247,7 +247,11 @@ proptest! {
         });
         rig.run(120_000);
         let (before, used) = (rig.members[0].writes.len(), rig.usage_us());
+        let (periods, throttled) = (rig.members[0].group.stat.nr_periods, rig.members[0].group.stat.nr_throttled);
         rig.run(600_000);
+        let stat = rig.members[0].group.stat;
+        let rho = (stat.nr_throttled - throttled) as f64 / (stat.nr_periods - periods) as f64;
+        prop_assert!(rho <= law.throttled_target, "{rho:.3} of its periods were throttled\n{}", rig.log());
         let writes = rig.members[0].writes.len() - before;
         prop_assert!(writes <= 20, "{writes} writes in ten minutes\n{}", rig.log());
         let served = (rig.usage_us() - used) as f64 / (milli as f64 * 600_000.0);

@@ -18,6 +18,12 @@ fn sample(ms: u64, usage_ms: u64, nr_periods: u64, nr_throttled: u64) -> CpuSamp
     CpuSample { at, usage_us: usage_ms * 1000, nr_periods, nr_throttled, throttled_us: nr_throttled }
 }
 
+/// The same with its throttled periods stood still for as long as they last.
+fn harsh(ms: u64, usage_ms: u64, nr_periods: u64, nr_throttled: u64) -> CpuSample {
+    let throttled_us = nr_throttled * 100_000;
+    CpuSample { throttled_us, ..sample(ms, usage_ms, nr_periods, nr_throttled) }
+}
+
 fn workload(bounds: &str) -> CpuWorkload {
     CpuWorkload::new(bounds.parse().unwrap(), CpuLaw::standard())
 }
@@ -117,9 +123,46 @@ fn a_shrink_leaves_headroom_and_is_rolled_back_when_regretted() {
     let want = Cpus::milli(735);
     assert_eq!(told(&look.decision), (Verb::Shrink, want, Reason::QuotaUnused));
     workload.commit(want, Reason::QuotaUnused, Instant(5_000_000_000));
-    let look = step(&mut workload, &sample(5100, 51 * 70, 51, 1));
+    let look = step(&mut workload, &harsh(5100, 51 * 70, 51, 1));
     let want = Cpus::milli(1265);
     assert_eq!(told(&look.decision), (Verb::Grow, want, Reason::ThrottledAfterShrink));
+}
+
+#[test]
+fn mild_throttling_is_borne_as_far_as_the_target_goes() {
+    let found = Some(Cpus::milli(1000));
+    let bounds = "0.1..4".parse().unwrap();
+    let mut workload = CpuWorkload::adopt(bounds, CpuLaw::standard(), found, sample(0, 0, 0, 0));
+    let _ = periods(&mut workload, 1, 50, 93, false);
+    // Each tenth period is throttled for a moment: five in five seconds are the target, the sixth is too much.
+    let verbs = |workload: &mut CpuWorkload, from: u64, throttled: fn(u64) -> u64| {
+        let looks = (from..from + 50).map(|n| step(workload, &sample(n * 100, n * 93, n, throttled(n - 50))));
+        looks.map(|look| look.decision.verb).filter(|verb| *verb != Verb::Hold).collect::<Vec<_>>()
+    };
+    assert_eq!(verbs(&mut workload, 51, |n| n / 10), []);
+    let look = step(&mut workload, &sample(10_100, 101 * 93, 101, 6));
+    assert_eq!(told(&look.decision), (Verb::Grow, Cpus::milli(1050), Reason::ThrottlingWentOn));
+    assert!(look.decision.evidence.rho_window > 0.1, "{look:?}");
+}
+
+#[test]
+fn a_relapse_makes_the_hold_longer_and_following_a_load_does_not() {
+    let shrinks_after = |low_ms: u64, high_ms: u64| {
+        let mut rig = Rig::new(64, 1);
+        let high = move |now: u64| now / 1_000_000 % 16 >= 8;
+        rig.launch("0.05..4", CpuLaw::standard(), move |_, now, _| {
+            Demand::milli(10 * if high(now) { high_ms } else { low_ms })
+        });
+        rig.run(320_000);
+        let shrinks =
+            rig.members[0].writes.iter().filter(|wrote| wrote.to < wrote.from && wrote.at_us > 160_000_000);
+        shrinks.count()
+    };
+    // Ten rounds of 16 s: up by a quarter and down again, each followed; and from little to much, which is left alone soon.
+    let followed = shrinks_after(80, 100);
+    assert!(followed >= 8, "{followed} shrinks");
+    let left_alone = shrinks_after(2, 100);
+    assert!(left_alone <= 8, "{left_alone} shrinks");
 }
 
 #[test]

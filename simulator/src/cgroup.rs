@@ -36,6 +36,8 @@ pub(crate) struct Cgroup {
     pub(crate) spec: Spec,
     pub(crate) memory: Plant,
     pub(crate) cpu: Group,
+    /// What its quota allowed since it is there, microseconds of cpu time.
+    pub(crate) allowed_us: u64,
     /// Limits noted by whoever opened them: the tripwire, and the quota.
     pub(crate) lease: Option<(Bytes, Cpus)>,
     /// What the watchdog opens `memory.max` to.
@@ -83,6 +85,7 @@ impl Cgroup {
             memory,
             // A launch runs at the ceiling: what init does is not the workload's use.
             cpu: Group::with_tick(quota, burst, phase_us, node.ticks.cpu_us),
+            allowed_us: 0,
             lease: None,
             failsafe,
             heard_at: None,

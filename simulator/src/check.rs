@@ -17,7 +17,9 @@ pub(crate) use cpu::{governed, quota, refilled, stale_quota, wrote_quota};
 
 /// A workload that cannot go on is relieved or failed within this time.
 const PARKED_MOST: u64 = 5 * SECOND;
-/// While it is given parts, or others give for it, its stall clock begins anew, and it may wait longer; but not for ever.
+/// Growth by so much is progress: then that time begins anew. A part that is less, or that others give, is none.
+const PROGRESS: Bytes = Bytes::mib(16);
+/// But nobody creeps like that for ever.
 const HELPED_MOST: u64 = 60 * SECOND;
 /// What somebody else wrote is put back within this time: a comparison each 5 s, a pass each second, two turns.
 const PUT_BACK: u64 = 8 * SECOND;
@@ -38,8 +40,9 @@ pub(crate) struct Seen {
     /// Until then the agent is away, and the watchdog has not opened the limits yet.
     unattended_until: u64,
     refused_at: Option<u64>,
-    /// How long it had been parked when it was given something last, or others gave for it.
+    /// How long it had been parked when it was given something last that let it make progress, and its use then.
     helped: u64,
+    helped_at: Bytes,
     /// How long it may be parked without that: a law that is a little off may take its time.
     parked_most: u64,
     is_failed: bool,
@@ -57,6 +60,7 @@ impl Seen {
             unattended_until: 0,
             refused_at: None,
             helped: 0,
+            helped_at: Bytes::ZERO,
             parked_most: if *law == Law::default() { PARKED_MOST } else { 2 * PARKED_MOST },
             is_failed: false,
             quota_wrote_at: None,
@@ -168,8 +172,18 @@ pub(crate) fn refused(node: &mut Node, id: u64) {
     }
 }
 
-/// It was given something, or others give for it.
+/// It was given something: did it make use of what it was given before?
 pub(crate) fn helped(node: &mut Node, id: u64) {
+    let Some(group) = node.caught_up(id) else { return };
+    let current = group.current();
+    let seen = &mut group.seen;
+    if seen.helped >= seen.parked || current >= seen.helped_at.saturating_add(PROGRESS) {
+        (seen.helped, seen.helped_at) = (seen.parked, current);
+    }
+}
+
+/// Others give for one whose tripwire is about to be put back: no clock runs for it yet, and it may wait as long as it creeps.
+pub(crate) fn untimed(node: &mut Node, id: u64) {
     if let Some(group) = node.caught_up(id) {
         group.seen.helped = group.seen.parked;
     }

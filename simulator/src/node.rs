@@ -185,6 +185,7 @@ impl Node {
         let groups = self.groups.values_mut().filter(|group| group.runs());
         for (group, want) in groups.zip(wants) {
             let given = if all > most { want * most / all } else { want };
+            group.allowed_us += group.cpu.quota_us * self.ticks.cpu_us / PERIOD_US;
             group.cpu.run(given);
             self.used_us += given;
         }

@@ -47,11 +47,23 @@ pub struct Story {
     asleep_ns: u64,
     periods: u64,
     throttled: u64,
-    /// Cpu time used, and what the quota allowed in the same time: microseconds.
+    /// The least quota, where it has one.
+    floor: Option<Cpus>,
+    /// Cpu time used, what the quota allowed in the same time, and the more of use and floor in each second of it: microseconds.
     used_us: u64,
     quota_us: u64,
+    due_us: u64,
     cpu_slacks: Vec<f32>,
-    seen: (u64, CpuSample, u64),
+    seen: Option<(u64, Seen)>,
+}
+
+/// Counters of its cgroup.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) asleep_ns: u64,
+    pub(crate) cpu: CpuSample,
+    /// What the quota allowed, microseconds.
+    pub(crate) allowed_us: u64,
 }
 
 /// Something that was done to a workload, or that it was refused.
@@ -141,6 +153,8 @@ pub struct Part {
     pub memory_slack: Slack,
     /// The quota over use, of whoever has one.
     pub cpu_slack: Option<Slack>,
+    /// The same over the more of use and floor in each second: what the law left, and not the floors.
+    pub cpu_slack_above_floors: Option<f64>,
     /// Throttled periods of all in which it ran.
     pub throttled: f64,
     /// Jain's index of what each was granted of what it wanted, among equals: 1 where all had the same share.
@@ -177,32 +191,35 @@ pub struct Report {
 }
 
 impl Story {
-    pub(crate) fn new(name: String, class: String) -> Self {
-        Self { name, class, ..Self::default() }
+    pub(crate) fn new(name: String, class: String, floor: Option<Cpus>) -> Self {
+        Self { name, class, floor, ..Self::default() }
     }
 
     /// Takes in how it fares, with the counters of its cgroup.
-    pub(crate) fn take(&mut self, point: Point, asleep_ns: u64, stat: &CpuSample) {
-        let (asleep, cpu, at) = self.seen;
-        self.asleep_ns += asleep_ns.saturating_sub(asleep);
-        self.periods += stat.nr_periods.saturating_sub(cpu.nr_periods);
-        self.throttled += stat.nr_throttled.saturating_sub(cpu.nr_throttled);
-        let used_us = stat.usage_us.saturating_sub(cpu.usage_us);
-        if let Some(quota) = point.quota.filter(|_| at > 0) {
-            let quota_us = quota.0.saturating_mul((point.at - at) / 1000) / 1_000_000;
+    pub(crate) fn take(&mut self, point: Point, seen: Seen) {
+        let (at, before) = self.seen.unwrap_or_default();
+        self.asleep_ns += seen.asleep_ns.saturating_sub(before.asleep_ns);
+        self.periods += seen.cpu.nr_periods.saturating_sub(before.cpu.nr_periods);
+        self.throttled += seen.cpu.nr_throttled.saturating_sub(before.cpu.nr_throttled);
+        // Before the first point a launch stands at its ceiling: what init does is not the workload's use.
+        if let (Some(floor), Some(_)) = (self.floor, self.seen) {
+            let used_us = seen.cpu.usage_us.saturating_sub(before.cpu.usage_us);
+            let quota_us = seen.allowed_us.saturating_sub(before.allowed_us);
+            let floor_us = floor.0.saturating_mul((point.at - at) / 1000) / 1_000_000;
             self.used_us += used_us;
             self.quota_us += quota_us;
+            self.due_us += used_us.max(floor_us);
             if used_us > 0 {
                 self.cpu_slacks.push(quota_us as f32 / used_us as f32 - 1.0);
             }
         }
-        self.seen = (asleep_ns, *stat, point.at);
+        self.seen = Some((point.at, seen));
         self.points.push(point);
     }
 
     /// Its cgroup is gone, and with it the counters.
     pub(crate) fn leave(&mut self) {
-        self.seen = Default::default();
+        self.seen = None;
     }
 
     /// The most that it wanted at one time.
@@ -278,7 +295,7 @@ fn part(stories: &[&Story]) -> Part {
         .collect();
     let mut cpu_slacks: Vec<f32> =
         stories.iter().flat_map(|story| story.cpu_slacks.iter().copied()).collect();
-    let (used_us, quota_us) = (sum(|s| s.used_us), sum(|s| s.quota_us));
+    let (used_us, quota_us, due_us) = (sum(|s| s.used_us), sum(|s| s.quota_us), sum(|s| s.due_us));
     let cpu = Slack { mean: over(quota_us as f64, used_us as f64), p99: p99(&mut cpu_slacks) };
     Part {
         lives: stories.len(),
@@ -288,6 +305,7 @@ fn part(stories: &[&Story]) -> Part {
         refused_launches: sum(|s| s.refused_launches),
         memory_slack: Slack { mean: over(granted, used), p99: p99(&mut slacks) },
         cpu_slack: (used_us > 0).then_some(cpu),
+        cpu_slack_above_floors: (used_us > 0).then_some(over(quota_us as f64, due_us as f64)),
         throttled: sum(|s| s.throttled) as f64 / (sum(|s| s.periods) as f64).max(1.0),
         fairness: jain(stories.iter().filter_map(|story| story.satisfied())),
     }

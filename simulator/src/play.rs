@@ -16,7 +16,7 @@ use crate::faults::{Faults, MS};
 use crate::host::Host;
 use crate::load::{Cpu, Memory, SECOND};
 use crate::node::{Node, Ticks};
-use crate::outcome::{Outcome, Point, Story};
+use crate::outcome::{Outcome, Point, Seen, Story};
 use crate::trace::{Life, Trace};
 
 /// Time from a kill until the workload is started again, and from a refused launch until it is tried again.
@@ -141,7 +141,11 @@ impl<'t> Play<'t> {
                 launched_at: 0,
                 starts_at: begun + life.begins(),
                 ends_at: begun + life.ends.unwrap_or(trace.ends),
-                story: Story::new(life.full_name(), assignment.class.name.clone()),
+                story: Story::new(
+                    life.full_name(),
+                    assignment.class.name.clone(),
+                    spec.cpu.map(|bounds| bounds.floor),
+                ),
             })
         });
         let actors = actors.collect::<Result<Vec<_>, Misfit>>()?;
@@ -279,7 +283,9 @@ impl<'t> Play<'t> {
             max,
             quota: actor.spec.cpu.map(|_| Cpus(group.cpu.quota_us * 10)),
         };
-        actor.story.take(point, group.memory.asleep_ns, &group.cpu.stat);
+        let seen =
+            Seen { asleep_ns: group.memory.asleep_ns, cpu: group.cpu.stat, allowed_us: group.allowed_us };
+        actor.story.take(point, seen);
     }
 }
 

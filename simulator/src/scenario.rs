@@ -131,5 +131,6 @@ fn vary<T: Clone>(law: &mut T, fields: &[Field<T>], pairs: &Pairs, chance: &mut 
     }
 }
 
-/// Constants that the rules themselves are made of: how long anybody may be parked, and what a quota may be overdrawn by.
-const KEPT: [&str; 2] = ["stall_", "gift_"];
+/// Constants that the rules themselves are made of: how long anybody may be parked, what a quota may be overdrawn by, and how
+/// long it rests.
+const KEPT: [&str; 4] = ["stall_", "gift_", "change_gap", "jitter_"];

@@ -140,6 +140,7 @@ fn figures(report: &TraceReport) -> Vec<(String, f64, Unit)> {
         if let Some(slack) = part.cpu_slack {
             add("cpu slack", slack.mean, Unit::Percent);
             add("cpu slack, p99", slack.p99, Unit::Percent);
+            add("cpu slack above floors", part.cpu_slack_above_floors.unwrap_or_default(), Unit::Percent);
             add("periods throttled", part.throttled, Unit::Percent);
         }
         add("fairness", part.fairness, Unit::Times);

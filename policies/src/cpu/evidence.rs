@@ -57,7 +57,10 @@ pub struct CpuEvidence {
     /// The share of throttled periods (rho).
     #[serde(skip_serializing_if = "is_default")]
     pub rho: f64,
-    /// Throttling showed after a time without.
+    /// The same over the window; of a grow.
+    #[serde(skip_serializing_if = "is_default")]
+    pub rho_window: f64,
+    /// Throttling that hurts showed after a time without.
     #[serde(skip_serializing_if = "is_default")]
     pub is_first: bool,
     /// The quota before a shrink that is to be rolled back, or before a part was lent.

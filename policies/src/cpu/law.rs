@@ -25,7 +25,12 @@ crate::field::constants! {
         grow_most: f64 = 1.0, Ratio(16.0);
         /// The least first step after a time without throttling, as a share of the quota.
         relief_step: f64 = 0.25, Ratio(16.0);
-        /// The time without throttling after which it is a first one again, and a workload that was throttled is looked at
+        /// A throttled period in which it stood still for more than this share is harsh, and relieved at once; a mild one is held
+        /// against the target. The time is the kernel's, summed over cpus.
+        relief_at: f64 = 0.25, Ratio(16.0);
+        /// A jump is throttling of a workload that used less than this share of its quota before: relieved at once, too.
+        jump_at: f64 = 0.5, Ratio(1.0);
+        /// The time without harsh throttling after which it is a first one again, and a workload that was throttled is looked at
         /// less often, ms.
         lately_ms: u64 = 1000, Millis(1);
         /// The least time between two grows, ms: one period for the last one to be used, one to see it.
@@ -36,7 +41,8 @@ crate::field::constants! {
         jitter_ms: u64 = 10, Millis(0);
         /// The least time between a shrink and the change before it, and how often the margin is adjusted, ms.
         shrink_gap_ms: u64 = 1000, Millis(1);
-        /// Periods of use that a shrink looks back upon; at most what the window holds, 50.
+        /// Periods of use that a shrink looks back upon, and over which mild throttling may come to the target; at most what
+        /// the window holds, 50.
         use_periods: u32 = 50, Count(1, 50);
         /// What is left above the greatest use, as a share of it: a quota equal to a constant use would be met by its jitter.
         headroom: f64 = 0.05, Ratio(16.0);
@@ -49,8 +55,11 @@ crate::field::constants! {
         margin_most: f64 = 3.0, Ratio(100.0);
         /// Periods after a shrink in which throttling rolls it back.
         rollback_periods: u32 = 10, Count(0, 36_000);
-        /// A grow so soon after a shrink doubles the time until the next shrink, ms. A later one forgets the doubling.
+        /// A relapse so soon after a shrink doubles the time until the next shrink, ms. A later grow forgets the doubling.
         relapse_ms: u64 = 60_000, Millis(1);
+        /// A relapse is a jump, or a quota that is back at this share of where it stood before it went below that. Smaller ups
+        /// and downs are followed: each costs two writes, and to stop them a quota would have to stay at the top of all.
+        relapse_share: f64 = 0.7, Ratio(1.0);
         /// The greatest time from a grow to the next shrink, ms. It begins at `shrink_gap_ms`; the doubling is what ends a cycle of
         /// shrinks and grows that follows a periodic load.
         hold_most_ms: u64 = 300_000, Millis(1);

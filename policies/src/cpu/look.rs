@@ -6,8 +6,11 @@
 //! throttling too, but also with a busy node, which no quota cures.
 //!
 //! # When it acts
-//! It grows when a sample shows throttling: at once if there was none lately, by a quarter at least; further only while rho
-//! stands above three times its target, by as much as it stands above. It shrinks, once a second, to the greatest use of
+//! It grows when a sample shows throttling that hurts: a period that stood still for a quarter of its time, or of a workload
+//! that used little before. At once if there was none such lately, by a quarter at least; further only while rho stands above
+//! three times its target, by as much as it stands above. Any other throttled period is what the target allows: nothing is
+//! done while rho over five seconds stays within it, and beyond that the quota grows by the least step, once a second.
+//! It shrinks, once a second, to the greatest use of
 //! five seconds, with a headroom and a margin in deviations of use; the margin grows while rho stands above the target.
 //! A throttling soon after a shrink rolls it back, to as much above the old quota as the shrink went below.
 //!
@@ -18,8 +21,10 @@
 //! given much more than its ceiling, and a tenant that stayed below it is never delayed.
 //!
 //! # How it recovers
-//! A grow soon after a shrink doubles the time until the next shrink, up to five minutes, so that a periodic load finds
-//! its quota open and costs a few writes in that time. A grow long after a shrink forgets that.
+//! A relapse soon after a shrink doubles the time until the next shrink, up to five minutes, so that a periodic load finds
+//! its quota open and costs a few writes in that time. A relapse is use that jumps, or a quota that comes back to where it
+//! stood; a grow that merely follows a load up and down is none, or every quota would stand at the top of five minutes.
+//! A grow long after a shrink forgets the doubling.
 
 use std::time::Duration;
 
@@ -99,19 +104,30 @@ impl CpuWorkload {
             // Not `clamp`, which panics when a policy sets a bound below zero.
             self.margin = (self.margin + self.rho() - law.throttled_target).min(law.margin_most).max(0.0);
         }
-        let is_quiet = self.has_passed(self.throttled_at, law.lately_ms);
+        let is_quiet = self.has_passed(self.hurt_at, law.lately_ms);
         if slice.throttled > 0 {
-            self.is_relief_due |= is_quiet;
             self.throttled_at = Some(now);
+            let before = self.window.most_before(law.throttled_periods);
+            let has_jumped = before < self.quota.scale(law.jump_at);
+            if has_jumped || slice.is_harsh(law.relief_at) {
+                self.is_relief_due |= is_quiet;
+                self.has_jumped |= has_jumped;
+                self.hurt_at = Some(now);
+            }
         } else if is_quiet {
             self.is_relief_due = false;
+            self.has_jumped = false;
         }
     }
 
     /// The sample shows throttling.
     fn press(&self) -> CpuDecision {
-        let (law, rho, ceiling) = (&self.law, self.rho(), self.bounds.ceiling);
-        if !self.is_relief_due && rho <= law.grow_at * law.throttled_target {
+        let (law, ceiling) = (&self.law, self.bounds.ceiling);
+        let rho_window = self.window.throttled_share(law.use_periods);
+        let is_fast = self.rho() > law.grow_at * law.throttled_target;
+        let is_due = is_fast || self.has_passed(self.grown_at, law.shrink_gap_ms);
+        let is_too_much = is_due && rho_window > law.throttled_target;
+        if !(self.is_relief_due || is_too_much) {
             return self.hold(Reason::ThrottlingTolerated);
         }
         if self.quota >= ceiling {
@@ -126,7 +142,7 @@ impl CpuWorkload {
         if self.excess_us > ceiling.scale(law.gift_ms as f64 / 1e3).0 {
             return self.hold(Reason::CeilingOverdrawn);
         }
-        let evidence = self.evidence(CpuRule::Grow);
+        let evidence = CpuEvidence { rho_window, ..self.evidence(CpuRule::Grow) };
         let reason = match (evidence.before, evidence.is_first) {
             (Some(_), _) => Reason::ThrottledAfterShrink,
             (None, true) => Reason::QuotaExhausted,

@@ -50,6 +50,8 @@ pub(crate) struct Slice {
     pub(crate) usage_us: u32,
     pub(crate) periods: u32,
     pub(crate) throttled: u32,
+    /// Time for which it stood still, summed over cpus.
+    pub(crate) throttled_us: u32,
 }
 
 /// Use over the window.
@@ -73,7 +75,7 @@ pub(crate) struct CpuWindow {
 impl CpuWindow {
     /// The window of a new cgroup, whose counters stand at zero, or of one whose counters are known up to `last`.
     pub(crate) const fn new(last: Option<CpuSample>) -> Self {
-        let none = Slice { time_us: 0, usage_us: 0, periods: 0, throttled: 0 };
+        let none = Slice { time_us: 0, usage_us: 0, periods: 0, throttled: 0, throttled_us: 0 };
         Self { last, slices: [none; PLACES], len: 0, newest: 0 }
     }
 
@@ -125,6 +127,12 @@ impl CpuWindow {
     /// Use in the whole slice before that.
     pub(crate) fn latest_but_one(&self) -> Cpus {
         self.whole().nth(1).map_or(Cpus::ZERO, Slice::used)
+    }
+
+    /// The greatest use of the window but for the last `periods`.
+    pub(crate) fn most_before(&self, periods: u32) -> Cpus {
+        let newest = self.recent(periods_ms(periods)).count();
+        self.recent(periods_ms(SLICES)).skip(newest).map(Slice::used).max().unwrap_or_default()
     }
 
     /// Use over the last `periods`; `None` while the window is too young to tell.
@@ -185,12 +193,19 @@ impl Slice {
         Cpus::used(u64::from(self.usage_us), Duration::from_micros(time_us))
     }
 
+    /// Whether it stood still for more than `share` of its throttled periods.
+    pub(crate) fn is_harsh(&self, share: f64) -> bool {
+        let throttled_us = u64::from(self.throttled).saturating_mul(PERIOD_US);
+        f64::from(self.throttled_us) > throttled_us as f64 * share
+    }
+
     fn joined(self, next: Self) -> Self {
         Self {
             time_us: self.time_us.saturating_add(next.time_us),
             usage_us: self.usage_us.saturating_add(next.usage_us),
             periods: self.periods.saturating_add(next.periods),
             throttled: self.throttled.saturating_add(next.throttled),
+            throttled_us: self.throttled_us.saturating_add(next.throttled_us),
         }
     }
 }
@@ -198,12 +213,12 @@ impl Slice {
 /// `None` when any counter went back.
 fn difference(before: &CpuSample, after: &CpuSample) -> Option<Slice> {
     let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-    after.throttled_us.checked_sub(before.throttled_us)?;
     Some(Slice {
         time_us: small(after.at.since(before.at).as_micros().try_into().unwrap_or(u64::MAX)),
         usage_us: small(after.usage_us.checked_sub(before.usage_us)?),
         periods: small(after.nr_periods.checked_sub(before.nr_periods)?),
         throttled: small(after.nr_throttled.checked_sub(before.nr_throttled)?),
+        throttled_us: small(after.throttled_us.checked_sub(before.throttled_us)?),
     })
 }
 
@@ -258,6 +273,23 @@ mod tests {
         samples.extend((13..=15).map(|n| sample(n * 100, n, n, 5)));
         assert!(window(&samples).throttled_share(10).abs() < 1e-9);
         assert!((window(&samples).throttled_share(50) - 5.0 / 15.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_was_used_before_is_told_apart() {
+        let mut samples: Vec<CpuSample> = (0..=30).map(|n| sample(n * 100, n * 20, n, 0)).collect();
+        samples.extend((31..=40).map(|n| sample(n * 100, 600 + (n - 30) * 80, n, 0)));
+        assert_eq!(window(&samples).most_before(10), Cpus::milli(200));
+        assert_eq!(window(&samples).most_before(9), Cpus::milli(800));
+        // Slices of a second each: what lies six seconds back is outside the window.
+        let long: Vec<CpuSample> = [900, 0, 0, 0, 0, 0, 0]
+            .iter()
+            .scan((0, 0), |(n, sum), used| {
+                (*n, *sum) = (*n + 1, *sum + used);
+                Some(sample(*n * 1000, *sum, *n * 10, 0))
+            })
+            .collect();
+        assert_eq!(window(&long).most_before(10), Cpus::ZERO);
     }
 
     #[test]

@@ -27,14 +27,20 @@ pub struct CpuWorkload {
     /// The margin (m) that a shrink leaves above the greatest use, in deviations of use.
     pub(crate) margin: f64,
     pub(crate) margin_at: Option<Instant>,
-    /// Throttling showed after a time without, and no grow has followed yet.
+    /// Throttling that hurts showed after a time without, and no grow has followed yet.
     pub(crate) is_relief_due: bool,
+    /// So did throttling after little use.
+    pub(crate) has_jumped: bool,
+    /// The last sample that showed throttling that hurts: harsh, or after little use.
+    pub(crate) hurt_at: Option<Instant>,
     /// The last sample that showed throttling.
     pub(crate) throttled_at: Option<Instant>,
     pub(crate) changed_at: Option<Instant>,
     pub(crate) grown_at: Option<Instant>,
     /// The last shrink, until a grow answers it.
     pub(crate) shrunk: Option<Shrunk>,
+    /// Where the quota stood before shrinks, until it is back there or they are old.
+    pub(crate) crest: Option<Crest>,
     /// What of the quota is lent.
     pub(crate) lent: Option<Lent>,
     /// The time from a grow to the next shrink, ms; doubled by relapses.
@@ -63,6 +69,15 @@ pub(crate) struct Shrunk {
     pub(crate) before: Cpus,
 }
 
+/// The way down that shrinks took.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Crest {
+    /// When the lowest quota was written.
+    pub(crate) at: Instant,
+    pub(crate) top: Cpus,
+    pub(crate) low: Cpus,
+}
+
 impl CpuWorkload {
     /// A workload about to be launched with its floor as quota and as burst, in a cgroup whose counters stand at zero.
     #[must_use]
@@ -77,10 +92,13 @@ impl CpuWorkload {
             margin: 0.0,
             margin_at: None,
             is_relief_due: false,
+            has_jumped: false,
+            hurt_at: None,
             throttled_at: None,
             changed_at: None,
             grown_at: None,
             shrunk: None,
+            crest: None,
             lent: None,
             hold_ms: law.shrink_gap_ms,
             excess_us: 0,
@@ -181,11 +199,16 @@ impl CpuWorkload {
         } else if reason == Reason::CpuGivenBack {
             self.grown_at = Some(now);
         } else if to > from {
-            self.grown(reason, now);
+            self.grown(to, reason, now);
         } else if to < from {
             // What the node takes is not given back by a rollback.
             let own = reason != Reason::NodeOverloaded;
             self.shrunk = own.then_some(Shrunk { at: now, before: from });
+            if own {
+                let Crest { at, top, low } = self.crest.unwrap_or(Crest { at: now, top: from, low: from });
+                let at = if to < low { now } else { at };
+                self.crest = Some(Crest { at, top: top.max(from), low: low.min(to) });
+            }
         }
     }
 
@@ -195,6 +218,7 @@ impl CpuWorkload {
         self.mode = Mode::Released;
         self.is_relief_due = false;
         self.shrunk = None;
+        self.crest = None;
         self.lent = None;
     }
 
@@ -208,6 +232,7 @@ impl CpuWorkload {
         self.hold_ms = self.hold_ms.max(law.shrink_gap_ms).min(law.hold_most_ms);
         self.look_ms = law.look_first_ms;
         self.shrunk = None;
+        self.crest = None;
     }
 
     /// The quota stays where it is, or at `at` within its bounds, which is to be written: looks hold until [`Self::unpin`], and
@@ -274,22 +299,32 @@ impl CpuWorkload {
             *at = at.map(|at| at.min(now));
         }
         self.throttled_at = None;
+        self.hurt_at = None;
         self.is_relief_due = false;
+        self.has_jumped = false;
         self.shrunk = None;
+        self.crest = None;
         self.look_ms = self.law.look_first_ms;
     }
 
-    fn grown(&mut self, reason: Reason, now: Instant) {
+    fn grown(&mut self, to: Cpus, reason: Reason, now: Instant) {
         self.grown_at = Some(now);
         self.is_relief_due = false;
         if reason == Reason::ThrottledAfterShrink {
             let more = (self.rho() - self.law.throttled_target).max(0.0);
             self.margin = (self.margin + more).min(self.law.margin_most);
         }
-        if let Some(shrunk) = self.shrunk.take() {
-            let is_relapse = now.since(shrunk.at) < Duration::from_millis(self.law.relapse_ms);
-            let doubled = self.hold_ms.saturating_mul(2).min(self.law.hold_most_ms);
-            self.hold_ms = if is_relapse { doubled } else { self.law.shrink_gap_ms };
+        self.shrunk = None;
+        let has_jumped = std::mem::take(&mut self.has_jumped);
+        let Some(crest) = self.crest.take() else { return };
+        let law = &self.law;
+        let shoulder = crest.top.scale(law.relapse_share);
+        if now.since(crest.at) >= Duration::from_millis(law.relapse_ms) {
+            self.hold_ms = law.shrink_gap_ms;
+        } else if has_jumped || (crest.low < shoulder && shoulder <= to) {
+            self.hold_ms = self.hold_ms.saturating_mul(2).min(law.hold_most_ms);
+        } else if to < shoulder {
+            self.crest = Some(crest);
         }
     }
 }

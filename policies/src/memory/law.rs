@@ -80,6 +80,9 @@ crate::field::constants! {
         deferred_poll_ms: u64 = 50, Millis(1);
         /// Stalled time after which the workload is failed, ms.
         stall_ms: u64 = 2000, Millis(1);
+        /// Stalled time that does not count while others give for the workload, in all, ms. With what it stalls besides, and the
+        /// half second until the clock runs, it is relieved or ended within 5 s.
+        stall_patience_ms: u64 = 2000, Millis(0);
         /// How often a detail is read while the stall clock runs, ms.
         stall_poll_ms: u64 = 250, Millis(1);
         /// `full` pressure that is a stall.

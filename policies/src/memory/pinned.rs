@@ -19,7 +19,7 @@ impl Workload {
         self.phase = Phase::Calm;
         self.verdict = None;
         self.wanted = None;
-        self.stall = None;
+        (self.stall, self.eased) = (None, None);
         self.shrink.forget_plan();
     }
 

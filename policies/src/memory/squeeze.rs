@@ -103,7 +103,7 @@ impl Workload {
         self.phase = Phase::Calm;
         self.verdict = None;
         self.wanted = None;
-        self.stall = None;
+        (self.stall, self.eased) = (None, None);
     }
 
     /// What is known on this rung, and what can be spared by it. The use of the moment stands for the peak of a hold.

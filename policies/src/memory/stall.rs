@@ -15,8 +15,14 @@
 //! The first detail is the baseline only. One long gap counts as two polls at most: a detail thread that was late
 //! must not kill. A hold stops the clock: growth that is cache is well.
 //!
+//! # While others give
+//! A squeeze that gives something for the workload pauses its clock, for two seconds in all: what dribbles in does not
+//! keep anybody alive who cannot go on. Use that grows by a step between two details is no stall, whoever gave.
+//!
 //! # How it recovers
-//! A granted grow stops it, as do a second without a hit and a clock run back to zero. After a failure that the
+//! A granted grow stops it, but is taken for relief only when a second passes without another wait: where the part
+//! was too small, the clock goes on from where it stood. It stops, too, with a second without a hit and a clock run back to
+//! zero. After a failure that the
 //! workload survived (another process of it was killed) the tripwire is put back as soon as use fits below it.
 
 use std::time::Duration;
@@ -34,6 +40,10 @@ use crate::units::{Bytes, Instant, PAGE};
 pub(crate) struct Stall {
     /// Bad time less good time, ms; never negative.
     bad_ms: f64,
+    /// Bad time that did not count, likewise.
+    borne_ms: f64,
+    /// Others gave for it since the last detail.
+    is_helped: bool,
     /// The detail, crossings and use that the next detail is compared with.
     seen: Option<(Detail, u64, Bytes)>,
     next_detail: Instant,
@@ -45,6 +55,7 @@ const QUIET: Duration = Duration::from_secs(1);
 impl Workload {
     /// Takes a detail into the stall clock, if it runs.
     pub(crate) fn wind(&mut self, detail: &Detail) {
+        let step = self.law.step_min;
         let Some(stall) = &mut self.stall else { return };
         let (high, current) =
             self.window.last().map_or((0, Bytes::ZERO), |sample| (sample.events.high, sample.current));
@@ -58,15 +69,24 @@ impl Workload {
         }
         let climbs_flat = high > high_before && current <= current_before.saturating_add(Bytes::MIB);
         let counted = time.ms.min(self.law.stall_poll_ms as f64 * 2.0);
-        let bad = is_bad(&self.law, self.limits.high, &time, detail, climbs_flat);
-        stall.bad_ms = if bad { stall.bad_ms + counted } else { (stall.bad_ms - counted).max(0.0) };
+        let advances = current >= current_before.saturating_add(step);
+        let bad = !advances && is_bad(&self.law, self.limits.high, &time, detail, climbs_flat);
+        let is_helped = std::mem::take(&mut stall.is_helped);
+        if !bad {
+            stall.bad_ms = (stall.bad_ms - counted).max(0.0);
+            stall.borne_ms = (stall.borne_ms - counted).max(0.0);
+        } else if is_helped && stall.borne_ms < self.law.stall_patience_ms as f64 {
+            stall.borne_ms += counted;
+        } else {
+            stall.bad_ms += counted;
+        }
         stall.seen = Some((*detail, high, current));
     }
 
-    /// Others give for it: what it has waited counts no more.
-    pub fn be_patient(&mut self) {
+    /// Others give for it: what it waits meanwhile does not count, for a while.
+    pub const fn be_patient(&mut self) {
         if let Some(stall) = &mut self.stall {
-            stall.bad_ms = 0.0;
+            stall.is_helped = true;
         }
     }
 
@@ -84,14 +104,26 @@ impl Workload {
     /// Starts and stops the clock, and adds to `step` the looks that it needs.
     pub(crate) fn attend(&mut self, signals: &Signals, step: &mut Step) {
         let cornered = self.is_at_ceiling() || self.wanted.is_some_and(|wanted| wanted.since < signals.at);
-        if !cornered || matches!(self.phase, Phase::Held(_)) {
-            self.stall = None;
+        if matches!(self.phase, Phase::Held(_)) {
+            (self.stall, self.eased) = (None, None);
+            return;
+        }
+        if !cornered {
+            self.eased = self.stall.take().map(|stall| (stall, signals.at)).or(self.eased);
             return;
         }
         let quiet = self.last_hit.is_none_or(|hit| signals.at.since(hit) >= QUIET);
         match &mut self.stall {
             None if !quiet => {
-                self.stall = Some(Stall { bad_ms: 0.0, seen: None, next_detail: signals.at });
+                let eased = self.eased.take().filter(|(_, at)| signals.at.since(*at) < QUIET);
+                let new = Stall {
+                    bad_ms: 0.0,
+                    borne_ms: 0.0,
+                    is_helped: false,
+                    seen: None,
+                    next_detail: signals.at,
+                };
+                self.stall = Some(eased.map_or(new, |(stall, _)| stall));
             }
             Some(stall) if quiet && stall.seen.is_some() && stall.bad_ms <= 0.0 => self.stall = None,
             None | Some(_) => {}
@@ -126,7 +158,38 @@ fn is_bad(law: &Law, limit: Bytes, time: &Interval, detail: &Detail, climbs_flat
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::MemoryStat;
+    use crate::sample::{MemoryStat, Pressure, Sample};
+
+    /// A workload at its limit that reads a detail each 250 ms, throttled all the time, and others give for it each time: when it
+    /// has stalled for too long, ms.
+    fn stalled_after(law: &Law, is_helped: bool, growth: Bytes) -> Option<u64> {
+        let mut workload = Workload::new("32M..512M".parse().unwrap(), *law);
+        let new = Stall { bad_ms: 0.0, borne_ms: 0.0, is_helped: false, seen: None, next_detail: Instant(0) };
+        workload.stall = Some(new);
+        (1..100_u64).map(|n| n * 250).find(|ms| {
+            let at = Instant(ms * 1_000_000);
+            let current = Bytes::mib(32).saturating_add(growth.scale(*ms as f64 / 250.0));
+            let sample = Sample { at, current, ..Sample::default() };
+            let _ = Signals::take(&mut workload.window, &sample);
+            if is_helped {
+                workload.be_patient();
+            }
+            let waited = Pressure { some_us: ms * 1000, full_us: ms * 1000 };
+            let stat = MemoryStat { anon: current, ..MemoryStat::default() };
+            workload.wind(&Detail { at, stat, pressure: waited, ..Detail::default() });
+            workload.has_stalled()
+        })
+    }
+
+    #[test]
+    fn what_dribbles_in_does_not_keep_anybody_waiting() {
+        let law = Law::default();
+        let (alone, helped) =
+            (stalled_after(&law, false, Bytes::ZERO), stalled_after(&law, true, Bytes::ZERO));
+        assert_eq!((alone, helped), (Some(2250), Some(4250)), "of the 5 s allowed");
+        assert_eq!(stalled_after(&law, true, Bytes::mib(1)), helped, "a part that changes nothing");
+        assert_eq!(stalled_after(&law, true, law.step_min), None, "it goes on");
+    }
 
     #[test]
     fn what_is_bad() {

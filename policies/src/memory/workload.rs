@@ -42,6 +42,8 @@ pub struct Workload {
     /// A grow that was decided and is not committed.
     pub(crate) wanted: Option<Wanted>,
     pub(crate) stall: Option<Stall>,
+    /// A stall that a grow has ended, and when: it goes on if that was too little.
+    pub(crate) eased: Option<(Stall, Instant)>,
     pub(crate) last_hit: Option<Instant>,
     /// The last grow that a hit led to, and how many came in a row.
     pub(crate) last_press: Option<Instant>,
@@ -147,6 +149,7 @@ impl Workload {
             phase: Phase::Calm,
             wanted: None,
             stall: None,
+            eased: None,
             last_hit: None,
             last_press: None,
             streak: 0,
@@ -316,7 +319,7 @@ impl Workload {
         if limits.high >= limits.max {
             self.mode = Mode::Failed;
             self.limits.max = limits.max;
-            self.stall = None;
+            (self.stall, self.eased) = (None, None);
             return;
         }
         let (from, governed) = (self.limits, self.mode == Mode::Armed);
@@ -354,7 +357,7 @@ impl Workload {
         self.phase = Phase::Calm;
         self.verdict = None;
         self.wanted = None;
-        self.stall = None;
+        (self.stall, self.eased) = (None, None);
         self.shrink.forget_plan();
     }
 

@@ -58,7 +58,9 @@ impl Agent {
             || Rung::ALL.into_iter().any(|rung| self.round(node, &waiter, rung, missing));
         if is_helped && let Some(entry) = self.entries.get_mut(&id) {
             entry.law.be_patient();
-            check::helped(node, id);
+            if entry.law.is_released() {
+                check::untimed(node, id);
+            }
         }
     }
 

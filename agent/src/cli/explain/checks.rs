@@ -179,6 +179,10 @@ pub(super) fn cpu(evidence: &CpuEvidence, law: &CpuLaw) -> Vec<Check> {
             let text = if evidence.is_first { "any, after a time without".to_owned() } else { share(most) };
             let met = evidence.is_first || rho > most;
             checks.push(check("throttled periods", share(rho), text, met));
+            if !evidence.is_first {
+                let (window, target) = (evidence.rho_window, law.throttled_target);
+                checks.push(check("over the window", share(window), share(target), window > target));
+            }
             let at = evidence.want >= evidence.ceiling;
             checks.push(check("wanted", cpus(evidence.want), format!("ceiling {}", evidence.ceiling), at));
             checks.push(plain("the node uses", cpus(evidence.node_used)));

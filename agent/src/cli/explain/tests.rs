@@ -216,6 +216,7 @@ fn a_quota_that_ran_out() {
         quota: Cpus::milli(500),
         used: Cpus::milli(490),
         rho: 0.6,
+        rho_window: 0.14,
         node_used: Cpus::milli(1700),
         granted: Some(Cpus::milli(150)),
         want: Cpus::milli(650),

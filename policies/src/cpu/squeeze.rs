@@ -40,10 +40,11 @@ impl CpuWorkload {
         self.lent = None;
     }
 
-    /// Whether it is throttled more than its law bears.
+    /// Whether it is throttled more than its law bears, and was in its last slice. A single throttled period stays in the share
+    /// for ten of them, though its own law answers it at once: that is nothing that anybody could be held for.
     #[must_use]
     pub fn is_starved(&self) -> bool {
-        self.rho() > self.law.grow_at * self.law.throttled_target
+        self.throttled_at == Some(self.now()) && self.rho() > self.law.grow_at * self.law.throttled_target
     }
 
     /// The most that its quota may be now.
@@ -155,5 +156,17 @@ mod tests {
         workload.release();
         assert!(matches!(workload.squeeze(1.0), CpuPlan::Nothing { .. }));
         assert!(matches!(workload.take_back(), CpuPlan::Nothing { .. }));
+    }
+
+    #[test]
+    fn what_was_answered_already_is_no_starvation() {
+        let mut rig = Rig::new();
+        rig.workload.law = CpuLaw::latency();
+        rig.run(1, 1);
+        assert!(rig.workload.is_starved());
+        rig.run(1, 0);
+        assert!(rig.workload.rho() > 0.06 && !rig.workload.is_starved(), "it is in the share still");
+        rig.run(1, 1);
+        assert!(rig.workload.is_starved(), "and throttled again");
     }
 }

@@ -1,6 +1,7 @@
 //! A workload's cgroup, and what runs in it.
 
 use bellows_policies::cpu::units::PERIOD_US;
+use bellows_policies::ladder::Grip;
 use bellows_policies::squeeze::Rung;
 use bellows_policies::{Base, Bounds, Bytes, CpuBounds, CpuLaw, Cpus, Law, Limits, MemoryEvents};
 
@@ -23,6 +24,8 @@ pub(crate) struct Spec {
     pub(crate) weight: u32,
     /// On which rungs of a squeeze it is asked.
     pub(crate) gives: [bool; Rung::ALL.len()],
+    /// By which grips of the ladder it may be held.
+    pub(crate) yields: [bool; Grip::ALL.len()],
     pub(crate) memory: Bounds,
     pub(crate) memory_law: Law,
     /// None where the weight alone decides.
@@ -42,6 +45,12 @@ pub(crate) struct Cgroup {
     pub(crate) lease: Option<(Bytes, Cpus)>,
     /// What the watchdog opens `memory.max` to.
     pub(crate) failsafe: Bytes,
+    /// `cgroup.freeze`: nothing in it runs.
+    pub(crate) is_frozen: bool,
+    /// The agent's note that it has frozen it.
+    pub(crate) is_noted: bool,
+    /// The quota before a part of it was lent, for as long as it is.
+    pub(crate) lends_of: Option<Cpus>,
     /// An event is heard at this instant.
     pub(crate) heard_at: Option<u64>,
     /// The first process has ended, which is heard at this instant.
@@ -88,6 +97,9 @@ impl Cgroup {
             allowed_us: 0,
             lease: None,
             failsafe,
+            is_frozen: false,
+            is_noted: false,
+            lends_of: None,
             heard_at: None,
             ended_at: None,
             seen: check::Seen::new(node.now, &spec.memory_law),
@@ -104,6 +116,17 @@ impl Cgroup {
 
     pub(crate) fn current(&self) -> Bytes {
         Bytes(self.memory.usage())
+    }
+
+    /// Whether it does anything: it lives, and is not frozen.
+    pub(crate) fn moves(&self) -> bool {
+        self.runs() && !self.is_frozen
+    }
+
+    /// Part of its quota that is lent.
+    pub(crate) fn lent(&self) -> Cpus {
+        let stands = Cpus::from_quota(self.cpu.quota_us, PERIOD_US);
+        self.lends_of.map_or(Cpus::ZERO, |before| before.saturating_sub(stands))
     }
 
     /// Whether its process lives.
@@ -129,6 +152,9 @@ impl Cgroup {
         let quiet = ceil(self.memory.quiet_until(self.demand), ticks.memory_ns).max(now + ticks.memory_ns);
         if !self.runs() {
             return quiet;
+        }
+        if self.is_frozen {
+            return quiet.min(ceil(self.ends_at, ticks.memory_ns));
         }
         quiet.min(ceil(self.wants_until, MS)).min(ceil(self.ends_at, ticks.memory_ns))
     }

@@ -2,6 +2,7 @@
 //! trust neither; the numbers are those of ARCHITECTURE.md, "Invariants".
 
 mod cpu;
+mod ladder;
 
 use bellows_policies::{Bytes, Decision, Law, Limits, Plan, Reason, Verb, Workload};
 
@@ -14,6 +15,8 @@ use crate::node::{Node, OPEN};
 use crate::{replay, sums};
 
 pub(crate) use cpu::{governed, quota, refilled, stale_quota, wrote_quota};
+use ladder::stands_still;
+pub(crate) use ladder::{Climbed, goes_last, gripped, killed, leases};
 
 /// A workload that cannot go on is relieved or failed within this time.
 const PARKED_MOST: u64 = 5 * SECOND;
@@ -47,6 +50,8 @@ pub(crate) struct Seen {
     parked_most: u64,
     is_failed: bool,
     quota_wrote_at: Option<u64>,
+    /// Memory and cpu time used when it was frozen.
+    still: Option<(u64, u64)>,
 }
 
 impl Seen {
@@ -64,6 +69,7 @@ impl Seen {
             parked_most: if *law == Law::default() { PARKED_MOST } else { 2 * PARKED_MOST },
             is_failed: false,
             quota_wrote_at: None,
+            still: None,
         }
     }
 
@@ -103,6 +109,7 @@ impl Seen {
 
 /// One tick of a cgroup: is it parked?
 pub(crate) fn tick(log: &mut Log, now: u64, id: u64, group: &mut Cgroup, tick_ns: u64) {
+    stands_still(log, now, id, group);
     let is_asleep = group.memory.asleep_until > now && !group.memory.is_dead;
     let seen = &mut group.seen;
     seen.passed(now - tick_ns, now, is_asleep, tick_ns);
@@ -337,6 +344,8 @@ pub(crate) fn end(agent: &Agent, node: &mut Node) {
     if !agent.entries.is_empty() || !node.groups.is_empty() || !agent.quotas.governed.is_empty() {
         let (left, groups) = (agent.entries.len(), node.groups.len());
         node.log.breaks(node.now, NODE, format!("{left} workloads and {groups} cgroups are left over"));
+    } else if agent.climb.held != [0; 2] {
+        node.log.breaks(node.now, NODE, format!("all have ended, and {:?} are still held", agent.climb.held));
     } else if granted != Bytes::ZERO {
         node.log.breaks(node.now, NODE, format!("all have ended, and {granted} are still granted"));
     }

@@ -1,5 +1,6 @@
 //! A node and its agent, and what goes wrong with both: what random runs and traces have in common.
 
+use bellows_policies::ladder::{LadderLaw, PressureLaw};
 use bellows_policies::{Budget, Bytes, Cpus, TenantId};
 
 use crate::agent::{Agent, watchdog};
@@ -11,15 +12,23 @@ use crate::log::{NODE, What};
 use crate::node::{Node, OPEN};
 use crate::plant::memory::mib;
 
+/// What every new agent finds configured.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    pub(crate) budget: Budget,
+    /// By number.
+    pub(crate) tenants: Vec<TenantId>,
+    pub(crate) ladder: LadderLaw,
+    pub(crate) pressure: PressureLaw,
+}
+
 /// A node under way.
 pub(crate) struct Host {
     pub(crate) node: Node,
     /// None while it is dead.
     pub(crate) agent: Option<Agent>,
     pub(crate) faults: Faults,
-    /// As every new agent finds it configured.
-    budget: Budget,
-    pub(crate) tenants: Vec<TenantId>,
+    pub(crate) setup: Setup,
     /// Steps of agents that were killed.
     past: u64,
     chance: Chance,
@@ -29,21 +38,10 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(node: Node, (budget, tenants): (Budget, Vec<TenantId>), chance: Chance) -> Self {
-        let agent = Some(Agent::new(budget.clone(), tenants.clone(), &node));
+    pub(crate) fn new(node: Node, setup: Setup, chance: Chance) -> Self {
+        let agent = Some(Agent::new(setup.clone(), &node));
         let faults = node.faults.clone();
-        Self {
-            node,
-            agent,
-            faults,
-            budget,
-            tenants,
-            past: 0,
-            chance,
-            hangs_until: 0,
-            starts_at: 0,
-            opens_at: None,
-        }
+        Self { node, agent, faults, setup, past: 0, chance, hangs_until: 0, starts_at: 0, opens_at: None }
     }
 
     /// A node that somebody else governs.
@@ -87,7 +85,7 @@ impl Host {
         if let Some(agent) = &mut self.agent {
             agent.run(&mut self.node);
         } else if self.node.now >= self.starts_at {
-            self.agent = Some(Agent::take_over(self.budget.clone(), self.tenants.clone(), &mut self.node));
+            self.agent = Some(Agent::take_over(self.setup.clone(), &mut self.node));
         }
     }
 

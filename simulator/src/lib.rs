@@ -18,7 +18,7 @@
 //! | `host` | a node and its agent, and what goes wrong with both |
 //! | `run` | a random run of a seed |
 //! | `trace`, `generate` | what workloads want over time, as a trace says or a seed |
-//! | `play`, `outcome` | a trace on a node, and what came of it |
+//! | `play`, `outcome`, `deed` | a trace on a node, and what came of it |
 //! | `scenario` | a drawn trace under drawn policies, every rule checked |
 //! | `baseline` | simpler ways to set limits, to compare with |
 
@@ -27,6 +27,7 @@ mod baseline;
 mod cgroup;
 mod chance;
 mod check;
+mod deed;
 mod faults;
 mod generate;
 mod host;
@@ -45,9 +46,10 @@ mod tests;
 pub mod trace;
 
 pub use baseline::Baseline;
+pub use deed::{Deed, Told};
 pub use generate::{Kind, generate};
 pub use log::Broken;
-pub use outcome::{Deed, Outcome, Part, Point, Report as TraceReport, Slack, Story, Told};
+pub use outcome::{Outcome, Part, Point, Report as TraceReport, Slack, Story};
 pub use play::{Misfit, Options, Place, play};
 pub use run::{Report, Run};
 pub use scenario::Scenario;

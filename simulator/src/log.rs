@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use bellows_policies::ladder::Grip;
 use bellows_policies::{Bytes, Cpus, Limits, Reason, Verb};
 
 /// Records kept of each workload.
@@ -72,10 +73,38 @@ pub(crate) enum What {
         current: Bytes,
         limits: Limits,
     },
+    /// The ladder holds it, for whoever has this priority.
+    Gripped {
+        grip: Grip,
+        waiter: u32,
+    },
+    /// A lease ended.
+    Eased {
+        grip: Grip,
+        why: Ease,
+    },
+    GripFailed(Errno),
     Ended,
     Cleared,
     /// A fault that was injected.
     Fault(&'static str),
+}
+
+/// Why a lease ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Ease {
+    /// Nobody waits any more.
+    PressureGone,
+    /// Somebody else has thawed it.
+    Elsewhere,
+}
+
+/// Who killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Killer {
+    Kernel,
+    /// The ladder's last rung.
+    Policy,
 }
 
 /// A rule that did not hold.
@@ -105,8 +134,11 @@ pub(crate) struct Log {
     /// Grows that were refused for now, and for ever.
     pub(crate) deferred: u64,
     pub(crate) infeasible: u64,
-    /// Whom the kernel killed; for whoever takes it.
-    pub(crate) killed: Vec<u64>,
+    /// Who was killed, and by whom; for whoever takes it.
+    pub(crate) killed: Vec<(u64, Killer)>,
+    /// Freezes and kills by the ladder.
+    pub(crate) frozen: u64,
+    pub(crate) sacrificed: u64,
     /// Rules are for the agent: whoever else sets limits is not held to them.
     pub(crate) forgives: bool,
     /// All records, where they are asked for.
@@ -127,6 +159,8 @@ impl Log {
             deferred: 0,
             infeasible: 0,
             killed: Vec::new(),
+            frozen: 0,
+            sacrificed: 0,
             forgives: false,
             all: None,
             held: BTreeMap::new(),
@@ -160,8 +194,13 @@ impl Log {
             What::QuotaWrote { .. } => self.quotas += 1,
             What::Killed { .. } => {
                 self.kills += 1;
-                self.killed.push(id);
+                self.killed.push((id, Killer::Kernel));
             }
+            What::Gripped { grip: Grip::Kill, .. } => {
+                self.sacrificed += 1;
+                self.killed.push((id, Killer::Policy));
+            }
+            What::Gripped { grip: Grip::Freeze, .. } => self.frozen += 1,
             What::Refused(Reason::BudgetInfeasible | Reason::TenantInfeasible) => self.infeasible += 1,
             What::Refused(_) => self.deferred += 1,
             What::Fault(name) => *self.faults.entry(name).or_default() += 1,
@@ -178,6 +217,9 @@ impl Log {
             | What::TakenBack
             | What::ForeignSeen
             | What::QuotaFailed(_)
+            | What::Gripped { grip: Grip::Cpu, .. }
+            | What::Eased { .. }
+            | What::GripFailed(_)
             | What::Ended
             | What::Cleared => {}
         }
@@ -241,6 +283,8 @@ impl fmt::Display for What {
                 write!(f, "quota {verb}, {}: {from} -> {to}", reason.as_str())
             }
             Self::Killed { current, limits } => write!(f, "killed at {limits}, use {current}"),
+            Self::Gripped { grip, waiter } => write!(f, "held by {}, for priority {waiter}", grip.as_str()),
+            Self::Eased { grip, why } => write!(f, "let go of {}: {why:?}", grip.as_str()),
             Self::Fault(name) => write!(f, "fault: {name}"),
             Self::Heard
             | Self::DetailRead
@@ -250,6 +294,7 @@ impl fmt::Display for What {
             | Self::TakenBack
             | Self::ForeignSeen
             | Self::QuotaFailed(_)
+            | Self::GripFailed(_)
             | Self::Ended
             | Self::Cleared => write!(f, "{self:?}"),
         }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use bellows_policies::cpu::units::PERIOD_US;
+use bellows_policies::ladder::NodeMemory;
 use bellows_policies::{Bytes, CpuSample, Cpus, Detail, Instant, Limits, Sample};
 
 use crate::cgroup::Cgroup;
@@ -39,6 +40,8 @@ pub(crate) struct Node {
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub(crate) now: u64,
     pub(crate) cpus: u64,
+    /// The machine's memory.
+    pub(crate) memory: Bytes,
     pub(crate) groups: BTreeMap<u64, Cgroup>,
     pub(crate) faults: Faults,
     pub(crate) chance: Chance,
@@ -60,11 +63,12 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(cpus: u64, ticks: Ticks, faults: Faults, chance: Chance) -> Self {
+    pub(crate) fn new((cpus, memory): (u64, Bytes), ticks: Ticks, faults: Faults, chance: Chance) -> Self {
         Self {
             // A machine has run for a while when an agent starts.
             now: SECOND,
             cpus,
+            memory,
             groups: BTreeMap::new(),
             faults,
             chance,
@@ -142,12 +146,12 @@ impl Node {
             }
             self.ran += 1;
             group.catch_up(now - ticks.memory_ns, ticks.memory_ns);
-            if is_whole && group.runs() && group.wants_until <= now {
+            if is_whole && group.moves() && group.wants_until <= now {
                 group.demand = group.uses.demand(now, &mut group.chance);
                 group.wants_until = group.uses.holds_until(now);
             }
-            if !group.runs() {
-                group.demand = Demand::default();
+            if !group.moves() {
+                (group.demand, group.wants_until) = (Demand::default(), 0);
             }
             let was_alive = !group.memory.is_dead;
             group.memory.tick(group.demand);
@@ -175,14 +179,14 @@ impl Node {
         let wants: Vec<u64> = self
             .groups
             .values_mut()
-            .filter(|group| group.runs())
+            .filter(|group| group.moves())
             .map(|group| {
                 let demand = group.runs.demand(&group.cpu, self.now, &mut group.chance);
                 group.cpu.begin(now_us, demand)
             })
             .collect();
         let (most, all) = (self.cpus * self.ticks.cpu_us, wants.iter().sum::<u64>());
-        let groups = self.groups.values_mut().filter(|group| group.runs());
+        let groups = self.groups.values_mut().filter(|group| group.moves());
         for (group, want) in groups.zip(wants) {
             let given = if all > most { want * most / all } else { want };
             group.allowed_us += group.cpu.quota_us * self.ticks.cpu_us / PERIOD_US;
@@ -270,6 +274,32 @@ impl Node {
     pub(crate) fn write_quota(&mut self, id: u64, quota: Cpus) -> Result<(), Errno> {
         self.enter(id)?.cpu.write(quota);
         Ok(())
+    }
+
+    /// Freezes, under a note of the agent's, or thaws and removes it.
+    pub(crate) fn write_freeze(&mut self, id: u64, is_frozen: bool) -> Result<(), Errno> {
+        self.enter(id)?;
+        let group = self.caught_up(id).ok_or(Errno::Gone)?;
+        (group.is_frozen, group.is_noted) = (is_frozen, is_frozen);
+        self.stir(id);
+        Ok(())
+    }
+
+    /// `cgroup.kill`; its end is the caller's to tell.
+    pub(crate) fn write_kill(&mut self, id: u64) -> Result<(), Errno> {
+        self.enter(id).map(|_| ())
+    }
+
+    /// What `/proc/meminfo` says of the machine: all but clean cache is in use, and there is no swap.
+    pub(crate) fn meminfo(&self) -> NodeMemory {
+        let used = self.groups.values().map(|group| group.memory.usage() - group.memory.stat.file.0).sum();
+        let available = self.memory.saturating_sub(Bytes(used));
+        NodeMemory { total: self.memory, available, ..NodeMemory::default() }
+    }
+
+    /// Whether somebody waits for memory right now.
+    pub(crate) fn stalls(&self) -> bool {
+        self.groups.values().any(|group| group.memory.asleep_until > self.now && group.moves())
     }
 
     pub(crate) fn limits(&self, id: u64) -> Option<Limits> {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use bellows_policies::{Bytes, CpuSample, Cpus, Limits, Reason, Verb};
+use bellows_policies::{Bytes, CpuSample, Cpus};
 use serde::Serialize;
 
+use crate::deed::{Deed, Told};
 use crate::host::Host;
 use crate::load::SECOND;
-use crate::log::{Broken, What};
+use crate::log::Broken;
 use crate::trace::Trace;
 
 /// How a workload fares at one instant.
@@ -25,6 +26,12 @@ pub struct Point {
     pub max: Bytes,
     /// `cpu.max`, where it has a quota.
     pub quota: Option<Cpus>,
+    /// Periods of its life in which that ran out.
+    pub throttled: u64,
+    /// Cpu time used in its life, microseconds.
+    pub used_us: u64,
+    /// It stands still.
+    pub is_frozen: bool,
 }
 
 /// How one life of a workload went.
@@ -38,11 +45,17 @@ pub struct Story {
     pub starts: u64,
     /// How often the kernel killed it.
     pub kills: u64,
+    /// How often the ladder killed it.
+    pub policy_kills: u64,
+    /// Seconds in which it was frozen.
+    pub frozen_s: f64,
+    /// Of its quota lent to others, cpu seconds.
+    pub lent_cpu_s: f64,
     /// Launches that were refused.
     pub refused_launches: u64,
-    /// Seconds in which it should have run and did not.
-    pub waited_s: u64,
-    /// Once a second.
+    /// Time in which it should have run and did not, nanoseconds.
+    pub waited_ns: u64,
+    /// Once a second, or as often as was asked for.
     pub points: Vec<Point>,
     asleep_ns: u64,
     periods: u64,
@@ -64,54 +77,6 @@ pub(crate) struct Seen {
     pub(crate) cpu: CpuSample,
     /// What the quota allowed, microseconds.
     pub(crate) allowed_us: u64,
-}
-
-/// Something that was done to a workload, or that it was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deed {
-    /// Its limits were moved.
-    Memory {
-        /// Up, down, or out of the way.
-        verb: Verb,
-        /// Why.
-        reason: Reason,
-        /// Before.
-        from: Limits,
-        /// After.
-        to: Limits,
-    },
-    /// Its quota was moved.
-    Quota {
-        /// Up or down.
-        verb: Verb,
-        /// Why.
-        reason: Reason,
-        /// Before.
-        from: Cpus,
-        /// After.
-        to: Cpus,
-    },
-    /// A grow was refused.
-    Refused(Reason),
-    /// Its limits were left as they were; told where the reason is another one than before.
-    Held(Reason),
-    /// Cold memory was taken.
-    Reclaimed,
-    /// It was launched.
-    Launched(Limits),
-    /// The kernel killed it.
-    Killed,
-}
-
-/// A deed, to whom and when.
-#[derive(Clone, Copy, Debug)]
-pub struct Told {
-    /// Nanoseconds since the trace began.
-    pub at: u64,
-    /// The life in the trace.
-    pub life: usize,
-    /// What.
-    pub deed: Deed,
 }
 
 /// All that came of a trace.
@@ -143,6 +108,12 @@ pub struct Part {
     pub lives: usize,
     /// Kills by the kernel.
     pub kills: u64,
+    /// Kills by the ladder, of whoever's class allows it.
+    pub policy_kills: u64,
+    /// Seconds in which workloads were frozen, in sum.
+    pub frozen_s: f64,
+    /// Quota that was lent to others, cpu seconds in sum.
+    pub lent_cpu_s: f64,
     /// Seconds in which a workload was held below what it needs, in sum.
     pub stalled_s: f64,
     /// Seconds in which a workload should have run and did not, in sum.
@@ -272,7 +243,7 @@ impl Outcome {
             faults: log.faults.values().sum(),
         };
         let told = log.all().filter_map(|(at, id, what)| {
-            let deed = deed(what)?;
+            let deed = Deed::of(what)?;
             Some(Told { at: at.saturating_sub(SECOND), life: *lives.get(&id)?, deed })
         });
         let told = told.collect();
@@ -300,8 +271,11 @@ fn part(stories: &[&Story]) -> Part {
     Part {
         lives: stories.len(),
         kills: sum(|s| s.kills),
+        policy_kills: sum(|s| s.policy_kills),
+        frozen_s: stories.iter().map(|story| story.frozen_s).sum(),
+        lent_cpu_s: stories.iter().map(|story| story.lent_cpu_s).sum(),
         stalled_s: sum(|s| s.asleep_ns) as f64 / SECOND as f64,
-        waited_s: sum(|s| s.waited_s),
+        waited_s: sum(|s| s.waited_ns) / SECOND,
         refused_launches: sum(|s| s.refused_launches),
         memory_slack: Slack { mean: over(granted, used), p99: p99(&mut slacks) },
         cpu_slack: (used_us > 0).then_some(cpu),
@@ -349,32 +323,6 @@ fn density(stories: &[Story], seconds: u64) -> (Bytes, f64) {
     let most = |sums: &[u64]| sums.iter().copied().max().unwrap_or_default();
     let density = most(&fixed) as f64 / (most(&granted) as f64).max(1.0);
     (Bytes(most(&granted)), density)
-}
-
-fn deed(what: What) -> Option<Deed> {
-    Some(match what {
-        What::Wrote { verb, reason, from, to, .. } => Deed::Memory { verb, reason, from, to },
-        What::QuotaWrote { verb, reason, from, to } => Deed::Quota { verb, reason, from, to },
-        What::Refused(reason) => Deed::Refused(reason),
-        What::Looked { verb: Verb::Hold, reason, .. } => Deed::Held(reason),
-        What::Reclaimed { .. } => Deed::Reclaimed,
-        What::Launched(limits) => Deed::Launched(limits),
-        What::Killed { .. } => Deed::Killed,
-        What::Looked { .. }
-        | What::Adopted { .. }
-        | What::Heard
-        | What::DetailRead
-        | What::Handed { .. }
-        | What::Cancelled
-        | What::WriteFailed(_)
-        | What::Opened
-        | What::TakenBack
-        | What::ForeignSeen
-        | What::QuotaFailed(_)
-        | What::Ended
-        | What::Cleared
-        | What::Fault(_) => return None,
-    })
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bellows_policies::ladder::Grip;
 use bellows_policies::squeeze::Rung;
 use bellows_policies::{Bounds, Budget, Bytes, Class, CpuBounds, Cpus, Limits, Ruleset};
 
@@ -13,8 +14,9 @@ use crate::baseline::Governor;
 use crate::cgroup::Spec;
 use crate::chance::Chance;
 use crate::faults::{Faults, MS};
-use crate::host::Host;
+use crate::host::{Host, Setup};
 use crate::load::{Cpu, Memory, SECOND};
+use crate::log::Killer;
 use crate::node::{Node, Ticks};
 use crate::outcome::{Outcome, Point, Seen, Story};
 use crate::trace::{Life, Trace};
@@ -48,6 +50,8 @@ pub struct Options {
     pub keep_records: bool,
     /// The rules are checked after each step.
     pub check: bool,
+    /// Time between two points of a story, milliseconds; a second without.
+    pub points_ms: Option<u64>,
 }
 
 /// A workload of the trace that its class cannot have.
@@ -85,6 +89,8 @@ pub(crate) struct Play<'t> {
     /// The first instant at which somebody is to be launched.
     next_start: u64,
     next_point: u64,
+    /// Time between two points, nanoseconds.
+    each: u64,
 }
 
 /// Plays a trace under a rule set.
@@ -124,8 +130,9 @@ impl<'t> Play<'t> {
             ids.push(*id);
         }
         let number = |tenant: &str| tenants.keys().position(|name| *name == tenant).unwrap_or_default();
-        let node = Node::new(place.cpus, TICKS, faults, chance.fork());
-        let mut host = Host::new(node, (budget, ids), chance);
+        let node = Node::new((place.cpus, place.capacity), TICKS, faults, chance.fork());
+        let (ladder, pressure) = (rules.node.ladder, rules.node.pressure);
+        let mut host = Host::new(node, Setup { budget, tenants: ids, ladder, pressure }, chance);
         host.node.is_checked = options.check || options.failures.is_some();
         host.node.log.keep(options.keep_records);
         let begun = host.node.now;
@@ -149,8 +156,9 @@ impl<'t> Play<'t> {
             })
         });
         let actors = actors.collect::<Result<Vec<_>, Misfit>>()?;
-        let lives = BTreeMap::new();
-        Ok(Self { host, trace, actors, lives, born: 0, begun, next_start: 0, next_point: begun + SECOND })
+        let each = options.points_ms.map_or(SECOND, |points| points.max(1) * MS);
+        let (lives, next_point) = (BTreeMap::new(), begun + each);
+        Ok(Self { host, trace, actors, lives, born: 0, begun, next_start: 0, next_point, each })
     }
 
     /// Plays it to its end. `governor`: who sets the limits instead of the agent.
@@ -228,13 +236,16 @@ impl<'t> Play<'t> {
     /// Whoever was killed is started again a while later.
     fn mourn(&mut self, governor: &mut Option<&mut Governor>) {
         let killed = std::mem::take(&mut self.host.node.log.killed);
-        for id in killed {
+        for (id, by) in killed {
             let Some(&index) = self.lives.get(&id) else { continue };
             if let (Some(governor), Some(limits)) = (governor.as_mut(), self.host.node.limits(id)) {
                 governor.mourn(index, limits);
             }
             let actor = &mut self.actors[index];
-            actor.story.kills += 1;
+            match by {
+                Killer::Kernel => actor.story.kills += 1,
+                Killer::Policy => actor.story.policy_kills += 1,
+            }
             actor.story.leave();
             actor.id = None;
             actor.starts_at = self.host.node.now + AGAIN;
@@ -246,7 +257,7 @@ impl<'t> Play<'t> {
         for index in 0..self.actors.len() {
             self.look_at(index);
         }
-        self.next_point += SECOND;
+        self.next_point += self.each;
     }
 
     /// How a workload fares now.
@@ -257,7 +268,7 @@ impl<'t> Play<'t> {
             // The time that a launch takes is none that it waits.
             let begins = self.begun + self.trace.lives[index].begins();
             if now >= begins + SECOND && now < actor.ends_at {
-                actor.story.waited_s += 1;
+                actor.story.waited_ns += self.each;
             }
             return;
         };
@@ -282,7 +293,13 @@ impl<'t> Play<'t> {
             high,
             max,
             quota: actor.spec.cpu.map(|_| Cpus(group.cpu.quota_us * 10)),
+            throttled: group.cpu.stat.nr_throttled,
+            used_us: group.cpu.stat.usage_us,
+            is_frozen: group.is_frozen,
         };
+        let each_s = self.each as f64 / SECOND as f64;
+        actor.story.frozen_s += if group.is_frozen { each_s } else { 0.0 };
+        actor.story.lent_cpu_s += group.lent().as_f64() * each_s;
         let seen =
             Seen { asleep_ns: group.memory.asleep_ns, cpu: group.cpu.stat, allowed_us: group.allowed_us };
         actor.story.take(point, seen);
@@ -308,12 +325,14 @@ fn spec(life: &Life, class: &Class, tenant: usize, place: Place) -> Result<Spec,
     let is_quota = class.cpu.control == bellows_policies::ruleset::CpuControl::Quota;
     let asked = life.cpu.filter(|_| is_quota && !has_bounds);
     let cpu: Option<CpuBounds> = class.cpu_bounds(asked)?;
+    let allows = |name: &str| class.rungs.iter().any(|allowed| allowed == name);
     Ok(Spec {
         tenant,
         class: class.base,
         priority: class.priority,
         weight: class.cpu.law.weight,
-        gives: Rung::ALL.map(|rung| class.rungs.iter().any(|allowed| allowed == rung.as_str())),
+        gives: Rung::ALL.map(|rung| allows(rung.as_str())),
+        yields: Grip::ALL.map(|grip| allows(grip.as_str())),
         memory,
         memory_law: class.memory.law,
         cpu,

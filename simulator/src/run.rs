@@ -2,17 +2,18 @@
 
 use std::fmt;
 
+use bellows_policies::ladder::{Grip, LadderLaw, PressureLaw};
 use bellows_policies::ruleset::Defaults;
 use bellows_policies::squeeze::Rung;
 use bellows_policies::{
-    Base, Bounds, Budget, Bytes, Class, CpuBounds, CpuLaw, Cpus, Law, Overcommit, TenantBounds, TenantId,
+    Base, Bounds, Budget, Bytes, Class, CpuBounds, CpuLaw, Cpus, Law, Overcommit, TenantBounds,
 };
 
 use crate::cgroup::Spec;
 use crate::chance::Chance;
 use crate::check;
 use crate::faults::{Faults, MS};
-use crate::host::Host;
+use crate::host::{Host, Setup};
 use crate::load::{Cpu, Memory, SECOND};
 use crate::log::Broken;
 use crate::node::{Node, Ticks};
@@ -49,6 +50,8 @@ pub struct Report {
     pub quotas: u64,
     /// Workloads that the kernel killed.
     pub kills: u64,
+    /// Workloads that the ladder froze, and that it killed.
+    pub held: [u64; 2],
     /// Things that went wrong.
     pub faults: u64,
     /// Of all that happened.
@@ -66,8 +69,8 @@ impl Run {
         let pool = chance.between(mib(512), mib(6144));
         let cpus = chance.of(&[2, 4, 16]);
         let most = chance.between(1, 12);
-        let (budget, tenants) = budget(&mut chance, pool);
-        Self::with(chance, faults, (budget, tenants), cpus, usize::try_from(most).unwrap_or(1))
+        let setup = setup(&mut chance, pool);
+        Self::with(chance, faults, setup, (cpus, Bytes(pool)), usize::try_from(most).unwrap_or(1))
     }
 
     /// A node on which nothing goes wrong, with room for all, and without births.
@@ -75,15 +78,14 @@ impl Run {
     pub(crate) fn quiet(seed: u64) -> Self {
         let mut budget = Budget::new(Bytes::mib(64 << 10), Bytes::ZERO);
         let tenants = vec![budget.open()];
-        Self {
-            next_birth: u64::MAX,
-            ..Self::with(Chance::new(seed), Faults::default(), (budget, tenants), 64, 12)
-        }
+        let setup = Setup { budget, tenants, ladder: LadderLaw::default(), pressure: PressureLaw::default() };
+        let size = (64, Bytes::mib(64 << 10));
+        Self { next_birth: u64::MAX, ..Self::with(Chance::new(seed), Faults::default(), setup, size, 12) }
     }
 
-    fn with(mut chance: Chance, faults: Faults, promised: Promised, cpus: u64, most: usize) -> Self {
-        let node = Node::new(cpus, Ticks::FINE, faults, chance.fork());
-        let host = Host::new(node, promised, chance.fork());
+    fn with(mut chance: Chance, faults: Faults, setup: Setup, size: (u64, Bytes), most: usize) -> Self {
+        let node = Node::new(size, Ticks::FINE, faults, chance.fork());
+        let host = Host::new(node, setup, chance.fork());
         Self { host, chance, born: 0, next_birth: 0, most }
     }
 
@@ -151,6 +153,7 @@ impl Run {
             writes: log.writes,
             quotas: log.quotas,
             kills: log.kills,
+            held: [log.frozen, log.sacrificed],
             faults: log.faults.values().sum(),
             hash: log.hash(),
             broken: log.broken.clone().map(|broken| {
@@ -176,7 +179,7 @@ impl Run {
         self.next_birth = now + self.chance.below(8 * SECOND);
         let chance = &mut self.chance;
         let spec = Spec {
-            tenant: usize::try_from(chance.below(self.host.tenants.len() as u64)).unwrap_or(0),
+            tenant: usize::try_from(chance.below(self.host.setup.tenants.len() as u64)).unwrap_or(0),
             ..spec(chance)
         };
         let life = chance.between(SECOND / 10, 180 * SECOND);
@@ -184,9 +187,6 @@ impl Run {
         self.launch(&spec, memory, cpu, life);
     }
 }
-
-/// A budget, and its tenants by number.
-type Promised = (Budget, Vec<TenantId>);
 
 /// Names the seed also when something panics: an overflow in a law is a rule broken, too.
 struct Named(u64);
@@ -201,11 +201,14 @@ impl Drop for Named {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, steps, seconds, workloads, writes, quotas, kills, faults, hash, broken } = self;
+        let Self { seed, steps, seconds, workloads, writes, quotas, kills, held, faults, hash, broken } =
+            self;
+        let [frozen, sacrificed] = held;
         write!(
             f,
             "seed {seed}: {steps} steps, {seconds} s, {workloads} workloads, {writes} limits and {quotas} quotas \
-             written, {kills} kills, {faults} faults, hash {hash:016x}"
+             written, {kills} kills, {frozen} frozen and {sacrificed} killed by the ladder, {faults} faults, hash \
+             {hash:016x}"
         )?;
         if let Some((Broken { at, id, text }, last)) = broken {
             let ms = *at as f64 / 1e6;
@@ -216,8 +219,9 @@ impl fmt::Display for Report {
     }
 }
 
-/// A budget of `pool` bytes, sold more than once now and then, and tenants: half of them with a guarantee, half with a cap.
-fn budget(chance: &mut Chance, pool: u64) -> Promised {
+/// A budget of `pool` bytes, sold more than once now and then, and tenants: half of them with a guarantee, half with a cap. The
+/// ladder's laws are a little in a hurry now and then.
+fn setup(chance: &mut Chance, pool: u64) -> Setup {
     let mut ratio = || chance.of(&[1.0, 1.0, 1.0, 1.5]);
     let overcommit = Overcommit { latency: 1.0, standard: ratio(), batch: ratio() };
     let mut budget = Budget::new(Bytes(pool), Bytes::ZERO).with_overcommit(overcommit);
@@ -233,7 +237,9 @@ fn budget(chance: &mut Chance, pool: u64) -> Promised {
         tenant
     });
     let tenants = tenants.collect();
-    (budget, tenants)
+    let hold_ms = chance.of(&[1000, LadderLaw::default().hold_ms]);
+    let ladder = LadderLaw { hold_ms, ..LadderLaw::default() };
+    Setup { budget, tenants, ladder, pressure: PressureLaw::default() }
 }
 
 /// Bounds, class and threads of a workload of the first tenant.
@@ -250,6 +256,7 @@ pub(crate) fn spec(chance: &mut Chance) -> Spec {
         priority: Class::built_in(class, Defaults::default()).priority,
         weight: law.weight,
         gives: Rung::ALL.map(|_| true),
+        yields: Grip::ALL.map(|_| chance.one_in(2)),
         memory: Bounds { floor, ceiling },
         memory_law: Law::default(),
         cpu: Some(CpuBounds { floor: least, ceiling: most }),

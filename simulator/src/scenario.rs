@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bellows_policies::field::{Amount, Field, Pairs, Value};
+use bellows_policies::ladder::{LadderLaw, PressureLaw};
 use bellows_policies::ruleset::{Defaults, RUNGS, Tenant};
 use bellows_policies::{Bytes, Class, CpuLaw, Cpus, Law, Ruleset};
 
@@ -29,7 +30,16 @@ impl Scenario {
     /// Draws a scenario and plays it. The error would be one of the drawing.
     pub fn play(seed: u64) -> Result<Self, Misfit> {
         let mut chance = Chance::new(seed);
-        let kinds = [Kind::Mixed, Kind::Diurnal, Kind::Bursty, Kind::Leaking, Kind::Batch, Kind::Churning];
+        // Only where classes meet, one can be held for another.
+        let kinds = [
+            Kind::Mixed,
+            Kind::Mixed,
+            Kind::Diurnal,
+            Kind::Bursty,
+            Kind::Leaking,
+            Kind::Batch,
+            Kind::Churning,
+        ];
         let kind = chance.of(&kinds);
         let workloads = usize::try_from(chance.between(2, 20)).unwrap_or(2);
         let length = chance.between(300, 1200) * SECOND;
@@ -41,7 +51,7 @@ impl Scenario {
         let place = Place { capacity, reserve: capacity.scale(0.1), cpus: chance.of(&[2, 8, 32]) };
         let rules = policies(&mut chance, capacity);
         let failures = chance.one_in(2).then(|| chance.below(u64::MAX));
-        let options = Options { failures, check: true, keep_records: false };
+        let options = Options { failures, check: true, ..Options::default() };
         Ok(Self { seed, kind, outcome: play(&trace, &rules, place, options)? })
     }
 }
@@ -52,8 +62,14 @@ impl fmt::Display for Scenario {
         let report = &outcome.report;
         write!(
             f,
-            "scenario {seed}: {kind:?}, {} steps, {} s, {} lives, {} kills, {} faults",
-            report.steps, report.seconds, report.all.lives, report.all.kills, report.faults
+            "scenario {seed}: {kind:?}, {} steps, {} s, {} lives, {} kills, {:.0} s frozen, {} killed by policy, {} faults",
+            report.steps,
+            report.seconds,
+            report.all.lives,
+            report.all.kills,
+            report.all.frozen_s,
+            report.all.policy_kills,
+            report.faults
         )?;
         if let Some((broken, last)) = &outcome.broken {
             write!(
@@ -78,10 +94,13 @@ fn policies(chance: &mut Chance, capacity: Bytes) -> Ruleset {
         let mut varied: Class = Class::clone(class);
         vary(&mut varied.memory.law, &Law::fields(), Law::PAIRS, chance);
         vary(&mut varied.cpu.law, &CpuLaw::fields(), CpuLaw::PAIRS, chance);
-        let rungs = usize::try_from(chance.below(RUNGS.len() as u64 + 1)).unwrap_or(0);
-        varied.rungs.truncate(rungs);
+        // More often than not all: the harder rungs are climbed seldom enough.
+        let rungs = chance.of(&[0, 2, 3, 4, 5, 5, 5, 5]);
+        varied.rungs = RUNGS[..rungs].iter().map(|&rung| rung.to_owned()).collect();
         *class = Arc::new(varied);
     }
+    vary(&mut rules.node.ladder, &LadderLaw::fields(), LadderLaw::PAIRS, chance);
+    vary(&mut rules.node.pressure, &PressureLaw::fields(), PressureLaw::PAIRS, chance);
     // Those of generated traces. Together they are promised two fifths.
     for name in ["day", "burst", "leak", "farm"] {
         let guarantee = capacity.scale(chance.of(&[0.0, 0.0, 0.1]));

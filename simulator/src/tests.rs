@@ -1,14 +1,16 @@
 //! Many seeds, and loads whose outcome is known.
 
+mod ladder;
+
 use bellows_policies::ruleset::{Defaults, Ruleset};
 use bellows_policies::{Bounds, Bytes, CpuBounds, Cpus, Reason};
 
 use crate::baseline::Baseline;
 use crate::cgroup::Spec;
 use crate::chance::Chance;
+use crate::deed::{Deed, Told};
 use crate::generate::{Kind, generate};
 use crate::load::{Cpu, Memory, SECOND};
-use crate::outcome::{Deed, Told};
 use crate::plant::memory::mib;
 use crate::play::{Options, Place, play};
 use crate::run::{Report, Run, spec};
@@ -35,10 +37,11 @@ fn whole(report: &Report) {
     assert!(report.broken.is_none(), "{report}");
 }
 
-/// Two million steps under drawn policies, of which every one is checked. A seed that fails says how to repeat it.
+/// 2.5 million steps under drawn policies, of which every one is checked. A seed that fails says how to repeat it.
 #[test]
 fn no_rule_is_broken_under_any_policy() {
     let (mut steps, mut faults, mut kills, mut deferred) = (0, 0, 0, 0);
+    let (mut frozen_s, mut policy_kills, mut lent) = (0.0, 0, 0.0);
     for seed in 1.. {
         let scenario = Scenario::play(seed).expect("it can be played");
         assert!(scenario.outcome.broken.is_none(), "{scenario}");
@@ -47,13 +50,20 @@ fn no_rule_is_broken_under_any_policy() {
         faults += report.faults;
         kills += report.all.kills;
         deferred += report.deferred;
-        if steps >= 2_000_000 {
+        frozen_s += report.all.frozen_s;
+        policy_kills += report.all.policy_kills;
+        lent += report.all.lent_cpu_s;
+        if steps >= 2_500_000 {
             break;
         }
     }
     assert!(
         faults > 1000 && kills > 0 && deferred > 100,
         "{faults} faults, {kills} kills, {deferred} deferred"
+    );
+    assert!(
+        frozen_s > 10.0 && policy_kills > 0 && lent > 1.0,
+        "the seeds show little: {frozen_s} s frozen, {policy_kills} killed by policy, {lent} cpu seconds lent"
     );
 }
 
@@ -182,7 +192,7 @@ fn what_does_not_fit_waits_and_others_give() {
     let rules = Ruleset::built_in(Defaults::default());
     let trace = generate(Kind::Bursty, 12, 20 * MINUTE, 5);
     let place = Place { capacity: Bytes::mib(2048), ..ROOMY };
-    let options = Options { check: true, keep_records: true, failures: None };
+    let options = Options { check: true, keep_records: true, ..Options::default() };
     let outcome = play(&trace, &rules, place, options).expect("the classes allow it");
     let report = &outcome.report;
     assert!(outcome.broken.is_none(), "{:?}", outcome.broken);

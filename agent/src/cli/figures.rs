@@ -49,10 +49,14 @@ pub(super) fn report(report: &TraceReport, place: Place) -> String {
          density        {density:.2}: limits at the peaks of all would take so much more than the {granted_most} granted at most\n\
          writes         {:.1} limits and {:.1} quotas a minute\n\
          refused grows  {deferred} for now, {infeasible} for ever\n\
+         held           {:.1} cpu seconds of quota lent, {:.0} s frozen, {} killed by policy\n\
          simulated      {steps} steps of the agent, {ticks} ticks of cgroups, {faults} faults\n",
         table(&head, rows.chain([row("all", &report.all)])),
         report.limit_writes_per_minute,
         report.quota_writes_per_minute,
+        report.all.lent_cpu_s,
+        report.all.frozen_s,
+        report.all.policy_kills,
     )
 }
 
@@ -133,6 +137,15 @@ fn figures(report: &TraceReport) -> Vec<(String, f64, Unit)> {
     for (class, part) in [("all", &report.all)].into_iter().chain(parts) {
         let mut add = |what: &str, value, unit| all.push((format!("{class}: {what}"), value, unit));
         add("kills", part.kills as f64, Unit::Count);
+        // Of whom nothing was ever held, nothing is told.
+        let held = [
+            ("killed by policy", part.policy_kills as f64, Unit::Count),
+            ("frozen", part.frozen_s, Unit::Seconds),
+            ("cpu time lent", part.lent_cpu_s, Unit::Seconds),
+        ];
+        held.into_iter()
+            .filter(|(_, value, _)| *value > 0.0)
+            .for_each(|(what, value, unit)| add(what, value, unit));
         add("stalled", part.stalled_s, Unit::Seconds);
         add("waited to run", part.waited_s as f64, Unit::Seconds);
         add("memory slack", part.memory_slack.mean, Unit::Percent);

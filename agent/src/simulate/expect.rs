@@ -136,7 +136,7 @@ impl Case {
     /// Runs it: how expectation and decisions differ, nothing where they do not. The error: it cannot be run.
     pub fn run(&self, rules: &Ruleset, place: Place) -> Result<Vec<String>, String> {
         let trace = self.trace()?;
-        let options = Options { keep_records: true, check: true, failures: None };
+        let options = Options { keep_records: true, check: true, ..Options::default() };
         let outcome = play(&trace, rules, place, options).map_err(|misfit: Misfit| misfit.to_string())?;
         let mut differences = Vec::new();
         if let Some((broken, last)) = &outcome.broken {
@@ -317,7 +317,7 @@ const fn reason_of(deed: &Deed) -> Option<Reason> {
         | Deed::Quota { reason, .. }
         | Deed::Refused(reason)
         | Deed::Held(reason) => Some(*reason),
-        Deed::Reclaimed | Deed::Launched(_) | Deed::Killed => None,
+        Deed::Reclaimed | Deed::Launched(_) | Deed::Killed | Deed::Gripped(_) | Deed::Eased(_) => None,
     }
 }
 
@@ -332,6 +332,8 @@ fn sentence(deed: &Deed) -> String {
         Deed::Reclaimed => "cold memory reclaimed".to_owned(),
         Deed::Launched(limits) => format!("launched: {limits}"),
         Deed::Killed => "killed by the kernel".to_owned(),
+        Deed::Gripped(grip) => format!("held by the ladder: {}", grip.as_str()),
+        Deed::Eased(grip) => format!("let go by the ladder: {}", grip.as_str()),
     }
 }
 

@@ -1,11 +1,13 @@
 //! Beginnings and ends, as in `agent/src/control/{life,takeover,foreign}.rs`.
 
-use bellows_policies::{Budget, Bytes, CpuWorkload, Limits, TenantId, Workload, settle};
+use bellows_policies::{Bytes, CpuWorkload, Limits, Workload, settle};
 
+use super::ladder::Way;
 use super::{Agent, Answer, CLEAR_AGAIN, Entry, State};
 use crate::cgroup::{Cgroup, Spec};
 use crate::check;
 use crate::faults::MS;
+use crate::host::Setup;
 use crate::load::{Cpu, Memory, SECOND};
 use crate::log::{Errno, NODE, What};
 use crate::node::{Node, OPEN};
@@ -67,6 +69,7 @@ impl Agent {
         entry.state = State::Stopping;
         entry.due = None;
         self.quotas.forget(id);
+        self.forget_way(id);
         self.clear(node, id);
         self.count(node, id);
     }
@@ -112,8 +115,8 @@ impl Agent {
     }
 
     /// A new process takes over what an earlier one left.
-    pub(crate) fn take_over(budget: Budget, tenants: Vec<TenantId>, node: &mut Node) -> Self {
-        let mut agent = Self::new(budget, tenants, node);
+    pub(crate) fn take_over(setup: Setup, node: &mut Node) -> Self {
+        let mut agent = Self::new(setup, node);
         let ids: Vec<u64> = node.groups.keys().copied().collect();
         for id in ids {
             agent.adopt(node, id);
@@ -127,6 +130,7 @@ impl Agent {
         let Some(sample) = node.sample(id, node.now) else { return };
         let Some(group) = node.groups.get(&id) else { return };
         let (spec, lease, found, is_running) = (group.spec, group.lease, group.memory.limits, group.runs());
+        let is_noted = group.is_noted;
         // A lease counts only where the tripwire is found open.
         let lease = lease.filter(|_| found.high == OPEN);
         let back_to = lease.map_or(found, |(high, _)| Limits { high, max: found.max });
@@ -150,6 +154,9 @@ impl Agent {
             // A new agent counts from nothing.
             check::refilled(node, id);
             self.quotas.govern(node, id, &CpuWorkload::adopt(bounds, spec.law, quota, sample));
+        }
+        if is_noted {
+            self.take_over_frozen(node, id);
         }
         if !is_running {
             self.ended(node, id);
@@ -184,6 +191,7 @@ impl Entry {
             law: *law,
             is_unsure: false,
             shrink: None,
+            way: Way::default(),
             due: None,
             looked: 0,
             sampled: 0,

@@ -7,18 +7,23 @@
 //! | `turn` | `turn.rs`, `actuator.rs`: a look, and its writes |
 //! | `lanes` | `lanes.rs`, `shrinker.rs`: details, the slow lane |
 //! | `squeeze` | `squeeze.rs`: who gives for whom |
+//! | `ladder`, `leases` | `ladder.rs`, `leases.rs`, `grips.rs`, `node.rs`: who is slowed down, frozen or killed for whom, and let go |
 //! | `life` | `life.rs`, `takeover.rs`, `foreign.rs`, `tenants.rs`: launch, end, adoption, foreign writes, who is served |
 //! | `quota` | `cpu_loop.rs`: the grid of quotas |
 //! | `watchdog` | `watchdog.rs`: what opens the limits of a dead or hung agent |
 //!
 //! Left out: launches that hang, lanes that are full, tenants that are made on the way, and the journal.
 
+mod ladder;
 mod lanes;
+mod leases;
 mod life;
 mod quota;
 mod squeeze;
 mod turn;
 pub(crate) mod watchdog;
+
+pub(crate) use ladder::Standing;
 
 use std::collections::BTreeMap;
 
@@ -26,8 +31,10 @@ use bellows_policies::{Budget, Bytes, Detail, Limits, TenantId, Workload};
 
 use crate::cgroup::Spec;
 use crate::faults::MS;
+use crate::host::Setup;
 use crate::log::{Errno, NODE, What};
 use crate::node::Node;
+use ladder::{Climb, Way};
 use lanes::Lanes;
 use quota::Quotas;
 
@@ -54,6 +61,7 @@ pub(crate) struct Entry {
     pub(crate) is_unsure: bool,
     /// The number of the shrink that is under way.
     pub(crate) shrink: Option<u64>,
+    pub(crate) way: Way,
     due: Option<u64>,
     looked: u64,
     sampled: u64,
@@ -75,6 +83,7 @@ enum Answer {
     Launched(u64, Box<(Spec, crate::load::Memory, crate::load::Cpu, u64)>),
     Cleared(u64),
     Detail(u64, Option<Detail>),
+    Gripped(u64, ladder::Order),
     Shrink(u64, u64, Result<Option<lanes::Reclaimed>, Errno>),
 }
 
@@ -85,6 +94,7 @@ pub(crate) struct Agent {
     pub(crate) tenants: Vec<TenantId>,
     pub(crate) lanes: Lanes,
     pub(crate) quotas: Quotas,
+    pub(crate) climb: Climb,
     /// Events handled.
     pub(crate) steps: u64,
     /// The last heartbeat.
@@ -107,7 +117,9 @@ pub(crate) struct Agent {
 
 impl Agent {
     /// A new process on `node`, with nothing to govern yet.
-    pub(crate) fn new(budget: Budget, tenants: Vec<TenantId>, node: &Node) -> Self {
+    pub(crate) fn new(setup: Setup, node: &Node) -> Self {
+        let climb = Climb::new(&setup);
+        let Setup { budget, tenants, .. } = setup;
         Self {
             entries: BTreeMap::new(),
             budget,
@@ -115,6 +127,7 @@ impl Agent {
             tenants,
             lanes: Lanes::default(),
             quotas: Quotas::new(node),
+            climb,
             steps: 0,
             beat: node.now,
             excess: Bytes::ZERO,
@@ -224,6 +237,7 @@ impl Agent {
                 Answer::Launched(id, what) => self.launch_done(node, id, *what),
                 Answer::Cleared(id) => self.clear_done(node, id),
                 Answer::Detail(id, detail) => self.detail_read(node, id, detail),
+                Answer::Gripped(id, order) => self.gripped(node, id, order),
                 Answer::Shrink(id, number, result) => self.shrink_done(node, id, number, result),
             }
         }
@@ -265,6 +279,9 @@ impl Agent {
             self.compare(node, id, woke);
         }
         self.urgent = self.urgent.saturating_sub(count);
+        if woke >= self.next_slice {
+            self.tend_ladder(node);
+        }
         self.next_slice = woke + SLICE_EVERY;
     }
 

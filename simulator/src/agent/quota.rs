@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bellows_policies::cpu::units::PERIOD_US;
 use bellows_policies::cpu::{plan, step};
+use bellows_policies::ladder;
 use bellows_policies::{CpuPlan, CpuSample, CpuWorkload, Cpus, Instant, NodeGuard, NodeLaw};
 
 use super::plus;
@@ -19,6 +20,9 @@ const TICK_NS: u64 = PERIOD_US * 1000;
 const VERIFY_TICKS: usize = 50;
 /// After a silence this long the watchdog may have opened the quotas.
 const GAP: u64 = 1500 * MS;
+
+/// A sign that the cpus are short counts for so long.
+const FRESH: u64 = 300 * MS;
 
 /// A workload whose quota is governed.
 #[derive(Debug)]
@@ -44,6 +48,9 @@ pub(crate) struct Quotas {
     hidden_us: u64,
     next_scan: usize,
     next_verify: usize,
+    /// A workload that is short of cpu, and when that was seen; and when the node was.
+    starved: Option<(u64, u64)>,
+    overloaded: Option<u64>,
 }
 
 impl Quotas {
@@ -58,6 +65,8 @@ impl Quotas {
             hidden_us: 0,
             next_scan: 0,
             next_verify: 0,
+            starved: None,
+            overloaded: None,
         }
     }
 
@@ -70,7 +79,44 @@ impl Quotas {
             node.log.record(node.now, id, What::QuotaFailed(errno));
             check::tampered(node, id);
         }
+        if let Some(group) = node.groups.get_mut(&id) {
+            group.lends_of = None;
+        }
         self.governed.push(Governed { id, law: *law, due: 0, seen: None, tick: 0, looked: 0 });
+    }
+
+    /// The law of a workload's quota, if it is governed.
+    pub(super) fn law(&self, id: u64) -> Option<&CpuWorkload> {
+        self.governed.iter().find(|governed| governed.id == id).map(|governed| &governed.law)
+    }
+
+    /// Who is short of cpu: a workload of a class that the guard spares, or the node.
+    pub(super) fn who_is_short(&self, now: u64) -> Option<u64> {
+        let is_fresh = |at: u64| now <= at + FRESH;
+        let starved = self.starved.filter(|(_, at)| is_fresh(*at)).map(|(id, _)| id);
+        starved.or_else(|| self.overloaded.filter(|at| is_fresh(*at)).map(|_| ladder::NODE))
+    }
+
+    /// Lends `share` of a quota, or ends the loan.
+    pub(super) fn loan(&mut self, node: &mut Node, id: u64, share: Option<f64>) {
+        let now = node.now;
+        let Some(governed) = self.governed.iter_mut().find(|governed| governed.id == id) else { return };
+        let law = &mut governed.law;
+        let plan = share.map_or_else(|| law.take_back(), |share| law.squeeze(share));
+        governed.due = now;
+        if carry_out(node, id, law, plan)
+            && let (CpuPlan::Write { from, .. }, Some(group)) = (plan, node.groups.get_mut(&id))
+        {
+            // A write that comes out of turn is a refill.
+            group.seen.refills += 1;
+            group.lends_of.get_or_insert(from);
+        }
+        if share.is_none() {
+            law.end_loan();
+            if let Some(group) = node.groups.get_mut(&id) {
+                group.lends_of = None;
+            }
+        }
     }
 
     pub(super) fn forget(&mut self, id: u64) {
@@ -106,6 +152,7 @@ impl Quotas {
         self.guard.observe(Instant(now), Cpus::used(fresh_us, Duration::from_nanos(gap)));
         if self.guard.is_shedding() {
             self.guard.share_out(self.governed.iter().map(|governed| &governed.law));
+            self.overloaded = Some(now);
         }
         let count = self.governed.len();
         self.verify(node, if gap > GAP { count } else { count.div_ceil(VERIFY_TICKS) });
@@ -164,17 +211,11 @@ impl Quotas {
         let plan = plan(&governed.law, look.decision, &mut self.guard);
         // The grid decides when exactly: half a tick early is on time.
         governed.due = plus(now, look.look_again.saturating_sub(TICK / 2));
-        if let CpuPlan::Write { verb, from, to, reason, .. } = plan {
-            check::quota(node, id, &governed.law, plan);
-            match node.write_quota(id, to) {
-                Ok(()) => {
-                    governed.law.commit(to, reason, Instant(now));
-                    node.log.record(now, id, What::QuotaWrote { verb, reason, from, to });
-                    check::wrote_quota(node, id);
-                }
-                Err(errno) => node.log.record(now, id, What::QuotaFailed(errno)),
-            }
+        // On a node with cpus to spare it is its own ceiling that throttles it, and nobody could lend it anything.
+        if !governed.law.law().is_guarded && governed.law.is_starved() && self.guard.is_busy() {
+            self.starved = Some((id, now));
         }
+        let _ = carry_out(node, id, &mut governed.law, plan);
         check::governed(node, id, &self.governed[index].law);
         explained_us
     }
@@ -192,6 +233,20 @@ impl Quotas {
             }
         }
     }
+}
+
+/// Writes what is planned, if anything; whether it was written.
+fn carry_out(node: &mut Node, id: u64, law: &mut CpuWorkload, plan: CpuPlan) -> bool {
+    let (CpuPlan::Write { verb, from, to, reason, .. }, now) = (plan, node.now) else { return false };
+    check::quota(node, id, law, plan);
+    if let Err(errno) = node.write_quota(id, to) {
+        node.log.record(now, id, What::QuotaFailed(errno));
+        return false;
+    }
+    law.commit(to, reason, Instant(now));
+    node.log.record(now, id, What::QuotaWrote { verb, reason, from, to });
+    check::wrote_quota(node, id);
+    true
 }
 
 /// A write that is none of the law's is a refill that the law does not know of.

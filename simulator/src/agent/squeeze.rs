@@ -4,7 +4,7 @@
 use bellows_policies::budget::LEAST_PART;
 use bellows_policies::memory::Spare;
 use bellows_policies::squeeze::{Round, Rung};
-use bellows_policies::{Bytes, Instant, Limits, Plan, Reason, Verb};
+use bellows_policies::{Bytes, Instant, Limits, Plan, Reason, Verb, ladder};
 
 use super::lanes::Act;
 use super::{Agent, Entry, State};
@@ -22,11 +22,12 @@ const REFUSED: [Reason; 4] =
     [Reason::BudgetDeferred, Reason::TenantDeferred, Reason::BudgetInfeasible, Reason::TenantInfeasible];
 
 /// For whom, and from whom it may be taken.
-struct Waiter {
-    id: u64,
-    priority: u32,
+pub(super) struct Waiter {
+    /// [`ladder::NODE`] when it is the node.
+    pub(super) id: u64,
+    pub(super) priority: u32,
     /// Only its tenant's can help.
-    tenant: Option<usize>,
+    pub(super) tenant: Option<usize>,
 }
 
 impl Waiter {
@@ -53,15 +54,45 @@ impl Agent {
         let is_capped = matches!(reason, Reason::TenantDeferred | Reason::TenantInfeasible);
         let tenant = is_capped.then_some(entry.spec.tenant);
         let waiter = Waiter { id, priority: entry.spec.priority, tenant };
-        let missing = missing.saturating_sub(self.on_its_way(&waiter));
-        let is_helped = missing == Bytes::ZERO
-            || Rung::ALL.into_iter().any(|rung| self.round(node, &waiter, rung, missing));
-        if is_helped && let Some(entry) = self.entries.get_mut(&id) {
+        // What never fits is not helped by anybody's giving way, and a cap is the tenant's own affair.
+        let may_climb = reason == Reason::BudgetDeferred;
+        if self.squeeze_round(node, &waiter, may_climb, missing)
+            && let Some(entry) = self.entries.get_mut(&id)
+        {
             entry.law.be_patient();
             if entry.law.is_released() {
                 check::untimed(node, id);
             }
         }
+    }
+
+    /// One turn of a squeeze: the mildest rung that gives anything. Whether anything was done, or is on its way.
+    pub(super) fn squeeze_round(
+        &mut self,
+        node: &mut Node,
+        waiter: &Waiter,
+        may_climb: bool,
+        missing: Bytes,
+    ) -> bool {
+        let now = Instant(node.now);
+        if may_climb {
+            let on_ladder = ladder::Waiter { who: waiter.id, priority: waiter.priority };
+            self.climb.ladder.refused(on_ladder, now);
+            self.climb.seen.pressed = node.now;
+        }
+        let left = missing.saturating_sub(self.on_its_way(waiter));
+        if left == Bytes::ZERO {
+            self.climb.ladder.yielded(waiter.id, Rung::Slack, Bytes::ZERO, now);
+            return true;
+        }
+        for rung in Rung::ALL {
+            let given = self.round(node, waiter, rung, left);
+            if given > Bytes::ZERO {
+                self.climb.ladder.yielded(waiter.id, rung, given, now);
+                return true;
+            }
+        }
+        may_climb && self.climb(node, waiter, left)
     }
 
     /// What shrinks under way will give back, of those that can help.
@@ -74,8 +105,8 @@ impl Agent {
         })
     }
 
-    /// One round; whether it took anything.
-    fn round(&mut self, node: &mut Node, waiter: &Waiter, rung: Rung, missing: Bytes) -> bool {
+    /// One round; what it took.
+    fn round(&mut self, node: &mut Node, waiter: &Waiter, rung: Rung, missing: Bytes) -> Bytes {
         let now = Instant(node.now);
         let (mut round, mut looks) = (Round::new(missing), Vec::new());
         for (&id, entry) in self.entries.iter().filter(|(id, entry)| waiter.may_ask(**id, entry, rung)) {
@@ -93,8 +124,9 @@ impl Agent {
             }
             self.ask_detail(node, id);
         }
+        let mut given = Bytes::ZERO;
         if round.close() == Bytes::ZERO {
-            return false;
+            return given;
         }
         for (&id, entry) in self.entries.iter_mut().filter(|(id, entry)| waiter.may_ask(**id, entry, rung)) {
             let Spare::Known(spare) = entry.law.spare(rung, now) else { continue };
@@ -112,10 +144,11 @@ impl Agent {
                 check::plan(node, id, &entry.law, entry.law.current(), &plan);
                 node.log.record(now.0, id, What::Handed { verb, reason, to });
                 entry.shrink = Some(self.lanes.hand_over(id, Act::LowerHigh(high), &plan));
+                given = given.saturating_add(part);
             } else {
                 entry.law.shrink_refused(now);
             }
         }
-        true
+        given
     }
 }

@@ -78,6 +78,11 @@ impl Agent {
         }
         entry.sampled = at;
         let step = bellows_policies::step(&mut entry.law, &sample);
+        if entry.is_frozen() && matches!(step.decision.verb, Verb::Grow | Verb::Fail) {
+            // From before it stood still: it needs nothing now, and will say so again when it does.
+            entry.law.rest();
+            return self.count(node, id);
+        }
         let plan = bellows_policies::plan(&entry.law, step.decision, &mut self.budget);
         check::plan(node, id, &entry.law, sample.current, &plan);
         let what =
@@ -218,8 +223,16 @@ impl Agent {
                 }
                 node.log.record(now.0, id, What::Wrote { verb, reason, from, to, current });
             }
-            (Plan::Reclaim { .. }, Ok(Some(Reclaimed { before, after }))) => {
-                entry.law.reclaimed(now);
+            (Plan::Reclaim { reason, .. }, Ok(Some(Reclaimed { before, after }))) => {
+                if reason == Reason::FrozenReclaimed {
+                    entry.drained(before.saturating_sub(after));
+                    // What it needs in memory has changed, and nothing that it does will tell.
+                    if !std::mem::replace(&mut entry.detail_pending, true) {
+                        self.ask_detail(node, id);
+                    }
+                } else {
+                    entry.law.reclaimed(now);
+                }
                 node.log.record(now.0, id, What::Reclaimed { before, after });
             }
             (plan, result) => {

@@ -23,6 +23,8 @@ pub(crate) fn open_limits(node: &mut Node) {
         if !is_open(*limits) {
             group.lease = Some((limits.high, Cpus::from_quota(group.cpu.quota_us, PERIOD_US)));
         }
+        // Its note stays: the next agent finds by it that somebody has thawed it.
+        (group.is_frozen, group.lends_of) = (false, None);
         if limits.high == OPEN && limits.max >= group.failsafe {
             continue;
         }

@@ -10,6 +10,8 @@ use crate::replay;
 
 /// A quota rests this long: a period, less the jitter that the grid is allowed.
 const QUOTA_RESTS: u64 = PERIOD_US * 1000 - 10 * MS;
+/// What does not wait for its turn: what stands open, and what is lent or given back.
+const OUT_OF_TURN: [Reason; 3] = [Reason::QuotaPutBack, Reason::CpuSqueezed, Reason::CpuGivenBack];
 /// Use in the long run, as a share of the ceiling.
 const USE_MOST: f64 = 1.02;
 
@@ -39,7 +41,7 @@ pub(crate) fn quota(node: &mut Node, id: u64, law: &CpuWorkload, plan: CpuPlan) 
         (replay::agrees_quota(&plan, law.law()), "a plan comes of its evidence"),
         (is_within, "a quota stays within its bounds"),
         (is_directed || reason == Reason::QuotaPutBack, "a grow raises and a shrink lowers"),
-        (rested || reason == Reason::QuotaPutBack, "a quota changes once a period"),
+        (rested || OUT_OF_TURN.contains(&reason), "a quota changes once a period"),
     ] {
         if !holds {
             node.log.breaks(node.now, id, format!("{rule}: {plan:?}"));

@@ -1,4 +1,5 @@
 //! Shared helpers of the tests.
 
 pub mod guest;
+pub mod plant;
 pub mod programs;

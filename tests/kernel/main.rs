@@ -15,6 +15,7 @@ mod ladder;
 mod observe;
 mod operate;
 mod overflow;
+mod plant;
 mod policies;
 mod quota;
 mod record;

@@ -107,7 +107,7 @@ pub(crate) fn swell(swell: &Swell) {
 }
 
 /// Touches pieces of a MiB until `target` are held; returns how many were new.
-fn fill(held: &mut Vec<sys::Mapping>, target: usize) -> u64 {
+pub(crate) fn fill(held: &mut Vec<sys::Mapping>, target: usize) -> u64 {
     let before = held.len();
     while held.len() < target {
         let Ok(mut piece) = sys::Mapping::new(MIB, false) else { break };

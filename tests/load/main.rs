@@ -1,6 +1,7 @@
 //! `bellows-load`: what the kernel tests run as workloads. Each verb does one thing to memory and says what it did.
 
 mod churn;
+mod follow;
 #[expect(unsafe_code, reason = "anonymous mappings and advice; see the file's head")]
 mod sys;
 
@@ -38,6 +39,8 @@ enum Verb {
     Swell(churn::Swell),
     /// Burns cpu.
     Burn(churn::Burn),
+    /// Does what a trace says of one workload.
+    Follow(follow::Follow),
     /// Sleeps.
     Idle { seconds: u64 },
 }
@@ -72,6 +75,12 @@ fn main() -> ExitCode {
         Verb::Churn(churn) => churn::churn(&churn),
         Verb::Swell(swell) => churn::swell(&swell),
         Verb::Burn(burn) => churn::burn(&burn),
+        Verb::Follow(follow) => {
+            if let Err(error) = follow::follow(&follow) {
+                eprintln!("bellows-load: {error:#}");
+                return ExitCode::FAILURE;
+            }
+        }
         Verb::Idle { seconds } => thread::sleep(Duration::from_secs(seconds)),
     }
     ExitCode::SUCCESS

@@ -30,16 +30,7 @@ impl Scenario {
     /// Draws a scenario and plays it. The error would be one of the drawing.
     pub fn play(seed: u64) -> Result<Self, Misfit> {
         let mut chance = Chance::new(seed);
-        // Only where classes meet, one can be held for another.
-        let kinds = [
-            Kind::Mixed,
-            Kind::Mixed,
-            Kind::Diurnal,
-            Kind::Bursty,
-            Kind::Leaking,
-            Kind::Batch,
-            Kind::Churning,
-        ];
+        let kinds = [Kind::Mixed, Kind::Diurnal, Kind::Bursty, Kind::Leaking, Kind::Batch, Kind::Churning];
         let kind = chance.of(&kinds);
         let workloads = usize::try_from(chance.between(2, 20)).unwrap_or(2);
         let length = chance.between(300, 1200) * SECOND;
@@ -49,7 +40,8 @@ impl Scenario {
         let all = peaks.fold(Bytes::ZERO, Bytes::saturating_add);
         let capacity = Bytes::mib(256).max(all.scale(chance.of(&[0.05, 0.2, 0.5, 1.5])));
         let place = Place { capacity, reserve: capacity.scale(0.1), cpus: chance.of(&[2, 8, 32]) };
-        let rules = policies(&mut chance, capacity);
+        let mut rules = policies(&mut chance, capacity);
+        climb(&mut rules, &mut Chance::new(!seed));
         let failures = chance.one_in(2).then(|| chance.below(u64::MAX));
         let options = Options { failures, check: true, ..Options::default() };
         Ok(Self { seed, kind, outcome: play(&trace, &rules, place, options)? })
@@ -94,13 +86,9 @@ fn policies(chance: &mut Chance, capacity: Bytes) -> Ruleset {
         let mut varied: Class = Class::clone(class);
         vary(&mut varied.memory.law, &Law::fields(), Law::PAIRS, chance);
         vary(&mut varied.cpu.law, &CpuLaw::fields(), CpuLaw::PAIRS, chance);
-        // More often than not all: the harder rungs are climbed seldom enough.
-        let rungs = chance.of(&[0, 2, 3, 4, 5, 5, 5, 5]);
-        varied.rungs = RUNGS[..rungs].iter().map(|&rung| rung.to_owned()).collect();
+        let _ = chance.below(RUNGS.len() as u64 + 1);
         *class = Arc::new(varied);
     }
-    vary(&mut rules.node.ladder, &LadderLaw::fields(), LadderLaw::PAIRS, chance);
-    vary(&mut rules.node.pressure, &PressureLaw::fields(), PressureLaw::PAIRS, chance);
     // Those of generated traces. Together they are promised two fifths.
     for name in ["day", "burst", "leak", "farm"] {
         let guarantee = capacity.scale(chance.of(&[0.0, 0.0, 0.1]));
@@ -114,6 +102,17 @@ fn policies(chance: &mut Chance, capacity: Bytes) -> Ruleset {
         rules.tenants.insert(name.to_owned(), tenant);
     }
     rules
+}
+
+/// How far each class goes on the ladder, more often than not all the way, and its laws a little off; by a chance of its own.
+fn climb(rules: &mut Ruleset, chance: &mut Chance) {
+    for class in rules.classes.values_mut() {
+        let rungs = chance.of(&[0, 2, 3, 4, 5, 5, 5, 5]);
+        let rungs = RUNGS[..rungs].iter().map(|&rung| rung.to_owned()).collect();
+        *class = Arc::new(Class { rungs, ..Class::clone(class) });
+    }
+    vary(&mut rules.node.ladder, &LadderLaw::fields(), LadderLaw::PAIRS, chance);
+    vary(&mut rules.node.pressure, &PressureLaw::fields(), PressureLaw::PAIRS, chance);
 }
 
 /// Halves or doubles some of the constants, within their ranges and in their order.

@@ -5,7 +5,7 @@
 
 mod adoption;
 mod breathe;
-mod ceiling;
+mod crun;
 mod death;
 mod ends;
 mod explain;
@@ -22,6 +22,7 @@ mod refusals;
 mod rig;
 mod shrinks;
 mod squeeze;
+mod stall;
 mod surface;
 mod takeover;
 mod takeover_ends;

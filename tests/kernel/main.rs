@@ -24,6 +24,7 @@ mod shrinks;
 mod squeeze;
 mod stall;
 mod surface;
+mod swap;
 mod takeover;
 mod takeover_ends;
 mod takeover_moments;

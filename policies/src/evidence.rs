@@ -94,9 +94,9 @@ pub struct Evidence {
     /// What more can be; absent where there is no swap for it.
     #[serde(skip_serializing_if = "is_default")]
     pub swap_room: Bytes,
-    /// The share of what is swapped out that is in RAM still, compressed.
+    /// Thousandths of what is swapped out that are in RAM still, compressed.
     #[serde(skip_serializing_if = "is_default")]
-    pub swap_kept: f64,
+    pub swap_kept_permille: u16,
     /// The part of the cache that the kernel holds to be cold; for a squeeze.
     #[serde(skip_serializing_if = "is_default")]
     pub cold: Bytes,
@@ -196,9 +196,6 @@ pub struct Interval {
     pub refaults: f64,
     /// Anonymous pages that came back.
     pub refaults_anon: u64,
-    /// Pages that were swapped out.
-    #[serde(skip_serializing_if = "is_default")]
-    pub swapped: u64,
 }
 
 impl MemoryLaw {

@@ -57,7 +57,7 @@ fn what_zswap_holds_has_not_left_ram() {
         unreachable!("that was waited for")
     };
     assert!(grounds.swapped > Bytes::ZERO && grounds.swap_room > Bytes::ZERO, "{grounds:?}");
-    assert!(grounds.swap_kept > 0.0 && grounds.swap_kept < 1.0, "{grounds:?}");
+    assert!(grounds.swap_kept_permille > 0 && grounds.swap_kept_permille < 1000, "{grounds:?}");
     let told = agent.output("explain", &[&moved.id.to_string()]);
     let told = String::from_utf8_lossy(&told.stdout).into_owned();
     assert!(told.contains("swapped out") && told.contains("in RAM still, compressed"), "{told}");

@@ -30,7 +30,7 @@ impl Workload {
             cache: detail.stat.cache(),
             swapped: detail.swap.used,
             swap_room: detail.swap.room,
-            swap_kept: detail.kept_in_ram(),
+            swap_kept_permille: detail.kept_permille(),
             detail_age_ms: self.detail.map(|detail| age(detail.at)),
             growth: self.growth,
             rate: self.window.rate(now),

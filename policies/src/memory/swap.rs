@@ -33,6 +33,12 @@ impl Detail {
         share(self.stat.zswap.saturating_add(zram), self.swapped())
     }
 
+    /// The same in thousandths.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 1000")]
+    pub(crate) fn kept_permille(&self) -> u16 {
+        (self.kept_in_ram() * 1000.0).round() as u16
+    }
+
     /// What is swapped out. The two files are not read at the same instant.
     fn swapped(&self) -> Bytes {
         self.swap.used.max(self.stat.zswapped)

@@ -57,7 +57,6 @@ impl Interval {
             efficiency: if scanned == 0 { 0.0 } else { freed / scanned as f64 },
             refaults: ratio(refaults, stolen),
             refaults_anon: new.workingset_refault_anon.saturating_sub(old.workingset_refault_anon),
-            swapped,
         }
     }
 }

@@ -203,7 +203,7 @@ fn a_stall_that_was_ended() {
         stalled_ms: 2010,
         free: None,
         swapped: MIB(90),
-        swap_kept: 0.31,
+        swap_kept_permille: 310,
         ..known()
     };
     insta::assert_snapshot!(text(moved(Reason::StalledAtLimit, &evidence)));

@@ -13,7 +13,7 @@ help:
 	@echo "make sim     the laws against a simulated node that goes wrong: SEED=.. (random if none), STEPS=.. (a million if none);"
 	@echo "             with SCENARIO=.. drawn policies under drawn traces instead, from that seed on"
 	@echo "make check   formatting, lints, tidy, licences and bans of dependencies"
-	@echo "make bench   reaction, growth, hearing, an idle agent, takeover, how many copies fit: target/bench.json; an hour"
+	@echo "make bench   reaction, growth, hearing, squeezing, an idle agent, takeover, how many copies fit: target/bench.json; an hour"
 
 # About three minutes; a machine that is busy otherwise may take longer. A guest cannot see whether this is a terminal.
 demo: build setup

@@ -88,6 +88,15 @@ pub struct Evidence {
     /// Clean page cache, as of the same look.
     #[serde(skip_serializing_if = "is_default")]
     pub cache: Bytes,
+    /// What of it is swapped out, as of the same look.
+    #[serde(skip_serializing_if = "is_default")]
+    pub swapped: Bytes,
+    /// What more can be; absent where there is no swap for it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub swap_room: Bytes,
+    /// Thousandths of what is swapped out that are in RAM still, compressed.
+    #[serde(skip_serializing_if = "is_default")]
+    pub swap_kept_permille: u16,
     /// The part of the cache that the kernel holds to be cold; for a squeeze.
     #[serde(skip_serializing_if = "is_default")]
     pub cold: Bytes,
@@ -181,7 +190,7 @@ pub struct Interval {
     pub full: f64,
     /// Pages that reclaim looked at.
     pub scanned: u64,
-    /// Pages taken per page looked at; zero when none was.
+    /// Pages freed per page looked at; zero when none was. What zswap holds of a page that was taken is not freed.
     pub efficiency: f64,
     /// Pages of files that came back, per page taken; zero when none was.
     pub refaults: f64,

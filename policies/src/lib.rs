@@ -59,7 +59,7 @@ pub use guard::{Outcome, Plan, launch, plan, replay, settle, undo};
 pub use memory::{Law, Room, Verdict, Workload};
 pub use pin::Pin;
 pub use ruleset::{AssignedBy, Assignment, Base, Class, Ruleset};
-pub use sample::{Detail, MemoryEvents, MemoryStat, Pressure, Sample};
+pub use sample::{Detail, MemoryEvents, MemoryStat, Pressure, Sample, Swap};
 pub use shadow::Shadow;
 pub use signals::Signals;
 pub use units::{Bounds, Bytes, Instant, Limit, UnitError};

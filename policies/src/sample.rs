@@ -70,6 +70,22 @@ pub struct MemoryStat {
     pub pgscan: u64,
     /// Pages that reclaim took. Counter, pages.
     pub pgsteal: u64,
+    /// What zswap takes for its compressed pages; a part of `kernel`. Zero before Linux 5.19.
+    pub zswap: Bytes,
+    /// What these pages are without compression; a part of `memory.swap.current`.
+    pub zswapped: Bytes,
+}
+
+/// Swap, as one workload finds it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swap {
+    /// `memory.swap.current`: what is swapped out, in zswap or on a device, bytes.
+    pub used: Bytes,
+    /// What more can be, bytes: the least that the machine's swap, `memory.swap.max` and those above it leave. Zero: what is
+    /// anonymous stays.
+    pub room: Bytes,
+    /// Thousandths of what is swapped out on this machine that its zram disks take in RAM.
+    pub zram_permille: u16,
 }
 
 /// The `total=` fields of a pressure file: microseconds in which tasks waited for memory, or for I/O. Counters.
@@ -92,6 +108,8 @@ pub struct Detail {
     pub pressure: Pressure,
     /// `io.pressure`; pages of files that were reclaimed too early are waited for there.
     pub io: Pressure,
+    /// `memory.swap.current` and what more there is of it.
+    pub swap: Swap,
     /// Threads in the cgroup (`pids.current`), each of which may have a charge under way.
     pub threads: u64,
 }

@@ -57,7 +57,7 @@ fn run(
                 MemoryStat { anon: world.anon, file: world.cache, inactive_file: world.cache, ..world.stat };
             let waited = |us: u64| Pressure { some_us: us * second, full_us: 0 };
             let (pressure, io) = (waited(world.memory_us), waited(world.io_us));
-            workload.observe(&Detail { at, stat, pressure, io, threads: 4 });
+            workload.observe(&Detail { at, stat, pressure, io, threads: 4, ..Detail::default() });
             look = step(workload, &sample);
         }
         match plan(workload, look.decision, &mut budget) {

@@ -4,6 +4,8 @@
 
 mod plant;
 
+use std::time::Duration;
+
 use bellows_policies::memory::Spare;
 use bellows_policies::squeeze::Rung;
 use bellows_policies::{
@@ -48,6 +50,25 @@ fn a_squeeze_says_what_was_asked_and_what_could_be_spared() {
         let Evidence { asked: told, spare: could, cold, need, .. } = evidence;
         assert_eq!((told, could, cold, need), (MIB(asked), MIB(spare), MIB(100), MIB(100)));
     }
+}
+
+/// Chunk after chunk as fast as it is asked, since a fast grower is fed by few; until it has missed what it gave.
+#[test]
+fn who_has_given_gives_again_until_it_was_raised() {
+    let (mut workload, mut budget) = rested(210);
+    let at = |ms: u64| NOW.plus(Duration::from_millis(ms));
+    for (ms, spare) in [(0, 32), (50, 32), (100, 32), (150, 4)] {
+        assert_eq!(workload.spare(Rung::Reclaim, at(ms)), Spare::Known(MIB(spare)), "after {ms} ms");
+        let decision = workload.squeeze(Rung::Reclaim, MIB(spare), at(ms));
+        let planned = plan(&workload, decision, &mut budget);
+        let Plan::Write { to, .. } = planned else { panic!("{planned:?}") };
+        assert_eq!(workload.spare(Rung::Reclaim, at(ms)), Spare::Known(Bytes::ZERO), "one at a time");
+        settle(&planned, &mut budget);
+        workload.commit(to, at(ms + 10));
+    }
+    workload.commit(Limits { high: MIB(210), max: MIB(250) }, at(200));
+    assert_eq!(workload.spare(Rung::Slack, at(1150)), Spare::Known(Bytes::ZERO), "it was raised");
+    assert_eq!(workload.spare(Rung::Reclaim, at(1250)), Spare::AfterDetail);
 }
 
 #[test]

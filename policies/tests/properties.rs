@@ -125,7 +125,7 @@ fn play(happenings: &[Happening], pool_mib: u64) -> Result<Vec<Plan>, TestCaseEr
             let stat = MemoryStat { anon, file, inactive_file: file, ..detail.stat };
             let waited = detail.pressure.some_us + if what.waits { what.wait_us } else { 0 };
             let pressure = Pressure { some_us: waited, full_us: waited };
-            *detail = Detail { at: now, stat, pressure, io: pressure, threads: 4 };
+            *detail = Detail { at: now, stat, pressure, io: pressure, threads: 4, ..Detail::default() };
             workload.observe(detail);
         }
         let sum =

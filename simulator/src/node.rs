@@ -315,7 +315,14 @@ impl Node {
         let now = self.now;
         let group = self.caught_up(id)?;
         let Plant { stat, pressure, io, .. } = group.memory;
-        Some(Detail { at: Instant(now), stat, pressure, io, threads: group.spec.threads })
+        Some(Detail {
+            at: Instant(now),
+            stat,
+            pressure,
+            io,
+            threads: group.spec.threads,
+            ..Detail::default()
+        })
     }
 
     /// The quota that stands, in millionths of a cpu.

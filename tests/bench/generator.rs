@@ -13,6 +13,7 @@ use anyhow::{Context, bail};
 use bellows::kernel::{clock, parse};
 
 use crate::cpu;
+use crate::squeeze;
 use crate::sys::{HUGE, PAGE, Region};
 
 /// The most that one generator of breaches touches in its life.
@@ -42,6 +43,8 @@ pub(crate) fn run(mode: &str, arguments: &[String]) -> anyhow::Result<()> {
             spin()
         }
         "burn" => burn(Duration::from_millis(argument(0)?.parse()?)),
+        "stock" => squeeze::stock(argument(0)?),
+        "spurt" => squeeze::spurt(argument(0)?, argument(1).ok()),
         "swell" => swell(),
         "breathe" => breathe(),
         "breach" => {
@@ -61,7 +64,7 @@ pub(crate) fn run(mode: &str, arguments: &[String]) -> anyhow::Result<()> {
 }
 
 /// Moves this process to the cgroup at `path`. A workload of the agent is born in its own.
-fn join(path: &str) -> anyhow::Result<()> {
+pub(crate) fn join(path: &str) -> anyhow::Result<()> {
     std::fs::write(format!("{path}/cgroup.procs"), "0").with_context(|| format!("cannot move to {path}"))
 }
 
@@ -152,7 +155,7 @@ fn breathe() -> anyhow::Result<()> {
     })
 }
 
-fn each_order(mut obey: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
+pub(crate) fn each_order(mut obey: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
     let (orders, mut order) = (std::io::stdin(), [0]);
     // Not buffered: others may read from the same pipe.
     while nix::unistd::read(&orders, &mut order)? == 1 {

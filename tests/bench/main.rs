@@ -19,6 +19,7 @@
 //! threads      what the threads of the agent cost
 //! growth       full-speed growth under the agent and without limits
 //! shrink       what was freed is taken back, and what that costs those who grow
+//! squeeze      a fast grower that is fed by its neighbours, out of an empty pool
 //! quota        relief of throttling, and a hog at its ceiling
 //! scale        an agent with 1, 100 and 1000 workloads: idle, and these two:
 //! tick         what a tick of the cpu loop costs
@@ -30,7 +31,7 @@
 //!
 //! Runs as root in `$BELLOWS_CGROUP` and writes `$BELLOWS_OUT/bench.json`. It exits with 0 when everything was measured,
 //! whatever the figures are. `BELLOWS_BENCH_ONLY` measures only the parts that it lists, of
-//! 1,1000,growth,hearing,idle,isolation,shrink,cpu,takeover,density. `BELLOWS_BENCH_SAMPLES=N` takes fewer or more samples.
+//! 1,1000,growth,hearing,idle,isolation,shrink,squeeze,cpu,takeover,density. `BELLOWS_BENCH_SAMPLES=N` takes fewer or more samples.
 
 mod agent;
 mod cell;
@@ -51,6 +52,7 @@ mod report;
 mod scale;
 mod shrink;
 mod spinners;
+mod squeeze;
 mod stats;
 #[expect(unsafe_code, reason = "memory that is touched page by page; see the file's head")]
 mod sys;
@@ -151,6 +153,9 @@ fn measure_into(
         scale::Wanted { idle: is_wanted("idle"), cpu: is_wanted("cpu"), takeover: is_wanted("takeover") };
     if is_wanted("shrink") {
         note("shrinks", shrink::measure(place, fewer, &mut report.shrink));
+    }
+    if is_wanted("squeeze") {
+        note("squeezing", squeeze::measure(place, &mut report.squeeze));
     }
     if wanted.cpu {
         note("quotas", quota::measure(place, &mut report.cpu));

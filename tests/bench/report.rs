@@ -39,6 +39,7 @@ pub(crate) struct Report {
     pub(crate) idle: Option<Idle>,
     pub(crate) isolation: Option<Isolation>,
     pub(crate) shrink: Cell,
+    pub(crate) squeeze: Cell,
     pub(crate) cpu: Cell,
     pub(crate) takeover: Cell,
     pub(crate) density: Cell,
@@ -56,6 +57,7 @@ impl Report {
             idle: None,
             isolation: None,
             shrink: Cell::new("taking back"),
+            squeeze: Cell::new("fed by its neighbours"),
             cpu: Cell::new("cpu quotas"),
             takeover: Cell::new("kill -9, and another agent"),
             density: Cell::new("copies in one budget"),
@@ -92,6 +94,7 @@ impl Report {
             "idle_1000": self.idle.as_ref().map(idle_json),
             "isolation": self.isolation.as_ref().map(isolation_json),
             "shrink": self.shrink.json(),
+            "squeeze": self.squeeze.json(),
             "cpu": self.cpu.json(),
             "takeover": self.takeover.json(),
             "density": self.density.json(),
@@ -134,7 +137,7 @@ impl Report {
         if let Some(isolation) = &self.isolation {
             isolation_rows(&mut out, isolation);
         }
-        for cell in [&self.shrink, &self.cpu, &self.takeover, &self.density] {
+        for cell in [&self.shrink, &self.squeeze, &self.cpu, &self.takeover, &self.density] {
             out.push_str(&cell.table());
         }
         out

@@ -10,7 +10,7 @@ use super::kernel::Kernel;
 use super::{qemu, tool};
 
 /// Packages, each with the program that proves it.
-const PACKAGES: [(&str, &str); 10] = [
+const PACKAGES: [(&str, &str); 11] = [
     ("qemu-system-x86", qemu::PROGRAM),
     ("e2fsprogs", "mkfs.ext4"),
     ("util-linux", "setpriv"),
@@ -21,6 +21,7 @@ const PACKAGES: [(&str, &str); 10] = [
     ("redis-tools", "redis-cli"),
     ("nginx-light", "nginx"),
     ("stress-ng", "stress-ng"),
+    ("crun", "crun"),
 ];
 
 /// Makes sure that all packages are installed and the kernel of `suite` is there.

@@ -12,19 +12,19 @@ use crate::observe::would;
 use crate::policies::Policies;
 use crate::rig::{Agent, MIB, Tree, eventually, field, is_grow, number, program, read};
 
-fn policy(adopt: &str, ceiling: &str) -> String {
+pub(crate) fn policy(adopt: &str, ceiling: &str) -> String {
     format!(
         "[tenant.acme]\nadopt = \"{adopt}\"\nclass = \"guest\"\n\
          [class.guest]\nweight = 321\nmemory = {{ floor = \"32M\", ceiling = \"{ceiling}\" }}\n"
     )
 }
 
-fn is_adopted(what: &What) -> bool {
+pub(crate) fn is_adopted(what: &What) -> bool {
     matches!(what, What::Adopted { .. })
 }
 
 /// The tenant's cgroup, once it can be used.
-fn tenant(agent: &Agent) -> PathBuf {
+pub(crate) fn tenant(agent: &Agent) -> PathBuf {
     let tenant = agent.tree.root.join("workloads/acme");
     let control = tenant.join("cgroup.subtree_control");
     eventually("the tenant is ready", || read(&control).contains("memory"));
@@ -51,7 +51,7 @@ fn end(mut child: Child, cgroup: &Path) {
 }
 
 /// Of all files only `memory.high` is ours.
-fn assert_not_ours(cgroup: &Path) {
+pub(crate) fn assert_not_ours(cgroup: &Path) {
     for (file, value) in [
         ("memory.max", "max"),
         ("memory.low", "0"),

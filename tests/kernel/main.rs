@@ -5,7 +5,7 @@
 
 mod adoption;
 mod breathe;
-mod ceiling;
+mod crun;
 mod death;
 mod ends;
 mod explain;
@@ -23,7 +23,9 @@ mod refusals;
 mod rig;
 mod shrinks;
 mod squeeze;
+mod stall;
 mod surface;
+mod swap;
 mod takeover;
 mod takeover_ends;
 mod takeover_moments;

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | raise both | here and now, `memory.max` first | the band between the two is never closed |
 //! | lower `memory.high`, reclaim | slow lane | both can block in reclaim |
+//! | lower `memory.high` to well above use, for who waits | here and now | there is nothing to reclaim, and who waits is throttled |
 //! | lower `memory.max` | here and now, after `memory.high` has settled | a lane's write could come after the grow that overtook it, and the kernel kills at a `memory.max` below use |
 
 use std::io;
@@ -19,6 +20,9 @@ use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::cpu::quota_text;
 use crate::kernel::parse;
 use crate::workload::spec::Identity;
+
+/// Room above use from which a lowered `memory.high` is written at once: more than is charged between two calls.
+const LEAST_ROOM: Bytes = Bytes::mib(2);
 
 /// How a plan is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +64,15 @@ pub(super) fn narrow(open: &Open, from: Limits, to: Limits) -> io::Result<bool> 
         return Ok(true);
     }
     open.write_max(from.max).map(|()| false)
+}
+
+/// Lowers `memory.high` to where this turn's sample has found room below it: the write finds nothing to reclaim and returns at
+/// once. False, and nothing written, when use has come near meanwhile.
+pub(super) fn give_up(open: &Open, high: Bytes) -> io::Result<bool> {
+    if open.current()?.saturating_add(LEAST_ROOM) > high {
+        return Ok(false);
+    }
+    open.high.write(Limit::At(high)).map(|()| true)
 }
 
 /// Takes the tripwire out of the way and opens the limit to the failsafe: what a workload needs to live without an agent. What

@@ -8,8 +8,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use bellows_policies::sample::{Detail, Pressure};
-use bellows_policies::units::{Bytes, Limit};
+use bellows_policies::sample::{Detail, Pressure, Swap};
+use bellows_policies::units::{Bytes, Instant, Limit};
 
 use super::handle::{Command, Handle};
 use super::incidents::{self, Seen};
@@ -17,6 +17,7 @@ use super::registry::Open;
 use super::shrinker::{self, Shrink};
 use crate::journal::Writer;
 use crate::kernel::cgroup::{Cgroup, CgroupError};
+use crate::kernel::swap::{self, Swaps};
 use crate::kernel::watch::Key;
 use crate::kernel::{clock, parse};
 use crate::workload::adoption;
@@ -43,6 +44,8 @@ pub(super) struct DetailFiles {
     pressure: Option<File>,
     io: Option<File>,
     threads: File,
+    /// What is swapped out, and its limit; absent where the kernel knows no swap.
+    swap: Option<(File, File)>,
 }
 
 impl DetailFiles {
@@ -52,9 +55,11 @@ impl DetailFiles {
             pressure: cgroup.open_read("memory.pressure").ok(),
             io: cgroup.open_read("io.pressure").ok(),
             threads: cgroup.open_read("pids.current")?,
+            swap: cgroup.open_read("memory.swap.current").ok().zip(cgroup.open_read("memory.swap.max").ok()),
         })
     }
 
+    /// All but swap.
     pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<Detail> {
         let length = self.stat.read_at(buffer, 0)?;
         let stat = parse::memory_stat(&buffer[..length]);
@@ -62,7 +67,18 @@ impl DetailFiles {
         let io = read_pressure(self.io.as_ref(), buffer);
         let length = self.threads.read_at(buffer, 0)?;
         let threads = parse::number(&buffer[..length]).unwrap_or(0);
-        Ok(Detail { at: clock::now(), stat, pressure, io, threads })
+        Ok(Detail { at: clock::now(), stat, pressure, io, threads, ..Detail::default() })
+    }
+
+    /// Nothing is read of it on a machine that has none.
+    fn read_swap(&self, buffer: &mut [u8], swaps: &mut Swaps, at: Instant) -> Option<Swap> {
+        let (machine, shared) = swaps.at(at);
+        let (current, max) = self.swap.as_ref().filter(|_| machine.size() > Bytes::ZERO)?;
+        let length = current.read_at(buffer, 0).ok()?;
+        let used = Bytes(parse::number(&buffer[..length])?);
+        let length = max.read_at(buffer, 0).ok()?;
+        let own = swap::room(parse::limit(&buffer[..length])?, used);
+        Some(Swap { used, room: own.min(shared), zram_permille: machine.zram_permille() })
     }
 }
 
@@ -99,8 +115,8 @@ pub(super) struct Lanes {
 impl Lanes {
     pub(super) fn start(handle: &Handle, ground: &Arc<Ground>, journal: &Writer) -> io::Result<Self> {
         let (details, queue) = sync_channel(DETAILS);
-        let answers = handle.clone();
-        spawn("bellows-detail", move || read_details(&queue, &answers))?;
+        let (answers, swaps) = (handle.clone(), Swaps::new(ground.root.path()));
+        spawn("bellows-detail", move || read_details(&queue, &answers, swaps))?;
 
         let shrinks = shrinker::start(handle)?;
         let (jobs, queue) = sync_channel(JOBS);
@@ -140,10 +156,13 @@ pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Res
     thread::Builder::new().name(name.to_owned()).spawn(body).map(drop)
 }
 
-fn read_details(queue: &Receiver<(Key, Arc<DetailFiles>)>, answers: &Handle) {
+fn read_details(queue: &Receiver<(Key, Arc<DetailFiles>)>, answers: &Handle, mut swaps: Swaps) {
     let mut buffer = vec![0_u8; 16 * 1024];
     while let Ok((key, files)) = queue.recv() {
-        let detail = files.read(&mut buffer).ok();
+        let detail = files.read(&mut buffer).ok().map(|detail| {
+            let swap = files.read_swap(&mut buffer, &mut swaps, detail.at).unwrap_or_default();
+            Detail { swap, ..detail }
+        });
         deliver(answers, Command::DetailRead { key, detail });
     }
 }

@@ -4,9 +4,10 @@
 //! refused, and nothing of a squeeze on its way
 //!   -> what each can spare on the first rung          Workload::spare
 //!   -> who gives how much                             policies::squeeze::Round
-//!   -> Workload::squeeze -> plan -> slow lane         as any shrink
+//!   -> Workload::squeeze -> plan                      as any shrink
+//!   -> slack: written here and now; cache: by the slow lane
 //!   -> settled: the budget has room, and serves who waits in the same turn
-//! nothing on the first rung: the same with the second; what has to be known for it is asked for first
+//! too little on the first rung: the rest on the second; what has to be known for it is asked for at once
 //! nothing on both                                     ladder
 //! ```
 //!
@@ -19,17 +20,21 @@ use bellows_policies::ladder::{self, NODE};
 use bellows_policies::memory::Spare;
 use bellows_policies::squeeze::Rung;
 use bellows_policies::units::{Bytes, Instant};
-use bellows_policies::{Limits, Plan, Reason, Verb};
+use bellows_policies::{Limits, Plan, Reason, Verb, settle};
 
 use super::actuator;
 use super::control_loop::Control;
+use super::outcomes::Pending;
 use super::registry::Entry;
 use super::shrinker::Act;
+use crate::journal::What;
+use crate::kernel::clock;
 use crate::kernel::watch::Key;
 use crate::workload::lifecycle::State;
 use crate::workload::spec::Name;
 
-/// Time between two rounds: who waits asks again at this pace, and a lowered `memory.high` is settled in less.
+/// Time between two rounds, unless room was enough: who waits asks again at this pace, and a lowered `memory.high` is settled in
+/// less.
 const ROUND_EVERY: Duration = Duration::from_millis(50);
 /// Looks into `memory.stat` that one round asks for.
 const LOOKS: usize = 64;
@@ -63,6 +68,26 @@ impl Control {
         }
     }
 
+    /// A grow was granted, of which `missing` bytes were not, at `rate` bytes per second. Where the pool has less left than is
+    /// grown by until others can have given, they are asked now: the kernel puts tasks to sleep at a limit, for up to 2 s, and
+    /// does not wake them when it is raised.
+    pub(super) fn squeeze_ahead(&mut self, key: Key, missing: Bytes, rate: u64, now: Instant) {
+        if self.released || self.stopping || now < self.squeezed.plus(ROUND_EVERY) {
+            return;
+        }
+        let Some(entry) = self.registry.get(key) else { return };
+        let soon = Bytes(rate.saturating_mul(entry.law.law().rate_horizon_ms) / 1000);
+        let left = entry.law.bounds().ceiling.saturating_sub(entry.law.limits().high);
+        // What a tenant's cap is short of while the node has room is not asked for ahead.
+        let short = soon.max(missing).min(left).saturating_sub(self.budget.free());
+        if short < LEAST_PART {
+            return;
+        }
+        let waiter = Waiter { key: Some(key), priority: entry.priority(), tenant: None };
+        self.squeezed = now;
+        let _ = self.squeeze_round(&waiter, false, short, now);
+    }
+
     /// One turn of a squeeze: the mildest rung that gives anything. Whether anything was done, or is on its way.
     pub(super) fn squeeze_round(
         &mut self,
@@ -80,14 +105,36 @@ impl Control {
             self.climb.ladder.yielded(who, Rung::Slack, Bytes::ZERO, now);
             return true;
         }
+        self.look_for_cache(waiter, now);
+        let mut still = left;
         for rung in Rung::ALL {
-            let given = self.round(waiter, rung, left, now);
+            let given = self.round(waiter, rung, still, now);
             if given > Bytes::ZERO {
                 self.climb.ladder.yielded(who, rung, given, now);
-                return true;
+            }
+            still = still.saturating_sub(given);
+            if still == Bytes::ZERO {
+                if rung == Rung::Slack {
+                    // It is written already: who grows fast need not wait for its next round.
+                    self.squeezed = Instant::default();
+                }
+                break;
             }
         }
-        may_climb && self.climb(waiter, left, now)
+        still < left || may_climb && self.climb(waiter, left, now)
+    }
+
+    /// Has those looked at whose cache may be asked for next: it is then known.
+    fn look_for_cache(&mut self, waiter: &Waiter, now: Instant) {
+        let mut looks = 0;
+        for entry in self.registry.iter_mut().filter(|entry| waiter.may_ask(entry, Rung::Reclaim)) {
+            let is_wanted =
+                entry.law.spare(Rung::Reclaim, now) == Spare::AfterDetail && !entry.detail_pending;
+            if let Some(open) = entry.open.as_ref().filter(|_| is_wanted && looks < LOOKS) {
+                looks += 1;
+                entry.detail_pending = self.lanes.read_detail(entry.key, &open.detail);
+            }
+        }
     }
 
     /// What shrinks under way will give back, of those that can help: another tenant's do not below a cap.
@@ -103,16 +150,10 @@ impl Control {
     fn round(&mut self, waiter: &Waiter, rung: Rung, missing: Bytes, now: Instant) -> Bytes {
         let round = &mut self.climb.round;
         round.begin(missing);
-        let mut looks = 0;
         for entry in self.registry.iter_mut().filter(|entry| waiter.may_ask(entry, rung)) {
             match entry.law.spare(rung, now) {
                 Spare::Known(spare) if spare >= LEAST_PART => {
                     round.count(entry.priority(), entry.weight(), spare);
-                }
-                Spare::AfterDetail if !entry.detail_pending && looks < LOOKS => {
-                    let Some(open) = &entry.open else { continue };
-                    looks += 1;
-                    entry.detail_pending = self.lanes.read_detail(entry.key, &open.detail);
                 }
                 Spare::Known(_) | Spare::AfterDetail => {}
             }
@@ -133,6 +174,17 @@ impl Control {
             let decision = entry.law.squeeze(rung, part, now);
             let plan = bellows_policies::plan(&entry.law, decision, &mut self.budget);
             let taken = match plan {
+                Plan::Write { verb: verb @ Verb::Shrink, from, to, reason, evidence, .. }
+                    if rung == Rung::Slack && entry.gives_up(to.high) =>
+                {
+                    settle(&plan, &mut self.budget);
+                    entry.gave(to);
+                    let current = evidence.current;
+                    let what =
+                        What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us: 0, evidence };
+                    self.journal.decided(clock::unix_nanoseconds(), &entry.name, &entry.version, what);
+                    true
+                }
                 Plan::Write { verb: Verb::Shrink, to: Limits { high, .. }, .. } => {
                     actuator::slowly(&self.lanes, entry, Act::LowerHigh(high), &plan)
                 }
@@ -146,6 +198,24 @@ impl Control {
             }
         }
         given
+    }
+}
+
+impl Entry {
+    /// Lowers `memory.high` here and now, to where it leaves room above use. False where use has come near meanwhile, or the
+    /// kernel refuses: the slow lane then does what there is to do.
+    fn gives_up(&self, high: Bytes) -> bool {
+        self.open.as_ref().is_some_and(|open| actuator::give_up(open, high).unwrap_or(false))
+    }
+
+    /// Takes in that it gave: these are its limits.
+    fn gave(&mut self, to: Limits) {
+        self.law.commit(to, clock::now());
+        self.is_unsure = false;
+        self.held = None;
+        self.publish(to);
+        self.published.moved();
+        self.outcome = Pending::new(Verb::Shrink, to);
     }
 }
 

@@ -94,9 +94,13 @@ impl Control {
             }
         }
         // Nobody gives for what is only told.
-        if step.decision.verb == Verb::Grow && REFUSED.contains(&reason) && !entry.is_observed() {
+        if step.decision.verb == Verb::Grow && !entry.is_observed() {
             let missing = step.decision.want.high.saturating_sub(entry.law.limits().high);
-            self.squeeze_for(key, reason, missing, sample.at);
+            if REFUSED.contains(&reason) {
+                self.squeeze_for(key, reason, missing, sample.at);
+            } else {
+                self.squeeze_ahead(key, missing, step.decision.evidence.rate, sample.at);
+            }
         }
     }
 

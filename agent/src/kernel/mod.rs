@@ -29,6 +29,7 @@ pub mod pressure;
 pub mod process;
 pub mod spawn;
 pub mod support;
+pub mod swap;
 #[expect(unsafe_code, reason = "system calls that neither std nor nix offers; see the file's head")]
 mod sys;
 mod tell;

@@ -47,6 +47,8 @@ pub fn memory_stat(text: &[u8]) -> MemoryStat {
             b"workingset_activate_file" => stat.workingset_activate_file = value,
             b"pgscan" => stat.pgscan = value,
             b"pgsteal" => stat.pgsteal = value,
+            b"zswap" => stat.zswap = Bytes(value),
+            b"zswapped" => stat.zswapped = Bytes(value),
             _ => {}
         }
     }
@@ -194,9 +196,10 @@ mod tests {
     #[test]
     fn stat_skips_what_it_does_not_know() {
         let stat = memory_stat(
-            b"anon 4096\nfile 8192\nkernel_stack 1\nshmem 512\nworkingset_activate_file 9\npgscan 5\n",
+            b"anon 4096\nfile 8192\nkernel_stack 1\nshmem 512\nworkingset_activate_file 9\npgscan 5\nzswap 7\nzswapped 21\n",
         );
         assert_eq!((stat.anon, stat.file, stat.shmem), (Bytes(4096), Bytes(8192), Bytes(512)));
         assert_eq!((stat.workingset_activate_file, stat.pgscan), (9, 5));
+        assert_eq!((stat.zswap, stat.zswapped), (Bytes(7), Bytes(21)));
     }
 }

@@ -10,6 +10,7 @@ use super::cgroup::Cgroup;
 use super::discover::{self, CgroupMount};
 use super::feature;
 pub use super::feature::nonblocking_limits;
+use super::swap::Machine;
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -58,6 +59,7 @@ pub fn checks(root: Option<&Path>) -> Vec<Check> {
         )),
     }
     list.push(pressure());
+    list.push(ok("swap", Machine::look().describe()));
     list.push(inotify_watches());
     list
 }

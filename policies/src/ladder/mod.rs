@@ -37,7 +37,7 @@ pub const NODE: u64 = u64::MAX;
 crate::field::constants! {
     /// The constants of the ladder. Times are milliseconds. Those of the hold are resctl-demo's sideloader's.
     LadderLaw {
-        /// How long a rung has to help before the next one is tried, ms: longer than a workload rests between two squeezes
+        /// How long a rung has to help before the next one is tried, ms: longer than a workload rests after a raise
         /// (`memory.squeeze_gap_ms`), so that who can give more is asked again first; shorter than the stall clock's 2 s.
         climb_ms: u64 = 1100, Millis(1);
         /// After so long without being refused, a waiter begins at the lowest rung again, ms.

@@ -18,7 +18,7 @@ impl Workload {
     pub fn evidence(&self, law: MemoryLaw) -> Evidence {
         let now = self.now();
         let age = |at| u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
-        let stat = self.detail.map(|detail| detail.stat).unwrap_or_default();
+        let detail = self.detail.unwrap_or_default();
         Evidence {
             law,
             floor: self.bounds.floor,
@@ -26,8 +26,11 @@ impl Workload {
             high: self.limits.high,
             max: self.limits.max,
             current: self.current(),
-            need: stat.need(),
-            cache: stat.cache(),
+            need: detail.stat.need(),
+            cache: detail.stat.cache(),
+            swapped: detail.swap.used,
+            swap_room: detail.swap.room,
+            swap_kept_permille: detail.kept_permille(),
             detail_age_ms: self.detail.map(|detail| age(detail.at)),
             growth: self.growth,
             rate: self.window.rate(now),

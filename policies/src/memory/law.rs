@@ -103,7 +103,7 @@ crate::field::constants! {
         /// Time without such a raise that halves a doubled hold again, ms. Longer than `shrink_hold_max_ms`, or the longest
         /// hold would never be waited for.
         relapse_decay_ms: u64 = 1_200_000, Millis(1);
-        /// Time after a raise or a lowering in which nothing is squeezed out of a workload, ms.
+        /// Time after a raise in which nothing is squeezed out of a workload, ms.
         squeeze_gap_ms: u64 = 1000, Millis(0);
         /// No slack is taken so soon after a launch or a takeover, ms. May be zero.
         slack_grace_ms: u64 = 10_000, Millis(0);

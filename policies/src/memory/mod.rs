@@ -24,6 +24,7 @@
 //! | `grow` | one look: the phases |
 //! | `stall` | the stall clock: relieve or fail, never leave parked |
 //! | `shrink` | slack: room that use has left is taken back |
+//! | `swap` | what of the anonymous memory can leave, and what of it stays in RAM all the same |
 //! | `reclaim` | cold memory: taken a little at a time, while nobody waits |
 //! | `squeeze` | what is given at once because another one waits |
 //! | `pinned` | what an operator's pin changes |
@@ -40,6 +41,7 @@ mod reclaim;
 mod shrink;
 mod squeeze;
 mod stall;
+mod swap;
 pub(crate) mod target;
 mod verdict;
 mod workload;

@@ -8,7 +8,7 @@
 //! # When it acts
 //! Every 6 s, 0.05 % of use less what pressure there is, where all gates are open: no hit and no raise for 30 s;
 //! `some` pressure of memory and I/O below 0.1 % over 10 s and over 60 s; 99 of 100 pages taken stay away; 60 of 100
-//! pages looked at are taken; and use stands at least 1 MiB above the floor and need with its margin. A detail is read
+//! pages looked at are freed; and use stands at least 1 MiB above the floor and need with its margin. A detail is read
 //! for each, so a workload that has nothing to give is asked again at the pace of the hold only.
 //!
 //! # Protection at the start
@@ -26,6 +26,7 @@ use crate::decision::{Reason, Step};
 use crate::evidence::{Evidence, MemoryLaw};
 use crate::memory::backoff::Backoff;
 use crate::memory::law::{Law, ms};
+use crate::memory::swap;
 use crate::memory::workload::Workload;
 use crate::sample::{Detail, MemoryStat, Pressure};
 use crate::signals::Signals;
@@ -44,7 +45,7 @@ pub(crate) struct Reclaim {
     /// What has been taken, or should have been, since `judged`, bytes.
     asked: Bytes,
     /// The counters that reclaim is judged against.
-    judged: Option<MemoryStat>,
+    judged: Option<Detail>,
     /// The last reclaim.
     done: Option<Instant>,
     short: Waits,
@@ -114,7 +115,7 @@ impl Workload {
         let law = self.law;
         self.reclaim.next = now.plus(ms(law.reclaim_period_ms));
         let known = self.evidence(MemoryLaw::Reclaim);
-        if self.reclaim.has_wasted(&law, &detail.stat) || known.spare(&law) < law.reclaim_probe {
+        if self.reclaim.has_wasted(&law, &detail) || known.spare(&law) < law.reclaim_probe {
             self.reclaim.closed = true;
             self.reclaim.backoff.relapse(&law, now);
             self.put_off_reclaim(now);
@@ -146,23 +147,26 @@ impl Workload {
 
 impl Reclaim {
     /// Whether reclaim since the last judgement was wasteful. Too little of it is not judged yet.
-    fn has_wasted(&mut self, law: &Law, now: &MemoryStat) -> bool {
+    fn has_wasted(&mut self, law: &Law, now: &Detail) -> bool {
         let refaults = |stat: &MemoryStat| stat.workingset_activate_file + stat.workingset_refault_anon;
-        let Some(before) = self.judged.filter(|before| before.pgscan <= now.pgscan) else {
+        let Some(before) = self.judged.filter(|before| before.stat.pgscan <= now.stat.pgscan) else {
             self.judged = Some(*now);
             self.asked = Bytes::ZERO;
             return false;
         };
-        let stolen = now.pgsteal.saturating_sub(before.pgsteal) as f64;
-        let returned = refaults(now).saturating_sub(refaults(&before)) as f64;
+        let stolen = now.stat.pgsteal.saturating_sub(before.stat.pgsteal);
+        let returned = refaults(&now.stat).saturating_sub(refaults(&before.stat)) as f64;
+        // What was swapped out and is in RAM still, compressed, is no saving.
+        let freed = swap::freed(stolen, swap::swapped_out(&before, now), now.kept_in_ram());
         // Where no list has a page that may go, nothing is even looked at.
-        let scanned = (now.pgscan - before.pgscan).max(self.asked.0 / PAGE);
+        let scanned = (now.stat.pgscan - before.stat.pgscan).max(self.asked.0 / PAGE);
         if scanned.saturating_mul(PAGE) < law.reclaim_probe.0 {
             return false;
         }
         self.judged = Some(*now);
         self.asked = Bytes::ZERO;
-        stolen < scanned as f64 * law.reclaim_efficiency || returned > stolen * (1.0 - law.reclaim_accuracy)
+        freed < scanned as f64 * law.reclaim_efficiency
+            || returned > stolen as f64 * (1.0 - law.reclaim_accuracy)
     }
 
     /// The highest share of time in which some task waited; `None` while the long past is unknown.
@@ -193,6 +197,7 @@ impl Waits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample::Swap;
 
     #[test]
     fn waiting_is_counted_over_the_whole_span_at_least() {
@@ -222,26 +227,39 @@ mod tests {
     #[test]
     fn what_is_wasteful() {
         let law = Law::default();
-        let stat = |pgscan, pgsteal, returned| MemoryStat {
-            workingset_activate_file: returned,
-            pgscan,
-            pgsteal,
-            ..MemoryStat::default()
+        let detail = |pgscan, pgsteal, returned| {
+            let stat =
+                MemoryStat { workingset_activate_file: returned, pgscan, pgsteal, ..MemoryStat::default() };
+            Detail { stat, ..Detail::default() }
+        };
+        let swapped = |pages, zram_permille| {
+            let swap = Swap { used: Bytes(pages * PAGE), zram_permille, ..Swap::default() };
+            Detail { swap, ..detail(256, 256, 0) }
+        };
+        let zswapped = |mut detail: Detail, zswap| {
+            (detail.stat.zswapped, detail.stat.zswap) = (detail.swap.used, Bytes(zswap * PAGE));
+            detail
         };
         for (name, asked, after, wasted) in [
-            ("nothing happened", 0, stat(0, 0, 0), false),
-            ("too little to tell", 64, stat(200, 10, 10), false),
-            ("clean", 256, stat(256, 256, 2), false),
-            ("pages come back", 256, stat(256, 256, 3), true),
-            ("pages are looked at in vain", 256, stat(1000, 500, 0), true),
-            ("there is nothing to look at", 256, stat(0, 0, 0), true),
+            ("nothing happened", 0, detail(0, 0, 0), false),
+            ("too little to tell", 64, detail(200, 10, 10), false),
+            ("clean", 256, detail(256, 256, 2), false),
+            ("pages come back", 256, detail(256, 256, 3), true),
+            ("pages are looked at in vain", 256, detail(1000, 500, 0), true),
+            ("there is nothing to look at", 256, detail(0, 0, 0), true),
+            ("to a disk", 256, swapped(256, 0), false),
+            ("to zram, three to one", 256, swapped(256, 333), false),
+            ("to zram that saves little", 256, swapped(256, 600), true),
+            ("a part of it", 256, swapped(128, 600), false),
+            ("to zswap, three to one", 256, zswapped(swapped(256, 0), 86), false),
+            ("to zswap that saves little", 256, zswapped(swapped(256, 0), 154), true),
         ] {
-            let mut reclaim = Reclaim { judged: Some(stat(0, 0, 0)), ..Reclaim::default() };
+            let mut reclaim = Reclaim { judged: Some(detail(0, 0, 0)), ..Reclaim::default() };
             reclaim.asked = Bytes(asked * PAGE);
             assert_eq!(reclaim.has_wasted(&law, &after), wasted, "{name}");
         }
-        let mut reclaim = Reclaim { judged: Some(stat(9000, 0, 0)), ..Reclaim::default() };
-        assert!(!reclaim.has_wasted(&law, &stat(1000, 0, 0)), "another cgroup");
-        assert!(reclaim.has_wasted(&law, &stat(2000, 0, 0)), "known from there on");
+        let mut reclaim = Reclaim { judged: Some(detail(9000, 0, 0)), ..Reclaim::default() };
+        assert!(!reclaim.has_wasted(&law, &detail(1000, 0, 0)), "another cgroup");
+        assert!(reclaim.has_wasted(&law, &detail(2000, 0, 0)), "known from there on");
     }
 }

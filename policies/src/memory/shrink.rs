@@ -220,11 +220,6 @@ impl Shrink {
         Self { born: Some(now), since: now, peak: current, ..Self::default() }
     }
 
-    /// The last time that a limit was moved.
-    pub(crate) fn last_move(&self) -> Instant {
-        self.raised.max(self.lowered.unwrap_or_default())
-    }
-
     /// Begins a hold.
     pub(crate) fn restart(&mut self, now: Instant, current: Bytes) {
         self.since = now;

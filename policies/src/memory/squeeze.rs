@@ -1,13 +1,15 @@
 //! What a workload gives at once, because another one waits for a grant that it could have.
 //!
 //! # Why these signals
-//! Slack is room that use leaves below `memory.high`; the use of the moment counts and not the peak of a hold, since who waits
-//! is throttled now, and what is missed later is granted again within milliseconds. Cache counts only as far as the
+//! Slack is room that use leaves below `memory.high`; the use of the moment counts and not the peak of a hold, and the
+//! growth of the last second and not the fastest that is remembered, since who waits is throttled now, and what is missed later is
+//! granted again within milliseconds. Cache counts only as far as the
 //! kernel holds it to be cold (`inactive_file`), as a detail of the last second has it.
 //!
 //! # When it acts
-//! When it is asked to, at most once per second, and never after a raise of the last second: two who take from each other
-//! in turns would else move limits all the time.
+//! When it is asked to, and never after a raise of the last second: two who take from each other in turns would else move limits
+//! all the time. Whoever has given and has not missed it gives again, or a fast grower would wait for the rest of a second while
+//! there is something left; of cold cache what was given since the detail counts as gone.
 //!
 //! # Protection
 //! Never below the floor, need and its margin, nor, for slack, into the room that any shrink leaves above use. Nothing is taken
@@ -40,7 +42,7 @@ impl Workload {
     pub fn spare(&self, rung: Rung, now: Instant) -> Spare {
         let nothing = Spare::Known(Bytes::ZERO);
         let grows = matches!(self.phase, Phase::Hot(_)) || self.wanted.is_some() || self.stall.is_some();
-        let rests = now.since(self.shrink.last_move()) >= ms(self.law.squeeze_gap_ms);
+        let rests = now.since(self.shrink.raised) >= ms(self.law.squeeze_gap_ms);
         if self.mode != Mode::Armed || self.is_pinned || grows || self.shrink.pending.is_some() || !rests {
             return nothing;
         }
@@ -65,6 +67,10 @@ impl Workload {
         let reason = match rung {
             Rung::Slack => Reason::SlackSqueezed,
             Rung::Reclaim => {
+                if let Some(detail) = &mut self.detail {
+                    detail.stat.inactive_file = detail.stat.inactive_file.saturating_sub(bytes);
+                    detail.stat.file = detail.stat.file.saturating_sub(bytes);
+                }
                 let pause = ms(self.law.hold_max_ms);
                 self.phase = Phase::Held(Hold {
                     pause_ms: self.law.hold_max_ms,
@@ -106,14 +112,15 @@ impl Workload {
         (self.stall, self.eased) = (None, None);
     }
 
-    /// What is known on this rung, and what can be spared by it. The use of the moment stands for the peak of a hold.
+    /// What is known on this rung, and what can be spared by it. The moment stands for the peak of a hold, and for the past.
     fn squeezed(&self, rung: Rung) -> Evidence {
         let law = match rung {
             Rung::Slack => MemoryLaw::SqueezeSlack,
             Rung::Reclaim => MemoryLaw::SqueezeCache,
         };
         let cold = self.detail.map_or(Bytes::ZERO, |detail| detail.stat.inactive_file);
-        let known = Evidence { cold, peak: self.current(), ..self.evidence(law) };
+        let known = self.evidence(law);
+        let known = Evidence { cold, peak: self.current(), fastest: known.rate, ..known };
         Evidence { spare: known.squeezable(&self.law, rung), ..known }
     }
 }

@@ -23,6 +23,7 @@
 use crate::decision::Reason;
 use crate::evidence::{Growth, Interval};
 use crate::memory::law::Law;
+use crate::memory::swap;
 use crate::sample::{Detail, MemoryStat};
 use crate::units::{Bytes, PAGE};
 
@@ -46,12 +47,14 @@ impl Interval {
         let scanned = new.pgscan - old.pgscan;
         let stolen = new.pgsteal.saturating_sub(old.pgsteal);
         let refaults = new.workingset_activate_file.saturating_sub(old.workingset_activate_file);
+        let swapped = swap::swapped_out(before, after);
+        let freed = swap::freed(stolen, swapped, after.kept_charged());
         Self {
             ms: us / 1000.0,
             some: (after.pressure.some_us - before.pressure.some_us) as f64 / us,
             full: after.pressure.full_us.saturating_sub(before.pressure.full_us) as f64 / us,
             scanned,
-            efficiency: ratio(stolen, scanned),
+            efficiency: if scanned == 0 { 0.0 } else { freed / scanned as f64 },
             refaults: ratio(refaults, stolen),
             refaults_anon: new.workingset_refault_anon.saturating_sub(old.workingset_refault_anon),
         }

@@ -136,8 +136,10 @@ impl Rig {
         if step.read_detail && self.detail.is_none() {
             self.details += 1;
             let Plant { stat, pressure, io, .. } = self.plant;
-            self.detail =
-                Some((now + 1_000_000, Detail { at: Instant(now), stat, pressure, io, threads: 4 }));
+            self.detail = Some((
+                now + 1_000_000,
+                Detail { at: Instant(now), stat, pressure, io, threads: 4, ..Detail::default() },
+            ));
         }
         let plan = plan(&self.workload, step.decision, &mut self.budget);
         match plan {

@@ -119,7 +119,28 @@ pub(super) fn memory(evidence: &Evidence, reason: Reason, law: &Law) -> Vec<Chec
     if need > Bytes::ZERO && checks.iter().all(|check| check.what != "need") {
         checks.push(plain("need", size(need)));
     }
+    checks.extend(swap(evidence));
     checks.extend(budget(evidence));
+    checks
+}
+
+/// Whether what is anonymous can leave; only where something is swapped out, or a stall says that it cannot.
+fn swap(evidence: &Evidence) -> Vec<Check> {
+    let Evidence { swapped, swap_room, swap_kept_permille, .. } = *evidence;
+    let is_stall = evidence.law == MemoryLaw::Stall || evidence.stalled_ms > 0;
+    if swapped == Bytes::ZERO && !is_stall {
+        return Vec::new();
+    }
+    let room = if swap_room == Bytes::ZERO {
+        "no room for more".to_owned()
+    } else {
+        format!("room for {swap_room}")
+    };
+    let mut checks = vec![plain("swapped out", format!("{swapped}, {room}"))];
+    if swap_kept_permille > 0 {
+        let kept = f64::from(swap_kept_permille) / 1000.0;
+        checks.push(plain("of that in RAM still, compressed", share(kept)));
+    }
     checks
 }
 

@@ -202,6 +202,8 @@ fn a_stall_that_was_ended() {
         current: MIB(515),
         stalled_ms: 2010,
         free: None,
+        swapped: MIB(90),
+        swap_kept_permille: 310,
         ..known()
     };
     insta::assert_snapshot!(text(moved(Reason::StalledAtLimit, &evidence)));

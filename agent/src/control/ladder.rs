@@ -156,7 +156,7 @@ impl Climb {
 }
 
 impl Control {
-    /// Nothing milder helps: memory of the frozen, or the next grip. Whether anything was done.
+    /// Nothing milder helps: memory of the frozen, or the next grip. Whether anything was done, or is to come.
     pub(super) fn climb(&mut self, waiter: &Waiter, missing: Bytes, now: Instant) -> bool {
         if let Some(drained) = self.drain(waiter, missing, now) {
             self.climb.ladder.yielded(waiter.on_ladder().who, Rung::Reclaim, drained, now);
@@ -176,7 +176,13 @@ impl Control {
                 return true;
             }
         }
-        now < self.climb.frees_until
+        now < self.climb.frees_until || self.may_free(waiter, now)
+    }
+
+    /// Whether a grip that frees memory is left, whose time comes. Who waits must not fail meanwhile.
+    fn may_free(&mut self, waiter: &Waiter, now: Instant) -> bool {
+        let grips = [Grip::Freeze, Grip::Kill];
+        self.registry.iter_mut().any(|entry| grips.iter().any(|&grip| entry.may_be_held(grip, waiter, now)))
     }
 
     /// Takes memory of the frozen. `None` when there is none to be had, and none on its way.

@@ -167,7 +167,7 @@ impl Agent {
         missing
     }
 
-    /// Nothing milder helps: memory of the frozen, or the next grip. Whether anything was done.
+    /// Nothing milder helps: memory of the frozen, or the next grip. Whether anything was done, or is to come.
     pub(super) fn climb(&mut self, node: &mut Node, waiter: &Waiter, missing: Bytes) -> bool {
         let now = Instant(node.now);
         if let Some(drained) = self.drain(node, waiter, missing) {
@@ -188,7 +188,16 @@ impl Agent {
                 return true;
             }
         }
-        node.now < self.climb.frees_until
+        node.now < self.climb.frees_until || self.may_free(waiter, node.now)
+    }
+
+    /// Whether a grip that frees memory is left, whose time comes. Who waits must not fail meanwhile.
+    fn may_free(&self, waiter: &Waiter, now: u64) -> bool {
+        let grips = [Grip::Freeze, Grip::Kill];
+        let is_left = |(id, entry): (&u64, &Entry)| {
+            grips.iter().any(|&grip| self.may_be_held(*id, entry, grip, waiter, now))
+        };
+        self.entries.iter().any(is_left)
     }
 
     /// Takes memory of the frozen. `None` when there is none to be had, and none on its way.

@@ -39,8 +39,6 @@ fn beside_a_hog(rungs: &[&str]) -> Outcome {
         let rungs = rungs.iter().map(|&rung| rung.to_owned()).collect();
         *class = Arc::new(Class { rungs, ..Class::clone(class) });
     }
-    // In a hurry: who waits is failed within five seconds.
-    rules.node.ladder.climb_ms = 300;
     let hog = life("hog", "batch", vec![row(0, 700, 1000)]);
     let web = life("web", "latency", vec![row(0, 48, 100), row(40, 500, 100), row(100, 48, 100)]);
     let place = Place { capacity: Bytes::mib(1024), reserve: Bytes::mib(100), cpus: 4 };

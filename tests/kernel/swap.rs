@@ -44,10 +44,12 @@ fn what_zswap_holds_has_not_left_ram() {
     let cgroup = agent.tree.workload("squashed");
     let stat = cgroup.join("memory.stat");
     eventually("it has all it wants, compressed", || field(&stat, "zswapped") > 80 << 20);
-    let (zswap, kernel) = (field(&stat, "zswap"), field(&stat, "kernel"));
-    println!("{} bytes in {zswap}, of {kernel} of the kernel's", field(&stat, "zswapped"));
+    // Both rise still: what has to be the smaller one is read first.
+    let (zswap, kernel, zswapped) = (field(&stat, "zswap"), field(&stat, "kernel"), field(&stat, "zswapped"));
+    println!("{zswapped} bytes in {zswap}, of {kernel} of the kernel's");
     assert!(zswap > 0 && kernel >= zswap, "zswap {zswap} is charged as the kernel's {kernel}");
-    assert!(number(&cgroup.join("memory.swap.current")) >= field(&stat, "zswapped"));
+    let swapped = number(&cgroup.join("memory.swap.current"));
+    assert!(swapped >= zswapped, "{swapped} swapped out, {zswapped} of it in zswap");
 
     // A pin moves the limit, and its record tells what is known.
     assert!(agent.output("pin", &["squashed", "--high", "48M"]).status.success());

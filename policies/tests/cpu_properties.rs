@@ -276,10 +276,12 @@ proptest! {
         let learnt = rig.members[0].writes.len();
         rig.run(1_800_000);
         let writes = rig.members[0].writes.len() - learnt;
-        // Once in five minutes down and up again. Most is needed where the target is as high as batch's: a relieved period
-        // in ten puts rho at the threshold, so that it climbs by the least step, 5 %. Of thousands of such loads the worst
-        // made 140 writes, and 325 under batch's law; a hold that is not doubled makes more than these bounds.
-        let bound = if law.throttled_target > 0.2 { 560 } else { 245 };
+        // Once in five minutes down and up again, or, where it goes down and up by less than a third, as often as five seconds
+        // show that less is used: then no hold is doubled. Most is needed where the target is as high as batch's: a relieved
+        // period in ten puts rho at the threshold, so that it climbs by the least step, 5 %. Of 700 such loads the worst made
+        // 138 writes, and 216 under batch's law; 270 were seen once, under latency's: bursts of two periods every four
+        // seconds, followed by a quarter down and up in three writes each 20 s.
+        let bound = if law.throttled_target > 0.2 { 560 } else { 420 };
         prop_assert!(writes <= bound, "{writes} writes in half an hour\n{}", rig.log());
     }
 

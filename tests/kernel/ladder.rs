@@ -14,6 +14,8 @@ use crate::rig::{
 /// 336 MiB to grant. The node's own shortage is no part of this, and holds are short.
 const NODE: &str = "[node]\ncapacity = \"400M\"\nreserve = \"64M\"\npressure.available_least = 0.0\n\
                     pressure.available_low = 0.0\npressure.swap_low = 0.0\nsqueeze.hold_ms = 2000\n";
+/// Nor are its cpus': the guard would have shed the quotas before any of them could be lent.
+const UNGUARDED: &str = "[cpu]\nslow_at = 1.0\nstop_at = 1.0\n";
 
 const NONE: [u64; 0] = [];
 
@@ -60,7 +62,9 @@ fn the_ladder_is_climbed_rung_by_rung_and_descended() {
          [class.front]\ninherits = \"latency\"\nmemory.swap_max = \"none\"\n"
     );
     let policies = Policies::new("ladder", &text);
-    let agent = policies.agent_on(Tree::new());
+    let config = std::env::temp_dir().join("bellows-ladder-config.toml");
+    std::fs::write(&config, UNGUARDED).expect("configuration");
+    let agent = policies.agent_with(Tree::new(), &["--config", config.to_str().expect("utf-8")]);
     let mut journal = agent.follow();
     let (load, file) = (load(), big_file().display().to_string());
     // There from the beginning: when the others have grown there is no room for its floor.
@@ -96,6 +100,12 @@ fn the_ladder_is_climbed_rung_by_rung_and_descended() {
         (80 * MIB..100 * MIB).contains(&held(&workload("jobs/light")))
     });
 
+    eventually("both have a quota to lend of", || {
+        ["jobs/light", "jobs/heavy"]
+            .iter()
+            .all(|path| read(&workload(path).join("cpu.max")) == "30000 100000\n")
+    });
+
     std::fs::write(&go, "").expect("go");
     let finished = front.finish();
     journal.wait("web/front", is_ended);
@@ -119,18 +129,21 @@ fn the_ladder_is_climbed_rung_by_rung_and_descended() {
     for spared in ["shop/standard", "web/front"] {
         assert_eq!(ids(&mut journal, spared, |what| matches!(what, What::Squeezed { .. })), NONE);
     }
-    let share = |journal: &mut Follower, workload: &str| {
+    // Of what is used: a quota that nobody uses holds nobody back.
+    let part = |journal: &mut Follower, workload: &str| {
         let moves = journal.of(workload);
         let lent = moves.iter().find_map(|what| match what {
-            What::QuotaMoved { reason: Reason::CpuSqueezed, from, to, evidence, .. } => {
-                Some((from.0 - to.0) as f64 / (from.0 - evidence.floor.0) as f64)
-            }
+            What::QuotaMoved { reason: Reason::CpuSqueezed, evidence, .. } => Some(evidence.part),
             _ => None,
         });
-        lent.unwrap_or(0.0)
+        lent.unwrap_or_default()
     };
-    let (light, heavy) = (share(&mut journal, "jobs/light"), share(&mut journal, "jobs/heavy"));
-    assert!(light > heavy, "{light} of the light one's quota, {heavy} of the heavy one's");
+    let (light, heavy) = (part(&mut journal, "jobs/light"), part(&mut journal, "jobs/heavy"));
+    assert!(
+        light > heavy,
+        "{light} of the light one's quota, {heavy} of the heavy one's\n{}",
+        journal.told()
+    );
     assert_eq!(ids(&mut journal, "", is_squeezed(Grip::Kill)), NONE);
 
     // Down, in reverse order, by itself.

@@ -36,6 +36,44 @@ fn slack_is_given_at_once() {
     drop(fat);
 }
 
+/// Of more than one turn lowers by itself, the slow lane lowers the rest: what is missing comes, whoever it is taken from.
+#[test]
+fn many_give_what_one_does_not_have() {
+    const MANY: usize = 40;
+    let agent = Agent::start(&["--capacity", "900M", "--reserve", "64M"]);
+    let mut journal = agent.follow();
+    let load = crate::rig::program("bellows-load").display().to_string();
+    let script = format!("{load} grow 12; exec sleep 60");
+    let names: Vec<String> = (0..MANY).map(|number| format!("slim{number}")).collect();
+    let launch =
+        |name: &String| agent.run_with(name, "4M..40M", &["--class", "batch"], &["sh", "-c", &script]);
+    let slim: Vec<_> = names.iter().map(launch).collect();
+    let room = |name: &String| {
+        let cgroup = agent.tree.workload(name);
+        number(&cgroup.join("memory.high")).saturating_sub(number(&cgroup.join("memory.current")))
+    };
+    eventually("they have freed what they were granted", || {
+        let rooms = names.iter().filter(|name| agent.tree.workload(name).exists()).map(room);
+        rooms.filter(|room| *room >= 8 * MIB && *room < 40 * MIB).count() == MANY
+    });
+    let before: u64 = names.iter().map(|name| number(&agent.tree.workload(name).join("memory.high"))).sum();
+    // What is left, and 4 MiB of each of them.
+    let need = 836 - before / MIB + 4 * MANY as u64;
+    let finished = agent.load("hungry", "16M..880M", &["grow", &need.to_string()]).finish();
+    journal.wait("default/hungry", is_ended);
+    assert_eq!(finished.code, 0, "{finished:?}\n{}", journal.told());
+    let given = names
+        .iter()
+        .filter(|name| squeezed(&mut journal, &format!("default/{name}"), Reason::SlackSqueezed) > 0);
+    let given = given.count();
+    println!(
+        "{given} of {MANY} gave; {need} MiB were needed, of which they held {} MiB at first",
+        before / MIB
+    );
+    assert!(given > 16, "{}", journal.told());
+    drop(slim);
+}
+
 /// Cold cache of a batch workload goes next.
 #[test]
 fn cold_cache_is_given_by_who_matters_less() {

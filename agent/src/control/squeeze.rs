@@ -36,6 +36,9 @@ use crate::workload::spec::Name;
 /// Time between two rounds, unless room was enough: who waits asks again at this pace, and a lowered `memory.high` is settled in
 /// less.
 const ROUND_EVERY: Duration = Duration::from_millis(50);
+/// Limits that one round lowers by itself, here and now. The rest goes to the slow lane: whoever else crosses a limit waits for
+/// this turn.
+const AT_ONCE: usize = 16;
 /// Looks into `memory.stat` that one round asks for.
 const LOOKS: usize = 64;
 
@@ -158,7 +161,7 @@ impl Control {
                 Spare::Known(_) | Spare::AfterDetail => {}
             }
         }
-        let mut given = Bytes::ZERO;
+        let (mut given, mut lowered) = (Bytes::ZERO, 0);
         if round.close() == Bytes::ZERO {
             return given;
         }
@@ -175,8 +178,9 @@ impl Control {
             let plan = bellows_policies::plan(&entry.law, decision, &mut self.budget);
             let taken = match plan {
                 Plan::Write { verb: verb @ Verb::Shrink, from, to, reason, evidence, .. }
-                    if rung == Rung::Slack && entry.gives_up(to.high) =>
+                    if rung == Rung::Slack && lowered < AT_ONCE && entry.gives_up(to.high) =>
                 {
+                    lowered += 1;
                     settle(&plan, &mut self.budget);
                     entry.gave(to);
                     let current = evidence.current;

@@ -173,6 +173,14 @@ pub fn settle(plan: &Plan, budget: &mut Budget) {
     }
 }
 
+/// A shrink that was settled before its write could not be written: charges again what it gave back, whether that fits by now
+/// or not. It is as after [`plan`].
+pub fn unsettle(plan: &Plan, budget: &mut Budget) {
+    if let Plan::Write { verb: Verb::Shrink, from, to, seat, .. } = plan {
+        budget.charge(*seat, from.high.saturating_sub(to.high));
+    }
+}
+
 /// The plan was not written: gives back what a grow or a launch was charged.
 pub fn undo(plan: &Plan, budget: &mut Budget) {
     if let Plan::Write { verb: Verb::Grow, from, to, seat, .. } = plan {

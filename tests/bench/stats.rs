@@ -16,6 +16,11 @@ impl Samples {
         self.0.extend_from_slice(&others.0);
     }
 
+    /// How many are above this, milliseconds.
+    pub(crate) fn above_ms(&self, ms: f64) -> usize {
+        self.0.iter().filter(|&&nanoseconds| nanoseconds as f64 / 1e6 > ms).count()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

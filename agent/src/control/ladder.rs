@@ -27,7 +27,7 @@ use super::incidents::Seen;
 use super::lanes::Lanes;
 use super::registry::Entry;
 use super::shrinker;
-use super::squeeze::Waiter;
+use super::squeeze::{AT_ONCE, Waiter};
 use crate::journal::{Ease, Kind, What};
 use crate::kernel::clock;
 use crate::kernel::watch::Key;
@@ -45,6 +45,8 @@ pub(super) struct Climb {
     pub(super) ladder: Ladder,
     /// Used again by each round of a squeeze.
     pub(super) round: Round,
+    /// Shrinks of this turn that are settled, and not written yet.
+    pub(super) giving: Vec<(Key, Plan)>,
     pub(super) lane: GripLane,
     /// Workloads that lend part of their quota, and that are frozen or about to be.
     pub(super) held: [u32; 2],
@@ -146,6 +148,7 @@ impl Climb {
         Self {
             ladder: Ladder::new(law),
             round: Round::default(),
+            giving: Vec::with_capacity(AT_ONCE),
             lane,
             held: [0; 2],
             check_at: Instant(0),

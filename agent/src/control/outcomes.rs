@@ -26,6 +26,17 @@ struct Seen {
     waited: Option<(Instant, u64)>,
 }
 
+impl Entry {
+    /// Takes in that limits were written: these are in force, and what comes of them will be seen.
+    pub(super) fn has_moved(&mut self, verb: Verb, to: Limits, at: Instant) {
+        self.law.commit(to, at);
+        self.is_unsure = false;
+        self.publish(to);
+        self.published.moved();
+        self.outcome = Pending::new(verb, to);
+    }
+}
+
 impl Pending {
     /// Limits were moved. What comes of a failure is the end.
     pub(super) fn new(verb: Verb, to: Limits) -> Option<Self> {

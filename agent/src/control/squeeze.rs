@@ -5,8 +5,8 @@
 //!   -> what each can spare on the first rung          Workload::spare
 //!   -> who gives how much                             policies::squeeze::Round
 //!   -> Workload::squeeze -> plan                      as any shrink
-//!   -> slack: written here and now; cache: by the slow lane
-//!   -> settled: the budget has room, and serves who waits in the same turn
+//!   -> slack: the budget has room and serves who waits, here and now; then the limits of those who gave are written
+//!   -> cache: by the slow lane; when it has settled the budget has room, and serves who waits in the same turn
 //! too little on the first rung: the rest on the second; what has to be known for it is asked for at once
 //! nothing on both                                     ladder
 //! ```
@@ -20,11 +20,11 @@ use bellows_policies::ladder::{self, NODE};
 use bellows_policies::memory::Spare;
 use bellows_policies::squeeze::Rung;
 use bellows_policies::units::{Bytes, Instant};
-use bellows_policies::{Limits, Plan, Reason, Verb, settle};
+use bellows_policies::{Limits, Plan, Reason, Verb, settle, unsettle};
 
 use super::actuator;
 use super::control_loop::Control;
-use super::outcomes::Pending;
+use super::ladder::Climb;
 use super::registry::Entry;
 use super::shrinker::Act;
 use crate::journal::What;
@@ -38,7 +38,7 @@ use crate::workload::spec::Name;
 const ROUND_EVERY: Duration = Duration::from_millis(50);
 /// Limits that one round lowers by itself, here and now. The rest goes to the slow lane: whoever else crosses a limit waits for
 /// this turn.
-const AT_ONCE: usize = 16;
+pub(super) const AT_ONCE: usize = 16;
 /// Looks into `memory.stat` that one round asks for.
 const LOOKS: usize = 64;
 
@@ -151,7 +151,7 @@ impl Control {
 
     /// One round; what it took.
     fn round(&mut self, waiter: &Waiter, rung: Rung, missing: Bytes, now: Instant) -> Bytes {
-        let round = &mut self.climb.round;
+        let Climb { round, giving, .. } = &mut self.climb;
         round.begin(missing);
         for entry in self.registry.iter_mut().filter(|entry| waiter.may_ask(entry, rung)) {
             match entry.law.spare(rung, now) {
@@ -161,7 +161,7 @@ impl Control {
                 Spare::Known(_) | Spare::AfterDetail => {}
             }
         }
-        let (mut given, mut lowered) = (Bytes::ZERO, 0);
+        let mut given = Bytes::ZERO;
         if round.close() == Bytes::ZERO {
             return given;
         }
@@ -177,16 +177,9 @@ impl Control {
             let decision = entry.law.squeeze(rung, part, now);
             let plan = bellows_policies::plan(&entry.law, decision, &mut self.budget);
             let taken = match plan {
-                Plan::Write { verb: verb @ Verb::Shrink, from, to, reason, evidence, .. }
-                    if rung == Rung::Slack && lowered < AT_ONCE && entry.gives_up(to.high) =>
-                {
-                    lowered += 1;
+                Plan::Write { verb: Verb::Shrink, .. } if rung == Rung::Slack && giving.len() < AT_ONCE => {
                     settle(&plan, &mut self.budget);
-                    entry.gave(to);
-                    let current = evidence.current;
-                    let what =
-                        What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us: 0, evidence };
-                    self.journal.decided(clock::unix_nanoseconds(), &entry.name, &entry.version, what);
+                    giving.push((entry.key, plan));
                     true
                 }
                 Plan::Write { verb: Verb::Shrink, to: Limits { high, .. }, .. } => {
@@ -201,7 +194,36 @@ impl Control {
                 entry.law.shrink_refused(now);
             }
         }
+        self.give(now);
         given
+    }
+
+    /// Serves who waits with what others give, and writes their limits then. The other way round he would sleep longer: what the
+    /// kernel makes of a crossing it computes a fraction of a millisecond later, from the limit as it then is.
+    fn give(&mut self, now: Instant) {
+        if self.climb.giving.is_empty() {
+            return;
+        }
+        self.serve_waiting();
+        let mut giving = std::mem::take(&mut self.climb.giving);
+        for (key, plan) in giving.drain(..) {
+            let Plan::Write { verb, from, to, reason, evidence, .. } = plan else { continue };
+            let Some(entry) = self.registry.get(key) else { continue };
+            if entry.gives_up(to.high) {
+                entry.has_moved(verb, to, clock::now());
+                entry.held = None;
+                let current = evidence.current;
+                let what =
+                    What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us: 0, evidence };
+                self.journal.decided(clock::unix_nanoseconds(), &entry.name, &entry.version, what);
+                continue;
+            }
+            unsettle(&plan, &mut self.budget);
+            if !actuator::slowly(&self.lanes, entry, Act::LowerHigh(to.high), &plan) {
+                entry.law.shrink_refused(now);
+            }
+        }
+        self.climb.giving = giving;
     }
 }
 
@@ -210,16 +232,6 @@ impl Entry {
     /// kernel refuses: the slow lane then does what there is to do.
     fn gives_up(&self, high: Bytes) -> bool {
         self.open.as_ref().is_some_and(|open| actuator::give_up(open, high).unwrap_or(false))
-    }
-
-    /// Takes in that it gave: these are its limits.
-    fn gave(&mut self, to: Limits) {
-        self.law.commit(to, clock::now());
-        self.is_unsure = false;
-        self.held = None;
-        self.publish(to);
-        self.published.moved();
-        self.outcome = Pending::new(Verb::Shrink, to);
     }
 }
 

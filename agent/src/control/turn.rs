@@ -12,7 +12,6 @@ use bellows_policies::{Decision, Evidence, Limits, Plan, Reason, Sample, Verb, s
 use super::actuator::{self, Way};
 use super::control_loop::Control;
 use super::incidents;
-use super::outcomes::Pending;
 use super::shrinker::{Act, Reclaimed};
 use super::takeover::end_lease;
 use crate::journal::{Kind, What};
@@ -160,19 +159,15 @@ impl Control {
             }
         }
         settle(plan, &mut self.budget);
-        entry.law.commit(to, wrote);
-        entry.is_unsure = false;
+        entry.has_moved(verb, to, wrote);
         let wake_to_write = wrote.since(woke);
         if way == Way::Raise {
             self.metrics.reaction.observe(wake_to_write.as_secs_f64());
         }
-        entry.publish(to);
-        entry.published.moved();
         let wake_to_write_us = u64::try_from(wake_to_write.as_micros()).unwrap_or(u64::MAX);
         let current = sample.current;
         let what = What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us, evidence };
         self.journal.decided(clock::unix_nanoseconds(), &entry.name, &entry.version, what);
-        entry.outcome = Pending::new(verb, to);
         if verb == Verb::Fail {
             if entry.adopted.is_some() {
                 let text = "it is not ended, since others made it: its memory.high stands open until it fits"
@@ -233,15 +228,11 @@ impl Control {
         let what = match (shrink.plan, result) {
             (Plan::Write { verb, to, reason, evidence, .. }, Ok(_)) => {
                 settle(&shrink.plan, &mut self.budget);
-                entry.law.commit(to, now);
-                entry.is_unsure = false;
+                entry.has_moved(verb, to, now);
                 if reason == Reason::Rearmed {
                     end_lease(&self.journal, entry);
                 }
-                entry.publish(to);
-                entry.published.moved();
                 let current = entry.law.current();
-                entry.outcome = Pending::new(verb, to);
                 What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us: 0, evidence }
             }
             (Plan::Reclaim { bytes, reason, evidence }, Ok(Some(Reclaimed { before, after }))) => {

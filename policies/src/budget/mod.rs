@@ -6,7 +6,8 @@
 //! Approach: three levels, node -> tenant -> workload, each a sum that is kept while grants come and go, so that a request
 //! costs the same whether there are ten workloads or ten thousand. A grant is charged *before* its write and given back
 //! after a failed one; what a shrink frees is given back only *after* its write succeeded. So no sum is ever below what
-//! the kernel was told. Who is refused waits in line, and when room comes it is shared among those in line.
+//! the kernel was told, but for a squeeze of room: its writes come after those of who waited, in the same turn. Who is
+//! refused waits in line, and when room comes it is shared among those in line.
 //!
 //! ```text
 //! bounds   what a tenant is promised and allowed; classes and their pools

@@ -286,7 +286,7 @@ impl Budget {
         allowance
     }
 
-    pub(super) fn charge(&mut self, seat: Option<Seat>, bytes: Bytes) {
+    pub(crate) fn charge(&mut self, seat: Option<Seat>, bytes: Bytes) {
         self.change(seat, Bytes::saturating_add, bytes);
     }
 

@@ -19,9 +19,10 @@
 //! true grower throttled is worse than a step too many. A stale sample holds.
 //!
 //! # How it recovers
-//! 20 ms without a hit or growth are calm. A held workload is looked at on every event, but its details back off
-//! from 16 ms to 1 s, so that a churning reader costs nothing; while need replaces its cache, reclaim stays cheap. When
-//! that ends, use rises above the limit: then a detail is read at once, and, at most once per pause, a step granted.
+//! 20 ms without a hit or growth are calm, 250 ms where growth as fast as before would soon cross the limit. A held workload
+//! is looked at on every event, but its details back off from 16 ms to 1 s, so that a churning reader costs nothing; while
+//! need replaces its cache, reclaim stays cheap. When that ends, use rises above the limit: then a detail is read at once,
+//! and, at most once per pause, a step granted.
 
 use std::time::Duration;
 
@@ -108,7 +109,9 @@ impl Workload {
         // A step that nobody has judged is not forgotten: it would never be taken back.
         let overdue = ms(self.law.verdict_timeout_ms);
         let awaits = episode.need.is_none() && (quiet < overdue || episode.ahead > 0);
-        if quiet >= ms(self.law.calm_ms) && !awaits && !self.is_pressed_in_vain(signals) {
+        let calm = ms(self.law.calm_ms);
+        let may_go_on = quiet >= calm && self.may_go_on(signals, quiet);
+        if quiet >= calm && !awaits && !may_go_on && !self.is_pressed_in_vain(signals) {
             self.phase = Phase::Calm;
             return self.look_calm(signals);
         }
@@ -120,8 +123,12 @@ impl Workload {
             episode.detail_asked = signals.at;
             step.read_detail = true;
         }
-        if quiet >= overdue && step.decision.reason == Reason::RoomLeft {
-            step.look_again = Some(overdue);
+        if step.decision.reason == Reason::RoomLeft {
+            if may_go_on {
+                step.look_again = Some(calm / 2);
+            } else if quiet >= overdue {
+                step.look_again = Some(overdue);
+            }
         }
         self.phase = Phase::Hot(episode);
         step
@@ -276,6 +283,13 @@ impl Workload {
         let since = self.wanted.map_or(signals.at, |wanted| wanted.since);
         self.wanted = Some(Wanted { since, asked: signals.at, reason });
         Step { decision: Decision { reason, ..grow }, look_again, read_detail: false }
+    }
+
+    /// Whether growth that pauses would soon be at the limit if it went on.
+    fn may_go_on(&self, signals: &Signals, quiet: Duration) -> bool {
+        let room = self.limits.high.saturating_sub(signals.current);
+        let near = self.law.calm_near_ms;
+        quiet < ms(near) && room < self.law.reach(signals.rate, near)
     }
 
     /// The limit could not be raised and is still in the way.

@@ -39,6 +39,9 @@ crate::field::constants! {
         hot_poll_ms: u64 = 2, Millis(1);
         /// Quiet time after which looking ends, ms.
         calm_ms: u64 = 20, Millis(1);
+        /// The same of a workload that would cross its limit within as long, at the rate of its last second, ms. Who crosses it
+        /// at full speed sleeps for up to 2 s, and a machine that is busy for a moment makes any growth pause.
+        calm_near_ms: u64 = 250, Millis(1);
         /// Growth that has to fit below the limit until the next look has been acted upon, ms.
         look_ahead_ms: u64 = 4, Millis(1);
         /// Steps of one episode that may be granted before the verdict is in.

@@ -4,7 +4,9 @@
 //! half have filled it with the pages of a file that nobody looks at any more (cold cache). A grower that starts from its floor
 //! populates huge pages from several threads, at 1 GiB/s where it is let. Together the neighbours can spare more than it takes, so
 //! whatever it waits for is there to be had. It measures itself: how long its use stood still, the longest time between two pages
-//! of any of its threads, and what it did while they waited. The same without limits says what the machine can do.
+//! of any of its threads, and what it did while they waited. The same without limits says what the machine can do, and the same
+//! under an agent whose pool is large enough what of the waiting is not the squeeze's: who crosses a small limit at full speed
+//! sleeps for up to 2 s when the kernel computes that before the limit has been raised.
 
 mod loads;
 
@@ -34,6 +36,9 @@ const CONFIG: &str = "[memory]\nslack_hold_ms = 600000\nreclaim_factor = 0.0\n";
 /// The pool holds the neighbours' ceilings and the grower's floor, and nothing else.
 const SETUP: Setup =
     Setup { name: "squeeze", config: CONFIG, flags: &["--capacity", "1296M", "--reserve", "64M"] };
+/// A pool that nobody has to give anything to.
+const AMPLE: Setup =
+    Setup { name: "ample", config: CONFIG, flags: &["--capacity", "2048M", "--reserve", "64M"] };
 const NEIGHBOURS: [&str; 6] = ["slack", "cache", "slack", "cache", "slack", "cache"];
 const NEIGHBOUR: (Bytes, Bytes) = (Bytes::mib(16), Bytes::mib(200));
 const GROWER: (Bytes, Bytes) = (Bytes::mib(32), Bytes::mib(1024));
@@ -71,6 +76,7 @@ struct Neighbour {
 /// Measures it.
 pub(crate) fn measure(place: &Place, cell: &mut Cell) -> anyhow::Result<()> {
     let unlimited = without_limits(place)?;
+    let ample = with_room(place)?;
     let mut agent = Agent::start(place, &SETUP)?;
     let mut neighbours = launch_neighbours(place, &mut agent)?;
     let (mut still, mut thread, mut full) = (Samples::default(), Samples::default(), Samples::default());
@@ -80,12 +86,14 @@ pub(crate) fn measure(place: &Place, cell: &mut Cell) -> anyhow::Result<()> {
             neighbour.restock()?;
         }
         let before = agent.metrics(TAKEN_SO_FAR)?;
+        let mut is_late = false;
         match grow(&mut agent, &mut free)? {
             Some(said) => {
                 seconds.push(said.took as f64 / 1e9);
                 still.push(said.still);
                 thread.push(said.thread);
                 full.push(said.full_us * 1000);
+                is_late = said.still as f64 / 1e6 > STILL_MS;
                 eprintln!("bellows-bench: squeeze: round {}: {said:?}", round + 1);
             }
             None => kills += 1,
@@ -96,6 +104,12 @@ pub(crate) fn measure(place: &Place, cell: &mut Cell) -> anyhow::Result<()> {
             *sum += after - before;
         }
         let records = agent.records()?;
+        if is_late {
+            // What was decided meanwhile, to find out why.
+            for record in &records {
+                eprintln!("{}", serde_json::to_string(record)?);
+            }
+        }
         grips += records.iter().filter(|record| matches!(record.what, What::Squeezed { .. })).count();
     }
     agent.stop()?;
@@ -106,6 +120,9 @@ pub(crate) fn measure(place: &Place, cell: &mut Cell) -> anyhow::Result<()> {
     cell.figure("free_mib", "free when it began, at most, MiB", free / MIB);
     cell.samples("still", "its use stood still for at most, ms", &still);
     cell.bar("still_max_ms", "  the most of that, ms", still.percentile_us(1.0) / 1e3, STILL_MS);
+    cell.figure("late_rounds", "  rounds above that", still.above_ms(STILL_MS) as f64);
+    cell.samples("ample_still", "  the same with room in the pool, ms", &ample);
+    cell.figure("ample_late_rounds", "  rounds above that", ample.above_ms(STILL_MS) as f64);
     cell.samples("thread", "  one of its threads for at most, ms", &thread);
     cell.samples("full", "  all of it waited in all, ms", &full);
     cell.figure("slack_mib", "slack squeezed, MiB a round", taken[0] / MIB / ROUNDS as f64);
@@ -173,6 +190,19 @@ impl Said {
         };
         Ok(Self { took, still, thread, full_us })
     }
+}
+
+/// How long use stood still at most, where the pool has room for all of it.
+fn with_room(place: &Place) -> anyhow::Result<Samples> {
+    let mut agent = Agent::start(place, &AMPLE)?;
+    let mut still = Samples::default();
+    for _ in 0..ROUNDS {
+        if let Some(said) = grow(&mut agent, &mut 0.0)? {
+            still.push(said.still);
+        }
+    }
+    agent.stop()?;
+    Ok(still)
 }
 
 fn without_limits(place: &Place) -> anyhow::Result<Vec<f64>> {

@@ -108,7 +108,6 @@ impl Control {
             self.climb.ladder.yielded(who, Rung::Slack, Bytes::ZERO, now);
             return true;
         }
-        self.look_for_cache(waiter, now);
         let mut still = left;
         for rung in Rung::ALL {
             let given = self.round(waiter, rung, still, now);
@@ -124,6 +123,8 @@ impl Control {
                 break;
             }
         }
+        // After who waits was served: each look wakes a thread.
+        self.look_for_cache(waiter, now);
         still < left || may_climb && self.climb(waiter, left, now)
     }
 

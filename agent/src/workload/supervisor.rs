@@ -280,6 +280,8 @@ fn start(ground: &Ground, cgroup: &Cgroup, order: LaunchOrder, record: File) -> 
         cwd: &order.spec.cwd,
         cgroup_mounts: &points,
         hidden_mounts: &points,
+        ids: None,
+        isolation: Vec::new(),
         argv: &order.spec.argv,
         env: &order.spec.env,
         stdio: order.stdio,

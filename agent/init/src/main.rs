@@ -48,8 +48,8 @@ const CHANNEL: i32 = 3;
 const RECORD: i32 = 4;
 /// The order.
 const ORDER: i32 = 5;
-/// An order cannot be longer: 64 mounts with two paths of a KiB are an eighth of it.
-const LONGEST_ORDER: usize = 1 << 20;
+/// An order cannot be longer: 64 mounts with two paths of a KiB are 128 KiB, and the kernel takes no environment of this size.
+const LONGEST_ORDER: usize = 8 << 20;
 
 fn main() {
     let (order, command) = match read() {

@@ -3,12 +3,16 @@
 //!
 //! Not JSON: this program is loaded for each workload and stays in its memory, and a parser of a page is all that is needed.
 
+use std::ffi::CString;
+
 /// What the agent asked for.
 #[expect(clippy::struct_excessive_bools, reason = "each is a word of the order that is there or not")]
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Order {
     pub(crate) hostname: String,
     pub(crate) cwd: String,
+    /// The command's environment, `NAME=value` each.
+    pub(crate) env: Vec<CString>,
     /// The soft limit of open files.
     pub(crate) files: Option<u64>,
     /// Without a root of its own: where the workload gets its own view of the cgroup tree.
@@ -65,6 +69,7 @@ impl Order {
             match word {
                 "hostname" => order.hostname = words.text()?,
                 "cwd" => order.cwd = words.text()?,
+                "env" => order.env.push(CString::new(words.text()?).map_err(|e| e.to_string())?),
                 "files" => order.files = Some(words.number()?),
                 "cgroup" => order.cgroups.push(words.text()?),
                 "hide" => order.hidden.push(words.text()?),
@@ -133,7 +138,9 @@ mod tests {
 
     #[test]
     fn an_order_is_read_whole() {
-        let order = parsed(&["hostname", "web", "cwd", "/", "cgroup", "/a", "hide", "/b"]).unwrap();
+        let order =
+            parsed(&["hostname", "web", "cwd", "/", "cgroup", "/a", "hide", "/b", "env", "A=b"]).unwrap();
+        assert_eq!(order.env, [c"A=b".to_owned()]);
         assert_eq!((order.hostname.as_str(), order.cwd.as_str()), ("web", "/"));
         assert_eq!((order.cgroups, order.hidden), (vec!["/a".to_owned()], vec!["/b".to_owned()]));
         assert_eq!(order.root, None);

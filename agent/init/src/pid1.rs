@@ -104,7 +104,7 @@ fn execute(order: &Order, command: &[CString]) {
         exit(NOT_EXECUTABLE);
     }
     sys::reset_signals();
-    let errno = sys::execute(command);
+    let errno = sys::execute(command, &order.env);
     let name: &CStr = &command[0];
     say(&format!("cannot execute {}: {}", name.to_string_lossy(), errno.desc()));
     exit(if errno == Errno::ENOENT { NOT_FOUND } else { NOT_EXECUTABLE })

@@ -72,7 +72,7 @@ pub(crate) fn build(root: &Root, order: &Order) -> Result<(), String> {
         change(shown.as_fd(), PLAIN.union(Attributes::RDONLY), false).step("make /sys read-only")?;
         attach(shown.as_fd(), sys.as_fd()).step("mount /sys")?;
     }
-    order.mounts.iter().zip(sources).try_for_each(|(mount, source)| add(top, mount, source))
+    order.mounts.iter().zip(&sources).try_for_each(|(mount, source)| add(top, mount, source.as_ref()))
 }
 
 fn open_source(mount: &Mount) -> Result<Option<OwnedFd>, String> {
@@ -172,9 +172,9 @@ fn devices(top: BorrowedFd<'_>, owner: u32) -> Result<(), String> {
     tree::own(dev.as_fd(), "mqueue").step("make /dev/mqueue").map(drop)
 }
 
-fn add(top: BorrowedFd<'_>, mount: &Mount, source: Option<OwnedFd>) -> Result<(), String> {
+fn add(top: BorrowedFd<'_>, mount: &Mount, source: Option<&OwnedFd>) -> Result<(), String> {
     let flags = Attributes::NOSUID.union(Attributes::NODEV);
-    let (target, kind, made) = match (mount, &source) {
+    let (target, kind, made) = match (mount, source) {
         (Mount::Bind { target, writable, .. }, Some(source)) => {
             let shown = clone_tree(source.as_fd(), false).and_then(|shown| {
                 let flags = if *writable { flags } else { flags.union(Attributes::RDONLY) };

@@ -67,8 +67,12 @@ pub(crate) fn borrow(number: i32) -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(number) }
 }
 
-/// Replaces this process by `argv[0]`, looked up in PATH; returns only when that failed.
-pub(crate) fn execute(argv: &[CString]) -> Errno {
+/// Replaces this process by `argv[0]`, looked up in the PATH of `env`; returns only when that failed.
+pub(crate) fn execute(argv: &[CString], env: &[CString]) -> Errno {
+    for variable in env {
+        // SAFETY: this process has one thread, and the string stays as long as the process.
+        unsafe { libc::putenv(variable.clone().into_raw()) };
+    }
     match nix::unistd::execvp(&argv[0], argv) {
         Ok(never) => match never {},
         Err(errno) => errno,

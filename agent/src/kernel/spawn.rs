@@ -162,8 +162,8 @@ pub fn start(
     setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::seconds(ANSWER_DEADLINE_S))?;
 
     let order = order(program, &launch)?;
-    let (argv, env) = (c_strings(&init_arguments(&launch))?, c_strings(launch.env)?);
-    let (argv_pointers, env_pointers) = (pointers(&argv), pointers(&env));
+    let argv = c_strings(&init_arguments(&launch))?;
+    let argv_pointers = pointers(&argv);
     let [stdin, stdout, stderr] = launch.stdio;
     let kept: Vec<OwnedFd> = [stdin, stdout, stderr, theirs, launch.record.into(), order]
         .into_iter()
@@ -173,7 +173,8 @@ pub fn start(
     let exec = sys::Exec {
         program: program.memfd.as_fd(),
         argv: &argv_pointers,
-        envp: &env_pointers,
+        // The workload's own is in the order: init begins with the host's rights, and no variable may tell it anything.
+        envp: &[std::ptr::null()],
         descriptors: &descriptors,
     };
     let (stage1, _stage1_fd) = sys::clone_exec(launch.cgroup.as_fd(), &exec)
@@ -257,6 +258,7 @@ fn order(program: &Program, launch: &Launch<'_>) -> io::Result<OwnedFd> {
     if let Some(ids) = launch.ids {
         words.extend(["users".to_owned(), ids.first.to_string()]);
     }
+    words.extend(launch.env.iter().flat_map(|variable| ["env".to_owned(), variable.clone()]));
     let mut text = Vec::new();
     for word in words.iter().chain(&launch.isolation) {
         text.extend_from_slice(word.as_bytes());

@@ -15,10 +15,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::stat::{Mode, SFlag, makedev, mkdirat, mknodat, umask};
+use nix::sys::stat::{Mode, SFlag, fstat, makedev, mkdirat, mknodat, umask};
 use nix::unistd::{Gid, Uid, fchdir, fchown, symlinkat};
 
 use crate::order::{Mount, Order, Root};
+use crate::sys;
 use crate::tree::{self, Attributes, Kind, PLAIN, Step, attach, change, clone_tree, filesystem};
 
 /// What is below these is the box's own.
@@ -52,6 +53,9 @@ pub(crate) fn build(root: &Root, order: &Order) -> Result<(), String> {
     make_private()?;
     umask(Mode::empty());
     let owner = order.users.unwrap_or(0);
+    if order.users.is_some() {
+        give_pipes(owner).step("hand over standard input and output")?;
+    }
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let host = open("/", flags, Mode::empty()).step("open the host's root")?;
     let place = open(PLACE, flags, Mode::empty()).step("open the host's /dev")?;
@@ -193,6 +197,18 @@ fn add(top: BorrowedFd<'_>, mount: &Mount, source: Option<&OwnedFd>) -> Result<(
     };
     let place = tree::target(top, target, kind).step(&format!("find or make {target} to mount on"))?;
     attach(made.as_fd(), place.as_fd()).step(&format!("mount {target}"))
+}
+
+/// Pipes of standard input, output and error become the workload's, so that it can open them anew as `/dev/stdout`. They are no more
+/// than it holds already; terminals and files are their owners', and stay that.
+fn give_pipes(owner: u32) -> nix::Result<()> {
+    for number in 0..=2 {
+        let fd = sys::borrow(number);
+        if tree::is(&fstat(fd)?, SFlag::S_IFIFO) {
+            fchown(fd, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))?;
+        }
+    }
+    Ok(())
 }
 
 fn give(fd: &OwnedFd, owner: u32) -> nix::Result<()> {

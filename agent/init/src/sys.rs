@@ -62,8 +62,8 @@ pub(crate) fn close_from(first: u32) {
 
 /// A descriptor that the agent placed and that stays open as long as this process lives.
 pub(crate) fn borrow(number: i32) -> BorrowedFd<'static> {
-    // SAFETY: numbers 4 and 5 are the exit record and the order, placed by the agent before init was executed. The record is
-    // never closed here, and the order is not borrowed when it is.
+    // SAFETY: numbers 0 to 2 are standard input, output and error, 4 and 5 the exit record and the order, all placed by the
+    // agent before init was executed. The order is not borrowed when it is closed, and the others never are.
     unsafe { BorrowedFd::borrow_raw(number) }
 }
 

@@ -332,3 +332,50 @@ impl FromStr for Resource {
             .map_err(|_| format!("{text:?} is no resource limit"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let bind = |source: &str, target: &str| Mount::Bind {
+            source: source.to_owned(),
+            target: target.to_owned(),
+            writable: false,
+        };
+        let tmpfs = |target: &str, size| Mount::Tmpfs { target: target.to_owned(), size: Bytes(size) };
+        let problem = |mount: Mount| Isolation { mounts: vec![mount], ..Isolation::tenant() }.problem();
+        for bad in [
+            bind("usr", "/usr"),
+            bind("/usr", "/"),
+            bind("/usr", "/proc"),
+            bind("/a", "/dev/shm"),
+            bind("/a/../b", "/c"),
+            bind("/a\0", "/c"),
+            bind("/a", &format!("/{}", "x".repeat(PATH))),
+            tmpfs("/tmp", 0),
+            tmpfs("/sys/fs/cgroup", 1),
+        ] {
+            assert!(problem(bad.clone()).is_some(), "{bad:?}");
+        }
+        for good in [bind("/usr", "/usr"), bind("/a", "/device"), tmpfs("/dev/shm", 1)] {
+            assert_eq!(problem(good.clone()), None, "{good:?}");
+        }
+        let many = Isolation { mounts: vec![tmpfs("/t", 1); MOUNTS + 1], ..Isolation::default() };
+        assert!(many.problem().is_some());
+    }
+
+    #[test]
+    fn a_spec_without_a_box_reads_back_as_none() {
+        let read: Isolation = serde_json::from_str("{}").unwrap();
+        assert_eq!((read.words(), read.has_own_root()), (Vec::new(), false));
+        let tenant = Isolation::tenant();
+        assert_eq!(
+            serde_json::from_str::<Isolation>(&serde_json::to_string(&tenant).unwrap()).unwrap(),
+            tenant
+        );
+        assert_eq!(tenant.words()[0], "host-root");
+        assert!(serde_json::from_str::<Isolation>(r#"{"sandbox":true}"#).is_err());
+    }
+}

@@ -81,8 +81,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("watchdog", &["kernel", "workload"]),
     ("control", &["kernel", "workload", "journal", "metrics", "watchdog"]),
-    // Of policy only how mistakes are told.
-    ("config", &["journal", "kernel", "policy"]),
+    // Of policy only how mistakes are told; of workload only the pool of user ids.
+    ("config", &["journal", "kernel", "policy", "workload"]),
     // Of workload only what a name is.
     ("policy", &["workload"]),
     ("simulate", &["policy", "workload"]),

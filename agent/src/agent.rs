@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::policy;
 use crate::reload;
 use crate::watchdog::Heartbeat;
+use crate::workload::ids::Ranges;
 use crate::workload::records::Records;
 use crate::workload::supervisor::Ground;
 use crate::workload::{takeover, tree};
@@ -56,6 +57,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         workloads: tree.workloads.clone(),
         records: Records::open(&config.runtime_dir)
             .with_context(|| format!("cannot make {}", config.runtime_dir.display()))?,
+        ids: Ranges::new(config.isolation),
         init: Program::load(&init, open_files).with_context(|| format!("cannot load {}", init.display()))?,
     });
     let adopts = |tenant: &str| rules.adopts(tenant) != Adopt::No;

@@ -4,6 +4,8 @@
 //! A test that cannot run fails: without `BELLOWS_CGROUP` there is nothing to prove anything on.
 
 mod adoption;
+mod boxed;
+mod boxed_roots;
 mod breathe;
 mod crun;
 mod death;

@@ -1,48 +1,59 @@
 //! `bellows-init`: PID 1 of a workload.
 //!
-//! Stage 1 is started by the agent inside the workload's cgroup, makes stage 2 in new namespaces as the agent's own child,
-//! reports its pid and ends. Stage 2 waits for the word to go, sets the namespaces up, starts the command, and stays:
-//! it reaps orphans, forwards signals, and writes how the command ended to the exit record. It needs no agent to live.
+//! Stage 1 is started by the agent inside the workload's cgroup. It builds the workload's root file system, if that is to have one of
+//! its own, makes stage 2 in new namespaces as the agent's own child, reports its pid and ends. Stage 2 waits for the word to go,
+//! sets the namespaces up, starts the command, and stays: it reaps orphans, forwards signals, and writes how the command ended to
+//! the exit record. It needs no agent to live.
 //!
-//! `bellows-init --hostname=NAME --cwd=DIR [--files=N] [--cgroup=DIR]... [--hide=DIR]... -- COMMAND [ARG]...`
+//! ```text
+//! order    what the agent asked for
+//! tree     mounts by descriptor
+//! root     stage 1: a root file system of the workload's own, built with the host's rights
+//! mounts   stage 2: what of it needs the new namespaces; and the host's root, where that is kept
+//! pid1     stage 2: the order of things, and what PID 1 does
+//! rights   capabilities, no_new_privs
+//! seccomp  the system calls that are refused
+//! ```
 //!
-//! Descriptors: 0-2 stdio, 3 the channel to the agent (SOCK_SEQPACKET, a message each way), 4 the exit record.
+//! `bellows-init -- COMMAND [ARG]...`
+//!
+//! Descriptors: 0-2 stdio, 3 the channel to the agent (SOCK_SEQPACKET, a message each way), 4 the exit record, 5 the order.
 
 mod mounts;
+mod order;
 mod pid1;
-#[expect(unsafe_code, reason = "clone, fork and exec; see the file's head")]
+mod rights;
+mod root;
+mod seccomp;
+#[expect(unsafe_code, reason = "clone, fork, exec, and calls that nix lacks; see the file's head")]
 mod sys;
+mod tree;
 
 use std::ffi::CString;
+use std::fs::{self, File};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::FileExt;
 use std::process::exit;
 
-use nix::sched::CloneFlags;
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{MsgFlags, send};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::setsid;
+
+use order::Order;
 
 /// The channel to the agent.
 const CHANNEL: i32 = 3;
 /// The exit record, opened by the agent.
 const RECORD: i32 = 4;
-
-/// What the agent asked for.
-#[derive(Debug, Default)]
-struct Order {
-    hostname: String,
-    cwd: String,
-    /// The soft limit of open files.
-    files: Option<u64>,
-    /// Where the workload gets its own view of the cgroup tree.
-    cgroups: Vec<String>,
-    /// Mounts that the workload must not see.
-    hidden: Vec<String>,
-    command: Vec<CString>,
-}
+/// The order.
+const ORDER: i32 = 5;
+/// An order cannot be longer: 64 mounts with two paths of a KiB are 128 KiB, and the kernel takes no environment of this size.
+const LONGEST_ORDER: usize = 8 << 20;
 
 fn main() {
-    let order = match parse(std::env::args_os().skip(1).map(OsStringExt::into_vec)) {
-        Ok(order) => order,
+    let (order, command) = match read() {
+        Ok(read) => read,
         Err(text) => {
             eprintln!("bellows-init: {text} (it is started by the bellows agent, not by hand)");
             exit(2);
@@ -51,12 +62,11 @@ fn main() {
     sys::close_from_on_exec(3);
     // Fails only for a group leader, which a fresh clone is not.
     let _ = setsid();
-    let namespaces = CloneFlags::CLONE_NEWPID
-        | CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWCGROUP;
-    match sys::clone_sibling(namespaces, || pid1::run(&order)) {
+    if let Err(text) = prepare(&order) {
+        say(&text);
+        exit(1);
+    }
+    match sys::clone_sibling(namespaces(&order), || pid1::run(&order, &command)) {
         Ok(pid) => say(&format!("pid {pid}")),
         Err(errno) => {
             say(&format!("cannot make the workload's namespaces: {errno}"));
@@ -65,57 +75,62 @@ fn main() {
     }
 }
 
+/// What is done with the host's rights, before there are namespaces.
+fn prepare(order: &Order) -> Result<(), String> {
+    // The agent protects itself from the OOM killer; its workloads do not inherit that.
+    fs::write("/proc/self/oom_score_adj", "0").map_err(|e| format!("cannot reset oom_score_adj: {e}"))?;
+    rights::make_room(&order.rlimits)?;
+    if order.new_time {
+        new_time().map_err(|e| format!("cannot make a time namespace: {e}"))?;
+    }
+    order.root.as_ref().map_or(Ok(()), |root| root::build(root, order))
+}
+
+/// Has the next child live in a time namespace whose clocks begin about now. The offsets must be there before anybody is in it.
+fn new_time() -> std::io::Result<()> {
+    unshare(CloneFlags::from_bits_retain(libc::CLONE_NEWTIME))?;
+    let lines: Vec<String> = [("monotonic", ClockId::CLOCK_MONOTONIC), ("boottime", ClockId::CLOCK_BOOTTIME)]
+        .into_iter()
+        .map(|(name, clock)| Ok(format!("{name} -{} 0\n", clock_gettime(clock)?.tv_sec())))
+        .collect::<nix::Result<_>>()?;
+    fs::write("/proc/self/timens_offsets", lines.concat())
+}
+
+fn namespaces(order: &Order) -> CloneFlags {
+    let mut flags = CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWCGROUP;
+    flags.set(CloneFlags::CLONE_NEWUSER, order.users.is_some());
+    flags.set(CloneFlags::CLONE_NEWNET, order.new_net);
+    flags
+}
+
 /// Sends one message to the agent. Nothing is to be done when the agent is gone.
 fn say(text: &str) {
     let _ = send(CHANNEL, text.as_bytes(), MsgFlags::MSG_NOSIGNAL);
 }
 
-fn parse(arguments: impl Iterator<Item = Vec<u8>>) -> Result<Order, String> {
-    let mut order = Order::default();
-    let mut arguments = arguments.peekable();
-    while let Some(argument) = arguments.next() {
-        if argument == b"--" {
-            order.command =
-                arguments.map(CString::new).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
-            return if order.command.is_empty() { Err("no command".to_owned()) } else { Ok(order) };
-        }
-        let text = String::from_utf8(argument).map_err(|e| e.to_string())?;
-        match text.split_once('=') {
-            Some(("--hostname", value)) => value.clone_into(&mut order.hostname),
-            Some(("--cwd", value)) => value.clone_into(&mut order.cwd),
-            Some(("--files", value)) => {
-                order.files = Some(value.parse().map_err(|_| format!("{value:?} is no number"))?);
-            }
-            Some(("--cgroup", value)) => order.cgroups.push(value.to_owned()),
-            Some(("--hide", value)) => order.hidden.push(value.to_owned()),
-            _ => return Err(format!("unknown argument {text:?}")),
-        }
+/// The order and the command.
+fn read() -> Result<(Order, Vec<CString>), String> {
+    let mut arguments = std::env::args_os().skip(1).map(OsStringExt::into_vec);
+    if arguments.next().as_deref() != Some(b"--") {
+        return Err("no command".to_owned());
     }
-    Err("no command".to_owned())
+    let command: Vec<CString> =
+        arguments.map(CString::new).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
+    if command.is_empty() {
+        return Err("no command".to_owned());
+    }
+    // A descriptor of its own: number 5 stays open, and is closed at the execution.
+    let file = sys::borrow(ORDER).try_clone_to_owned().map(File::from);
+    let file = file.map_err(|e| format!("no order: {e}"))?;
+    let mut text = vec![0; LONGEST_ORDER.min(usize::try_from(length(&file)?).unwrap_or(LONGEST_ORDER))];
+    file.read_exact_at(&mut text, 0).map_err(|e| format!("cannot read the order: {e}"))?;
+    Ok((Order::parse(&text)?, command))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parsed(arguments: &[&str]) -> Result<Order, String> {
-        parse(arguments.iter().map(|a| a.as_bytes().to_vec()))
-    }
-
-    #[test]
-    fn an_order_is_read_whole() {
-        let order =
-            parsed(&["--hostname=web", "--cwd=/", "--cgroup=/a", "--hide=/b", "--", "sh", "--", "x=y"])
-                .unwrap();
-        assert_eq!((order.hostname.as_str(), order.cwd.as_str()), ("web", "/"));
-        assert_eq!((order.cgroups, order.hidden), (vec!["/a".to_owned()], vec!["/b".to_owned()]));
-        assert_eq!(order.command, [c"sh".to_owned(), c"--".to_owned(), c"x=y".to_owned()]);
-    }
-
-    #[test]
-    fn nonsense_is_refused() {
-        assert!(parsed(&["--bogus=1", "--", "sh"]).is_err());
-        assert!(parsed(&["--cwd=/"]).is_err());
-        assert!(parsed(&["--"]).is_err());
-    }
+fn length(file: &File) -> Result<u64, String> {
+    file.metadata().map(|m| m.len()).map_err(|e| format!("cannot read the order: {e}"))
 }

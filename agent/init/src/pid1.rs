@@ -1,26 +1,29 @@
 //! Stage 2: PID 1 of the workload.
 
-use std::ffi::CStr;
-use std::fs;
+use std::ffi::{CStr, CString};
 use std::process::exit;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
+use nix::sys::prctl::set_dumpable;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::socket::{MsgFlags, recv};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socket};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, chdir, close, fsync, sethostname, write};
+use nix::unistd::{
+    Gid, Pid, Uid, chdir, close, fsync, getcwd, setgroups, sethostname, setresgid, setresuid, write,
+};
 
-use crate::{CHANNEL, Order, RECORD, mounts, say, sys};
+use crate::tree::Step;
+use crate::{CHANNEL, ORDER, Order, RECORD, mounts, rights, say, sys};
 
 /// Exit codes that a shell uses for a command that cannot be started.
 const NOT_FOUND: i32 = 127;
 const NOT_EXECUTABLE: i32 = 126;
 
 /// Waits for the agent's word, sets up, starts the command, and stays until it has ended. Never returns.
-pub(crate) fn run(order: &Order) {
+pub(crate) fn run(order: &Order, command: &[CString]) {
     let mut word = [0_u8; 8];
     match recv(CHANNEL, &mut word, MsgFlags::empty()) {
         Ok(length) if &word[..length] == b"go" => {}
@@ -33,7 +36,7 @@ pub(crate) fn run(order: &Order) {
     }
     // Blocked, not ignored: they queue up for `wait` below, from before the command exists.
     let _ = SigSet::all().thread_set_mask();
-    let command = match sys::fork_child(|| execute(order)) {
+    let command = match sys::fork_child(|| execute(order, command)) {
         Ok(pid) => pid,
         Err(errno) => {
             say(&format!("cannot fork the command: {errno}"));
@@ -60,24 +63,49 @@ enum Ended {
 }
 
 fn prepare(order: &Order) -> Result<(), String> {
+    if order.users.is_some() {
+        become_root().step("become root of the user namespace")?;
+    }
+    // Nobody in the box can look into this process, whatever they keep: its memory belongs to the host's root.
+    set_dumpable(false).step("hide init's memory")?;
     sethostname(&order.hostname).map_err(|e| format!("cannot set the host name {}: {e}", order.hostname))?;
-    mounts::set_up(order)?;
+    if order.root.is_some() { mounts::enter(order) } else { mounts::set_up(order) }?;
+    if order.new_net {
+        let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None);
+        socket.and_then(|s| sys::raise_loopback(std::os::fd::AsFd::as_fd(&s))).step("switch loopback on")?;
+    }
     umask(Mode::from_bits_truncate(0o022));
-    // The agent protects itself from the OOM killer; its workloads do not inherit that.
-    fs::write("/proc/self/oom_score_adj", "0").map_err(|e| format!("cannot reset oom_score_adj: {e}"))?;
     if let Some(files) = order.files {
         getrlimit(Resource::RLIMIT_NOFILE)
             .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, files.min(hard), hard))
             .map_err(|e| format!("cannot set the number of open files: {e}"))?;
     }
-    chdir(order.cwd.as_str()).map_err(|e| format!("cannot enter the working directory {}: {e}", order.cwd))
+    chdir(order.cwd.as_str())
+        .map_err(|e| format!("cannot enter the working directory {}: {e}", order.cwd))?;
+    // It has a path here, so it is not a directory of somewhere else that was left open.
+    getcwd().map_err(|e| format!("the working directory {} is not inside the root: {e}", order.cwd))?;
+    // What stage 1 had open came along with the clone: not one descriptor of the host's may stay.
+    sys::close_from(ORDER.unsigned_abs());
+    rights::give_up(order)
+}
+
+/// Takes the ids that are mapped, and drops the agent's groups: one of them may be what keeps it out of something.
+fn become_root() -> nix::Result<()> {
+    let (user, group) = (Uid::from_raw(0), Gid::from_raw(0));
+    setresgid(group, group, group)?;
+    setgroups(&[])?;
+    setresuid(user, user, user)
 }
 
 /// Becomes the command; comes back only as an exit.
-fn execute(order: &Order) {
+fn execute(order: &Order, command: &[CString]) {
+    if let Err(text) = rights::limit(&order.rlimits) {
+        say(&text);
+        exit(NOT_EXECUTABLE);
+    }
     sys::reset_signals();
-    let errno = sys::execute(&order.command);
-    let name: &CStr = &order.command[0];
+    let errno = sys::execute(command, &order.env);
+    let name: &CStr = &command[0];
     say(&format!("cannot execute {}: {}", name.to_string_lossy(), errno.desc()));
     exit(if errno == Errno::ENOENT { NOT_FOUND } else { NOT_EXECUTABLE })
 }

@@ -1,7 +1,9 @@
-//! The one file of init with `unsafe`: clone, fork, and signal dispositions.
+//! The one file of init with `unsafe`: clone, fork, signal dispositions, and system calls that neither std nor nix offers. Each
+//! function is the thinnest safe face over one call.
 
-use std::ffi::CString;
-use std::os::fd::BorrowedFd;
+use std::ffi::{CStr, CString, c_void};
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
@@ -52,16 +54,213 @@ pub(crate) fn close_from_on_exec(first: u32) {
     unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
 }
 
+/// Closes all descriptors from `first` on. What owned one must be gone, or never look at it again.
+pub(crate) fn close_from(first: u32) {
+    // SAFETY: no pointers are involved; of descriptors that are owned, the caller has none left.
+    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+}
+
 /// A descriptor that the agent placed and that stays open as long as this process lives.
 pub(crate) fn borrow(number: i32) -> BorrowedFd<'static> {
-    // SAFETY: number 4 is the exit record, placed by the agent before init was executed, and never closed here.
+    // SAFETY: numbers 0 to 2 are standard input, output and error, 4 and 5 the exit record and the order, all placed by the
+    // agent before init was executed. The order is not borrowed when it is closed, and the others never are.
     unsafe { BorrowedFd::borrow_raw(number) }
 }
 
-/// Replaces this process by `argv[0]`, looked up in PATH; returns only when that failed.
-pub(crate) fn execute(argv: &[CString]) -> Errno {
+/// Replaces this process by `argv[0]`, looked up in the PATH of `env`; returns only when that failed.
+pub(crate) fn execute(argv: &[CString], env: &[CString]) -> Errno {
+    for variable in env {
+        // SAFETY: this process has one thread, and the string stays as long as the process.
+        unsafe { libc::putenv(variable.clone().into_raw()) };
+    }
     match nix::unistd::execvp(&argv[0], argv) {
         Ok(never) => match never {},
         Err(errno) => errno,
     }
+}
+
+/// Attributes of a mount, as mount_setattr(2) has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Attributes(u64);
+
+// From linux/mount.h and linux/fcntl.h; libc does not have them on every target.
+impl Attributes {
+    pub(crate) const RDONLY: Self = Self(0x1);
+    pub(crate) const NOSUID: Self = Self(0x2);
+    pub(crate) const NODEV: Self = Self(0x4);
+    pub(crate) const NOEXEC: Self = Self(0x8);
+
+    pub(crate) const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+const OPEN_TREE_CLONE: u32 = 1;
+const AT_RECURSIVE: u32 = 0x8000;
+const AT_EMPTY_PATH: u32 = 0x1000;
+const MOVE_MOUNT_F_EMPTY_PATH: u32 = 0x4;
+const MOVE_MOUNT_T_EMPTY_PATH: u32 = 0x40;
+const FSOPEN_CLOEXEC: u32 = 1;
+const FSMOUNT_CLOEXEC: u32 = 1;
+const FSCONFIG_SET_STRING: u32 = 1;
+const FSCONFIG_CMD_CREATE: u32 = 6;
+
+/// `struct mount_attr` of linux/mount.h.
+#[repr(C)]
+struct MountAttr {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns: u64,
+}
+
+/// A copy of the mount behind `fd`, attached nowhere; with what is mounted below, or without.
+pub(crate) fn clone_tree(fd: BorrowedFd<'_>, recursive: bool) -> nix::Result<OwnedFd> {
+    let flags = OPEN_TREE_CLONE | AT_EMPTY_PATH | libc::O_CLOEXEC.cast_unsigned();
+    let flags = if recursive { flags | AT_RECURSIVE } else { flags };
+    // SAFETY: the path is NUL-terminated and only read.
+    owned(unsafe { libc::syscall(libc::SYS_open_tree, fd.as_raw_fd(), c"".as_ptr(), flags) })
+}
+
+/// Attaches the mount behind `mount`, which is attached nowhere, to what is behind `place`.
+pub(crate) fn attach(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> nix::Result<()> {
+    let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
+    let (from, to) = (mount.as_raw_fd(), place.as_raw_fd());
+    // SAFETY: the paths are NUL-terminated and only read.
+    done(unsafe { libc::syscall(libc::SYS_move_mount, from, c"".as_ptr(), to, c"".as_ptr(), flags) })
+}
+
+/// Adds attributes to the mount behind `mount`, and makes it private; with what is mounted below, or without.
+pub(crate) fn change(mount: BorrowedFd<'_>, attributes: Attributes, recursive: bool) -> nix::Result<()> {
+    let attr = MountAttr { set: attributes.0, clear: 0, propagation: libc::MS_PRIVATE, userns: 0 };
+    let flags = if recursive { AT_EMPTY_PATH | AT_RECURSIVE } else { AT_EMPTY_PATH };
+    // SAFETY: the path is NUL-terminated, `attr` is valid for the size that is passed; both are only read.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<MountAttr>(),
+        )
+    })
+}
+
+/// The beginning of a new file system of this kind.
+pub(crate) fn fsopen(kind: &CStr) -> nix::Result<OwnedFd> {
+    // SAFETY: the name is NUL-terminated and only read.
+    owned(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) })
+}
+
+/// Sets an option of it.
+pub(crate) fn fsconfig_string(context: BorrowedFd<'_>, key: &str, value: &str) -> nix::Result<()> {
+    let (Ok(key), Ok(value)) = (CString::new(key), CString::new(value)) else { return Err(Errno::EINVAL) };
+    let number = context.as_raw_fd();
+    // SAFETY: both strings are NUL-terminated and only read.
+    done(unsafe {
+        libc::syscall(libc::SYS_fsconfig, number, FSCONFIG_SET_STRING, key.as_ptr(), value.as_ptr(), 0)
+    })
+}
+
+/// Makes it.
+pub(crate) fn fsconfig_create(context: BorrowedFd<'_>) -> nix::Result<()> {
+    let none = std::ptr::null::<c_void>();
+    // SAFETY: the command takes no pointers.
+    done(unsafe {
+        libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_CMD_CREATE, none, none, 0)
+    })
+}
+
+/// A mount of it, attached nowhere.
+pub(crate) fn fsmount(context: BorrowedFd<'_>, attributes: Attributes) -> nix::Result<OwnedFd> {
+    // SAFETY: no pointers are involved.
+    owned(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, attributes.0) })
+}
+
+/// Takes a capability out of the bounding set; EINVAL for one that this kernel does not know.
+pub(crate) fn drop_bounding(capability: u8) -> nix::Result<()> {
+    // SAFETY: no pointers are involved.
+    done(i64::from(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0) }))
+}
+
+/// Empties the ambient set.
+pub(crate) fn clear_ambient() -> nix::Result<()> {
+    // SAFETY: no pointers are involved.
+    done(i64::from(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) }))
+}
+
+/// Makes `set` the effective and permitted capabilities, and nothing inheritable.
+pub(crate) fn set_capabilities(set: u64) -> nix::Result<()> {
+    /// Of linux/capability.h: sets of 64 bits, in two halves.
+    const VERSION_3: u32 = 0x2008_0522;
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    #[repr(C)]
+    struct Half {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    let half = |bits: u64| {
+        let bits = u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(0);
+        Half { effective: bits, permitted: bits, inheritable: 0 }
+    };
+    let (header, halves) = (Header { version: VERSION_3, pid: 0 }, [half(set), half(set >> 32)]);
+    // SAFETY: both structures are as the kernel declares them for this version, and are only read.
+    done(unsafe { libc::syscall(libc::SYS_capset, &raw const header, halves.as_ptr()) })
+}
+
+/// Has the kernel ask `filter` about each system call from now on.
+pub(crate) fn install_filter(filter: &[libc::sock_filter]) -> nix::Result<()> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(filter.len()).map_err(|_| Errno::E2BIG)?,
+        filter: filter.as_ptr().cast_mut(),
+    };
+    // SAFETY: the program and its instructions are valid for the length that is said; both are only read.
+    done(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) })
+}
+
+/// Sets a limit of this process.
+pub(crate) fn set_limit(resource: u32, soft: u64, hard: u64) -> nix::Result<()> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the new limit is only read, and no old one is asked for.
+    done(unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, std::ptr::null::<c_void>())
+    })
+}
+
+/// The limit of this process: soft and hard.
+pub(crate) fn limit(resource: u32) -> nix::Result<(u64, u64)> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: no new limit is given, and the old one is written to a structure of that type.
+    done(unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::null::<c_void>(), &raw mut limit)
+    })?;
+    Ok((limit.rlim_cur, limit.rlim_max))
+}
+
+/// Switches the loopback device of this network namespace on; it gets its addresses by that.
+pub(crate) fn raise_loopback(socket: BorrowedFd<'_>) -> nix::Result<()> {
+    // SAFETY: ifreq is plain data for which all zeroes is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP).unwrap_or(0);
+    // SAFETY: the request is valid, has a NUL-terminated name and flags, and is only read.
+    done(i64::from(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }))
+}
+
+fn done(result: i64) -> nix::Result<()> {
+    Errno::result(result).map(drop)
+}
+
+fn owned(result: i64) -> nix::Result<OwnedFd> {
+    let number = RawFd::try_from(Errno::result(result)?).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the call succeeded and handed over a fresh descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }

@@ -7,6 +7,7 @@ mod doctor;
 mod events;
 mod explain;
 mod figures;
+mod isolation;
 mod kill;
 mod order;
 mod pin;

@@ -10,9 +10,11 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::Client;
+use super::isolation::Flags;
 use super::{Connection, Failure};
 use crate::api::types::{LaunchRequest, SignalRequest};
 use crate::control::{Ended, Launched};
+use crate::workload::isolation::{Isolation, Root};
 use crate::workload::records::{self, Exit};
 use crate::workload::spec::{Asked, Name, Spec};
 
@@ -38,6 +40,8 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    isolation: Flags,
+    #[command(flatten)]
     connection: Connection,
     /// The command and its arguments.
     #[arg(last = true, required = true)]
@@ -52,7 +56,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (stdio, connection) = client.pass_stdio()?;
     let Arguments { tenant: owner, name: own, memory, cpu, class, .. } = arguments;
     let identity = Asked { tenant: owner, name: own, class, memory, cpu };
-    let spec = spec(identity, arguments.command)?;
+    let spec = spec(identity, arguments.command, arguments.isolation.isolation())?;
     let launched: Launched =
         client.post("/api/v1/workloads", &LaunchRequest { spec, stdio }).await.map_err(|error| {
             if error.downcast_ref::<Failure>().is_some() {
@@ -112,12 +116,16 @@ async fn wait_for_end(client: &Client, label: &str, id: u64) -> anyhow::Result<E
     }
 }
 
-fn spec(identity: Asked, argv: Vec<String>) -> anyhow::Result<Spec<Asked>> {
-    let cwd = std::env::current_dir().context("the working directory is gone")?;
+fn spec(identity: Asked, argv: Vec<String>, isolation: Isolation) -> anyhow::Result<Spec<Asked>> {
+    // In a root of another directory, there is no reason why ours should be there.
+    let cwd = match &isolation.root {
+        Root::Host => std::env::current_dir().context("the working directory is gone")?,
+        Root::Directory { .. } => "/".into(),
+    };
     let env = std::env::vars_os()
         .filter_map(|(key, value)| Some(format!("{}={}", key.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    Ok(Spec { identity, argv, env, cwd: cwd.to_string_lossy().into_owned() })
+    Ok(Spec { identity, argv, env, cwd: cwd.to_string_lossy().into_owned(), isolation })
 }
 
 /// The signals that are passed on.

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use self::layers::{Overrides, Reading, load, read};
 use crate::journal::Settings;
 use crate::kernel::watch::Hearing;
+use crate::workload::ids::Pool;
 
 /// Where the system-wide file is looked for; it need not exist.
 pub const SYSTEM_FILE: &str = "/etc/bellows/config.toml";
@@ -48,6 +49,8 @@ pub struct Config {
     pub agent: Agent,
     /// What the built-in classes begin with.
     pub workload: WorkloadDefaults,
+    /// The user ids of tenants.
+    pub isolation: Pool,
     /// The constants of the memory law that the built-in classes begin with; sizes in bytes.
     pub memory: Law,
     /// The constants of the node's cpu guard.
@@ -135,6 +138,7 @@ impl Default for Config {
             journal: Journal::default(),
             agent: Agent::default(),
             workload: WorkloadDefaults::default(),
+            isolation: Pool::default(),
             memory: Law::default(),
             cpu: NodeLaw::default(),
         }
@@ -194,6 +198,10 @@ impl Config {
         if self.journal.max_file.0 < Bytes::MIB {
             let text = format!("journal.max_file = {}: it has to be 1 MiB at least", self.journal.max_file.0);
             tell(&["journal.max_file"], text);
+        }
+        if let Some(problem) = self.isolation.problem() {
+            let key = problem.split(':').next().unwrap_or_default();
+            tell(&[key], problem.to_owned());
         }
         for problem in self.memory.problems() {
             // As `KEY = VALUE: why`, or `LEAST = VALUE: is more than MOST = VALUE`.

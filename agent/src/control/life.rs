@@ -102,14 +102,14 @@ impl Control {
 
     /// The class of a workload, and the bounds that it has by that and by what it asks for.
     fn admit(&self, spec: Spec<Asked>) -> Result<(Arc<Spec>, Arc<Class>), String> {
-        let Spec { identity: asked, argv, env, cwd } = spec;
+        let Spec { identity: asked, argv, env, cwd, isolation } = spec;
         let class = asked.class.as_ref().map(Name::as_str);
         let assignment = self
             .rules
             .assign(asked.tenant.as_str(), asked.name.as_str(), class)
             .map_err(|e| e.to_string())?;
         let identity = asked.become_of(&assignment, self.budget.capacity)?;
-        Ok((Arc::new(Spec { identity, argv, env, cwd }), assignment.class))
+        Ok((Arc::new(Spec { identity, argv, env, cwd, isolation }), assignment.class))
     }
 
     /// The memory law of a class, on this kernel.

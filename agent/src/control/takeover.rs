@@ -19,6 +19,7 @@ use crate::journal::{What, Writer};
 use crate::kernel::watch::Key;
 use crate::kernel::{clock, parse};
 use crate::metrics::Published;
+use crate::workload::isolation::Isolation;
 use crate::workload::lease::{self, Lease};
 use crate::workload::records::Ended;
 use crate::workload::rewrite::Rewrite;
@@ -137,7 +138,9 @@ impl Control {
         published.sample(&sample);
         let (pid, is_running) = (open.running.pid(), open.running.process.is_some());
         // Of the command only its process is left, and nobody asks for more.
-        let spec = Arc::new(Spec { identity, argv: Vec::new(), env: Vec::new(), cwd: "/".to_owned() });
+        let isolation = Isolation::default();
+        let spec =
+            Arc::new(Spec { identity, argv: Vec::new(), env: Vec::new(), cwd: "/".to_owned(), isolation });
         let version = self.versions.of(&self.journal, &class, law.law());
         let entry = self.registry.insert(|key| Entry::new(key, spec, class, &law, version, published));
         entry.shadow = is_observed.then(Shadow::default);

@@ -7,15 +7,17 @@
 //!           <-- "pid N" ------------ exit
 //! pidfd_open, reap stage 1
 //! announce the pid
+//! uid_map, gid_map
 //!           --- "go" ---------------------------------------->    names, mounts, fork, exec
 //!           <-- "error ..." or end of file = executed --------
 //! ```
 //!
-//! Descriptors of the child: 0-2 stdio, 3 the channel (SOCK_SEQPACKET), 4 the exit record.
+//! Descriptors of the child: 0-2 stdio, 3 the channel (SOCK_SEQPACKET), 4 the exit record, 5 the order: words that end with a NUL
+//! each, in a memfd, since they may be more than a message holds. `agent/init/src/order.rs` reads them.
 
 use std::ffi::{CString, c_char};
-use std::fs::File;
-use std::io::{self, IoSliceMut};
+use std::fs::{self, File};
+use std::io::{self, IoSliceMut, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
@@ -28,6 +30,7 @@ use nix::sys::socket::{
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
 use super::cgroup::Cgroup;
 use super::sys;
@@ -69,6 +72,10 @@ pub struct Launch<'a> {
     pub cgroup_mounts: &'a [String],
     /// Mounts of the host that are detached first: all that show a cgroup hierarchy.
     pub hidden_mounts: &'a [String],
+    /// Its users, where they are not the host's.
+    pub ids: Option<IdRange>,
+    /// What init is told of the workload's box, word by word.
+    pub isolation: Vec<String>,
     /// The command and its arguments.
     pub argv: &'a [String],
     /// Its environment, `NAME=value` each.
@@ -77,6 +84,15 @@ pub struct Launch<'a> {
     pub stdio: [OwnedFd; 3],
     /// Where init writes how the command ended.
     pub record: File,
+}
+
+/// User and group ids of the host, from the first on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdRange {
+    /// What is 0 in the user namespace.
+    pub first: u32,
+    /// How many there are.
+    pub count: u32,
 }
 
 /// A workload's first process.
@@ -145,10 +161,11 @@ pub fn start(
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::seconds(ANSWER_DEADLINE_S))?;
 
-    let (argv, env) = (c_strings(&init_arguments(program, &launch))?, c_strings(launch.env)?);
-    let (argv_pointers, env_pointers) = (pointers(&argv), pointers(&env));
+    let order = order(program, &launch)?;
+    let argv = c_strings(&init_arguments(&launch))?;
+    let argv_pointers = pointers(&argv);
     let [stdin, stdout, stderr] = launch.stdio;
-    let kept: Vec<OwnedFd> = [stdin, stdout, stderr, theirs, launch.record.into()]
+    let kept: Vec<OwnedFd> = [stdin, stdout, stderr, theirs, launch.record.into(), order]
         .into_iter()
         .map(raise)
         .collect::<io::Result<_>>()?;
@@ -156,7 +173,8 @@ pub fn start(
     let exec = sys::Exec {
         program: program.memfd.as_fd(),
         argv: &argv_pointers,
-        envp: &env_pointers,
+        // The workload's own is in the order: init begins with the host's rights, and no variable may tell it anything.
+        envp: &[std::ptr::null()],
         descriptors: &descriptors,
     };
     let (stage1, _stage1_fd) = sys::clone_exec(launch.cgroup.as_fd(), &exec)
@@ -164,6 +182,10 @@ pub fn start(
     // With our copy closed, the end of init's copies is the end of file.
     drop(kept);
 
+    let announce = |pid: Pid| {
+        announce(pid.as_raw())?;
+        launch.ids.map_or(Ok(()), |ids| map_users(pid, ids))
+    };
     hand_over(&ours, stage1, announce).inspect_err(|_| {
         // Nothing of it may outlive the attempt. Both stages are our children, and one process group: stage 1 made it.
         let _ = launch.cgroup.kill();
@@ -175,7 +197,7 @@ pub fn start(
 fn hand_over(
     ours: &OwnedFd,
     stage1: Pid,
-    announce: impl FnOnce(i32) -> io::Result<()>,
+    announce: impl FnOnce(Pid) -> io::Result<()>,
 ) -> Result<Process, SpawnError> {
     let text = receive(ours)?.ok_or(SpawnError::Silent)?;
     let Some(pid) = text.strip_prefix("pid ").and_then(|n| n.parse().ok()).map(Pid::from_raw) else {
@@ -184,7 +206,7 @@ fn hand_over(
     let _ = waitpid(stage1, None);
     // Stage 2 is our child by CLONE_PARENT and nobody else reaps it: the number is still its own.
     let pidfd = sys::pidfd_open(pid)?;
-    announce(pid.as_raw())?;
+    announce(pid)?;
     send(ours.as_raw_fd(), b"go", MsgFlags::MSG_NOSIGNAL)?;
     match receive(ours)? {
         None => Ok(Process { pid: pid.as_raw(), pidfd }),
@@ -207,18 +229,44 @@ pub fn signal(pidfd: &OwnedFd, signal: i32) -> io::Result<()> {
     sys::pidfd_send_signal(pidfd.as_fd(), signal)
 }
 
-fn init_arguments(program: &Program, launch: &Launch<'_>) -> Vec<String> {
-    let mut arguments = vec![
-        "bellows-init".to_owned(),
-        format!("--hostname={}", launch.hostname),
-        format!("--cwd={}", launch.cwd),
-        format!("--files={}", program.open_files),
-    ];
-    arguments.extend(launch.cgroup_mounts.iter().map(|point| format!("--cgroup={point}")));
-    arguments.extend(launch.hidden_mounts.iter().map(|point| format!("--hide={point}")));
-    arguments.push("--".to_owned());
-    arguments.extend_from_slice(launch.argv);
-    arguments
+/// Says whose the users of a new user namespace are: once, before anything runs in it. Written by us and not by init, so that
+/// the whole range can be mapped, and groups be dropped inside.
+fn map_users(pid: Pid, ids: IdRange) -> io::Result<()> {
+    for file in ["uid_map", "gid_map"] {
+        let path = format!("/proc/{pid}/{file}");
+        fs::write(&path, format!("0 {} {}", ids.first, ids.count))
+            .map_err(|e| io::Error::other(format!("cannot write {path}: {e}")))?;
+    }
+    Ok(())
+}
+
+fn init_arguments(launch: &Launch<'_>) -> Vec<String> {
+    let own = ["bellows-init", "--"].map(str::to_owned);
+    own.into_iter().chain(launch.argv.iter().cloned()).collect()
+}
+
+/// The order, to be read from its beginning.
+fn order(program: &Program, launch: &Launch<'_>) -> io::Result<OwnedFd> {
+    let mut words = Vec::new();
+    let files = program.open_files.to_string();
+    let pairs = [("hostname", launch.hostname), ("cwd", launch.cwd), ("files", &files)];
+    let points = launch.cgroup_mounts.iter().map(|point| ("cgroup", point.as_str()));
+    let hidden = launch.hidden_mounts.iter().map(|point| ("hide", point.as_str()));
+    for (word, value) in pairs.into_iter().chain(points).chain(hidden) {
+        words.extend([word.to_owned(), value.to_owned()]);
+    }
+    if let Some(ids) = launch.ids {
+        words.extend(["users".to_owned(), ids.first.to_string()]);
+    }
+    words.extend(launch.env.iter().flat_map(|variable| ["env".to_owned(), variable.clone()]));
+    let mut text = Vec::new();
+    for word in words.iter().chain(&launch.isolation) {
+        text.extend_from_slice(word.as_bytes());
+        text.push(0);
+    }
+    let mut file = File::from(memfd_create(c"bellows-order", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(&text)?;
+    Ok(file.into())
 }
 
 /// Moves a descriptor above [`FIRST_FREE`], so that placing the child's low numbers overwrites none of them.

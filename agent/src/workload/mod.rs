@@ -3,6 +3,8 @@
 //! ```text
 //! change      what an operator changes of a running one
 //! spec        names, class, bounds, command: validated where it enters
+//! isolation   ... its box: root file system, mounts, namespaces, capabilities
+//! ids         which users of the host a tenant's users are
 //! lifecycle   state x event -> state, pure
 //! tree        the delegated subtree: taken, locked, laid out
 //! supervisor  launch and teardown on their own threads; results come back to the control loop
@@ -15,8 +17,11 @@
 //! ```
 
 pub mod adoption;
+pub mod capability;
 pub mod change;
 pub mod frozen;
+pub mod ids;
+pub mod isolation;
 pub mod lease;
 pub mod lifecycle;
 pub mod pins;

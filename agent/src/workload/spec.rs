@@ -8,6 +8,8 @@ use bellows_policies::units::{Bounds, Bytes};
 use bellows_policies::{AssignedBy, Assignment, CpuBounds};
 use serde::{Deserialize, Serialize};
 
+use super::isolation::Isolation;
+
 /// The name of a tenant or a workload, which is also the name of its cgroup directory.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -163,6 +165,9 @@ pub struct Spec<Who = Identity> {
     pub env: Vec<String>,
     /// Its working directory, absolute.
     pub cwd: String,
+    /// What it sees of the machine, and what it may do there.
+    #[serde(default)]
+    pub isolation: Isolation,
 }
 
 impl<Who> Spec<Who> {
@@ -176,7 +181,10 @@ impl<Who> Spec<Who> {
             return Some(format!("the working directory {:?} is not absolute", self.cwd));
         }
         let texts = self.argv.iter().chain(&self.env).chain([&self.cwd]);
-        texts.into_iter().any(|t| t.contains('\0')).then(|| "a NUL byte is in the command".to_owned())
+        if texts.into_iter().any(|t| t.contains('\0')) {
+            return Some("a NUL byte is in the command".to_owned());
+        }
+        self.isolation.problem()
     }
 }
 

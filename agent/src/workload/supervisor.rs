@@ -15,6 +15,7 @@ use bellows_policies::sample::MemoryEvents;
 use bellows_policies::units::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::ids::{IdsError, Ranges};
 use super::records::{Ended, Exit, Records, Witness};
 use super::spec::{Identity, Name, Spec};
 use crate::kernel::cgroup::{Cgroup, CgroupError};
@@ -45,6 +46,8 @@ pub struct Ground {
     pub workloads: Cgroup,
     /// Where exit records are kept.
     pub records: Records,
+    /// The user ids of tenants.
+    pub ids: Ranges,
     /// The loaded `bellows-init`.
     pub init: Program,
 }
@@ -123,6 +126,9 @@ pub enum LaunchError {
         /// Why.
         source: io::Error,
     },
+    /// Its tenant cannot have user ids of its own.
+    #[error(transparent)]
+    Ids(#[from] IdsError),
     /// The first process could not be started.
     #[error("{error}{}", if *.out_of_memory { " (the kernel killed it: its memory limit is too low)" } else { "" })]
     Spawn {
@@ -161,7 +167,7 @@ pub fn launch(ground: &Ground, order: LaunchOrder) -> Result<Running, LaunchErro
     let result = furnish(&cgroup, &order).and_then(|()| {
         let (path, file) = ground.records.create(cgroup.id());
         let record = file.map_err(|source| LaunchError::Record { path, source })?;
-        start(ground, &cgroup, order, record).inspect_err(|_| ground.records.discard(cgroup.id()))
+        start(ground, (&tenant, &cgroup), order, record).inspect_err(|_| ground.records.discard(cgroup.id()))
     });
     match result {
         Ok(process) => Ok(Running::new(cgroup, Some(process))),
@@ -270,16 +276,27 @@ fn furnish(cgroup: &Cgroup, order: &LaunchOrder) -> Result<(), LaunchError> {
     Ok(())
 }
 
-fn start(ground: &Ground, cgroup: &Cgroup, order: LaunchOrder, record: File) -> Result<Process, LaunchError> {
+fn start(
+    ground: &Ground,
+    (tenant, cgroup): (&Cgroup, &Cgroup),
+    order: LaunchOrder,
+    record: File,
+) -> Result<Process, LaunchError> {
+    let isolation = &order.spec.isolation;
+    let name = order.spec.identity.tenant.as_str();
+    let ids =
+        isolation.has_own_users().then(|| ground.ids.of(&ground.workloads, tenant, name)).transpose()?;
     let mounts = discover::cgroup_mounts()
         .map_err(|e| LaunchError::Spawn { error: SpawnError::Channel(e), out_of_memory: false })?;
     let points: Vec<String> = mounts.iter().map(|m| m.point.display().to_string()).collect();
     let launch = Launch {
         cgroup,
-        hostname: order.spec.identity.name.as_str(),
+        hostname: isolation.hostname.as_deref().unwrap_or(order.spec.identity.name.as_str()),
         cwd: &order.spec.cwd,
         cgroup_mounts: &points,
         hidden_mounts: &points,
+        ids,
+        isolation: isolation.words(),
         argv: &order.spec.argv,
         env: &order.spec.env,
         stdio: order.stdio,
@@ -304,7 +321,10 @@ fn explain(error: LaunchError, cgroup: &Cgroup) -> LaunchError {
                 .is_ok_and(|text| parse::memory_events(text.as_bytes()).oom_kill > 0);
             LaunchError::Spawn { error, out_of_memory: killed }
         }
-        LaunchError::Cgroup(_) | LaunchError::Occupied(_) | LaunchError::Record { .. } => error,
+        LaunchError::Cgroup(_)
+        | LaunchError::Occupied(_)
+        | LaunchError::Record { .. }
+        | LaunchError::Ids(_) => error,
     }
 }
 

@@ -70,6 +70,9 @@ pub(super) fn enter_root(plan: &Plan) -> Result<()> {
     attach(SHARE_TAG, &share, "9p", MsFlags::empty(), &format!("{NINE_P},cache=none"))?;
 
     std::env::set_current_dir(NEW_ROOT)?;
+    // Not the change of root alone: whose root is not that of the mount namespace gets no user namespace.
+    let none: Option<&str> = None;
+    mount(Some("."), "/", none, MsFlags::MS_MOVE, none).context("move the new root to /")?;
     nix::unistd::chroot(".").context("chroot")?;
     std::env::set_current_dir("/")?;
     nix::unistd::sethostname("guest").context("sethostname")

@@ -1,0 +1,169 @@
+//! What the agent asked for: words that end with a NUL each, from a descriptor. Some take arguments, which are the words after them.
+//! The agent's side is `agent/src/kernel/spawn.rs` and `agent/src/workload/isolation.rs`.
+//!
+//! Not JSON: this program is loaded for each workload and stays in its memory, and a parser of a page is all that is needed.
+
+use std::ffi::CString;
+
+/// What the agent asked for.
+#[expect(clippy::struct_excessive_bools, reason = "each is a word of the order that is there or not")]
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Order {
+    pub(crate) hostname: String,
+    pub(crate) cwd: String,
+    /// The command's environment, `NAME=value` each.
+    pub(crate) env: Vec<CString>,
+    /// The soft limit of open files.
+    pub(crate) files: Option<u64>,
+    /// Without a root of its own: where the workload gets its own view of the cgroup tree.
+    pub(crate) cgroups: Vec<String>,
+    /// Mounts that the workload must not see.
+    pub(crate) hidden: Vec<String>,
+    /// The root file system, when it has one of its own.
+    pub(crate) root: Option<Root>,
+    pub(crate) mounts: Vec<Mount>,
+    /// The id on the host of root in a user namespace, when there is to be one.
+    pub(crate) users: Option<u32>,
+    pub(crate) new_net: bool,
+    pub(crate) new_time: bool,
+    /// The set of capabilities that are kept.
+    pub(crate) capabilities: Option<u64>,
+    pub(crate) rlimits: Vec<Rlimit>,
+    pub(crate) no_new_privs: bool,
+    pub(crate) seccomp: bool,
+}
+
+/// A root file system.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Root {
+    /// The host's, read-only.
+    Host,
+    /// A directory, read-only.
+    Directory(String),
+    /// A directory below a tmpfs of this many bytes.
+    Overlay(String, u64),
+}
+
+/// A mount in it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Mount {
+    Bind { source: String, target: String, writable: bool },
+    Tmpfs { target: String, size: u64 },
+}
+
+/// A limit of processes, as setrlimit(2) takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rlimit {
+    pub(crate) resource: u32,
+    pub(crate) soft: u64,
+    pub(crate) hard: u64,
+}
+
+impl Order {
+    /// Reads an order; the error says which word was not understood.
+    pub(crate) fn parse(text: &[u8]) -> Result<Self, String> {
+        let text = std::str::from_utf8(text).map_err(|e| format!("the order is not text: {e}"))?;
+        let mut words = Words(text.split_terminator('\0'));
+        let mut order = Self::default();
+        while let Some(word) = words.0.next() {
+            match word {
+                "hostname" => order.hostname = words.text()?,
+                "cwd" => order.cwd = words.text()?,
+                "env" => order.env.push(CString::new(words.text()?).map_err(|e| e.to_string())?),
+                "files" => order.files = Some(words.number()?),
+                "cgroup" => order.cgroups.push(words.text()?),
+                "hide" => order.hidden.push(words.text()?),
+                "host-root" => order.root = Some(Root::Host),
+                "root" => order.root = Some(Root::Directory(words.text()?)),
+                "overlay" => order.root = Some(Root::Overlay(words.text()?, words.number()?)),
+                "bind" => order.mounts.push(Mount::Bind {
+                    source: words.text()?,
+                    target: words.text()?,
+                    writable: words.one_of("ro", "rw")?,
+                }),
+                "tmpfs" => {
+                    order.mounts.push(Mount::Tmpfs { target: words.text()?, size: words.number()? });
+                }
+                "users" => order.users = Some(words.number()?),
+                "new" => {
+                    let is_time = words.one_of("net", "time")?;
+                    order.new_time |= is_time;
+                    order.new_net |= !is_time;
+                }
+                "capabilities" => order.capabilities = Some(words.number()?),
+                "rlimit" => order.rlimits.push(Rlimit {
+                    resource: words.number()?,
+                    soft: words.number()?,
+                    hard: words.number()?,
+                }),
+                "no-new-privs" => order.no_new_privs = true,
+                "seccomp" => order.seccomp = true,
+                // To leave out what is not understood would leave a wall out.
+                _ => return Err(format!("the order has an unknown word {word:?}")),
+            }
+        }
+        Ok(order)
+    }
+}
+
+struct Words<'a>(std::str::SplitTerminator<'a, char>);
+
+impl Words<'_> {
+    fn text(&mut self) -> Result<String, String> {
+        self.0.next().map(str::to_owned).ok_or_else(|| "the order ends in the middle".to_owned())
+    }
+
+    fn number<T: std::str::FromStr>(&mut self) -> Result<T, String> {
+        let word = self.text()?;
+        word.parse().map_err(|_| format!("the order has {word:?} where a number should be"))
+    }
+
+    /// Whether it is the second of two words.
+    fn one_of(&mut self, first: &str, second: &str) -> Result<bool, String> {
+        let word = self.text()?;
+        if word != first && word != second {
+            return Err(format!("the order has {word:?} where {first} or {second} should be"));
+        }
+        Ok(word == second)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &[&str]) -> Result<Order, String> {
+        Order::parse(words.iter().flat_map(|w| [w, "\0"]).collect::<String>().as_bytes())
+    }
+
+    #[test]
+    fn an_order_is_read_whole() {
+        let order =
+            parsed(&["hostname", "web", "cwd", "/", "cgroup", "/a", "hide", "/b", "env", "A=b"]).unwrap();
+        assert_eq!(order.env, [c"A=b".to_owned()]);
+        assert_eq!((order.hostname.as_str(), order.cwd.as_str()), ("web", "/"));
+        assert_eq!((order.cgroups, order.hidden), (vec!["/a".to_owned()], vec!["/b".to_owned()]));
+        assert_eq!(order.root, None);
+
+        let order = parsed(&[
+            "overlay", "/r", "4096", "bind", "/s", "root", "rw", "tmpfs", "/t", "1", "users", "7", "new",
+            "net", "rlimit", "7", "1", "2", "seccomp",
+        ]);
+        let order = order.unwrap();
+        assert_eq!(order.root, Some(Root::Overlay("/r".to_owned(), 4096)));
+        let bind = Mount::Bind { source: "/s".to_owned(), target: "root".to_owned(), writable: true };
+        assert_eq!(order.mounts, [bind, Mount::Tmpfs { target: "/t".to_owned(), size: 1 }]);
+        assert_eq!((order.users, order.new_net, order.new_time), (Some(7), true, false));
+        assert_eq!(order.rlimits, [Rlimit { resource: 7, soft: 1, hard: 2 }]);
+        assert!(order.seccomp && !order.no_new_privs);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for words in
+            [&["bogus"][..], &["cwd"], &["users", "x"], &["bind", "/a", "/b", "maybe"], &["new", "pid"]]
+        {
+            assert!(parsed(words).is_err(), "{words:?}");
+        }
+    }
+}

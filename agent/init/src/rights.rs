@@ -1,0 +1,60 @@
+//! What the command may do: capabilities, no_new_privs, limits of its processes.
+
+use nix::errno::Errno;
+use nix::sys::prctl::set_no_new_privs;
+
+use crate::order::{Order, Rlimit};
+use crate::tree::Step;
+use crate::{seccomp, sys};
+
+/// The kernel's sets have this many bits; it knows fewer capabilities than that.
+const CAPABILITIES: u8 = 64;
+
+/// Raises hard limits to what is wanted, while there are the rights to do so. The soft ones stay: this program has work to do.
+pub(crate) fn make_room(rlimits: &[Rlimit]) -> Result<(), String> {
+    for wanted in rlimits {
+        let what = format!("raise limit {}", wanted.resource);
+        let (soft, hard) = sys::limit(wanted.resource).step(&what)?;
+        if wanted.hard > hard {
+            sys::set_limit(wanted.resource, soft, wanted.hard).step(&what)?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets the limits of this process, the command's.
+pub(crate) fn limit(rlimits: &[Rlimit]) -> Result<(), String> {
+    rlimits.iter().try_for_each(|wanted| {
+        sys::set_limit(wanted.resource, wanted.soft, wanted.hard)
+            .step(&format!("set limit {}", wanted.resource))
+    })
+}
+
+/// Gives up what is not to be kept, for this process and all that come of it. Last of all steps: the others need it.
+pub(crate) fn give_up(order: &Order) -> Result<(), String> {
+    let filter = || if order.seccomp { seccomp::install() } else { Ok(()) };
+    // Whoever has not promised to gain nothing by an execution must still be root to install a filter.
+    if !order.no_new_privs {
+        filter().step("install the seccomp filter")?;
+    }
+    if let Some(kept) = order.capabilities {
+        drop_all_but(kept).step("drop capabilities")?;
+    }
+    if order.no_new_privs {
+        set_no_new_privs().step("set no_new_privs")?;
+        filter().step("install the seccomp filter")?;
+    }
+    Ok(())
+}
+
+fn drop_all_but(kept: u64) -> nix::Result<()> {
+    for capability in (0..CAPABILITIES).filter(|c| kept & (1 << c) == 0) {
+        match sys::drop_bounding(capability) {
+            // The kernel knows no more than those before.
+            Err(Errno::EINVAL) => break,
+            other => other?,
+        }
+    }
+    sys::clear_ambient()?;
+    sys::set_capabilities(kept)
+}

@@ -1,0 +1,182 @@
+//! `bellows run`: the flags of a workload's box.
+
+use std::str::FromStr;
+
+use bellows_policies::units::Bytes;
+use clap::Args;
+
+use crate::workload::capability::Capability;
+use crate::workload::isolation::{Isolation, Mount, Namespace, Preset, Rlimit, Root};
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Isolation")]
+pub(super) struct Flags {
+    /// How much of the machine it sees. `tenant` is the whole box: users, network and devices of its own, few capabilities, a
+    /// seccomp filter, and the host's root file system read-only unless --rootfs names another.
+    #[arg(long, value_enum, default_value_t)]
+    isolation: Preset,
+    /// A directory that is its root file system, read-only. No part of the path may be a symbolic link.
+    #[arg(long, value_name = "DIR")]
+    rootfs: Option<String>,
+    /// Let it write to its root file system, into a tmpfs of this size that ends with it.
+    #[arg(long, value_name = "SIZE", requires = "rootfs")]
+    overlay: Option<Bytes>,
+    /// Mount a file or a directory of the host, read-only unless :rw; repeatable.
+    #[arg(long, value_name = "SOURCE:TARGET[:rw]")]
+    bind: Vec<Bind>,
+    /// Mount a tmpfs; repeatable.
+    #[arg(long, value_name = "TARGET:SIZE")]
+    tmpfs: Vec<Tmpfs>,
+    /// Its host name [default: its name].
+    #[arg(long)]
+    hostname: Option<String>,
+    /// Its network: the host's, or a loopback device alone [default: as --isolation says].
+    #[arg(long, value_enum)]
+    net: Option<Namespace>,
+    /// Its monotonic and boot-time clocks: the host's, or ones that begin with it [default: host].
+    #[arg(long, value_enum)]
+    time: Option<Namespace>,
+    /// Keep a capability that --isolation takes away, for example net_admin; repeatable.
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_add: Vec<Capability>,
+    /// Take a capability away; repeatable.
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_drop: Vec<Capability>,
+    /// Refuse system calls that only administrate a machine [default: as --isolation says].
+    #[arg(long)]
+    seccomp: Option<bool>,
+    /// Let nothing that it executes gain rights, as set-user-ID programs do [default: as --isolation says].
+    #[arg(long)]
+    no_new_privs: Option<bool>,
+    /// A limit of its processes, for example nofile=1024:4096; repeatable.
+    #[arg(long, value_name = "RESOURCE=SOFT[:HARD]")]
+    ulimit: Vec<Ulimit>,
+}
+
+impl Flags {
+    /// The box that they ask for.
+    pub(super) fn isolation(self) -> Isolation {
+        let mut isolation = match self.isolation {
+            Preset::Host => Isolation::default(),
+            Preset::Tenant => Isolation::tenant(),
+        };
+        if let Some(path) = self.rootfs {
+            isolation.root = Root::Directory { path, upper: self.overlay };
+        }
+        isolation.mounts.extend(self.bind.into_iter().map(|bind| bind.0));
+        isolation.mounts.extend(self.tmpfs.into_iter().map(|tmpfs| tmpfs.0));
+        isolation.hostname = self.hostname;
+        isolation.namespaces.net = self.net.unwrap_or(isolation.namespaces.net);
+        isolation.namespaces.time = self.time.unwrap_or(isolation.namespaces.time);
+        isolation.seccomp = self.seccomp.unwrap_or(isolation.seccomp);
+        isolation.no_new_privs = self.no_new_privs.unwrap_or(isolation.no_new_privs);
+        isolation.rlimits.extend(self.ulimit.into_iter().map(|ulimit| ulimit.0));
+        if !self.cap_drop.is_empty() || isolation.capabilities.is_some() {
+            let kept = isolation.capabilities.take().unwrap_or_else(Capability::all);
+            let added = self.cap_add.into_iter().filter(|added| !kept.contains(added));
+            let kept = kept.iter().copied().chain(added);
+            isolation.capabilities = Some(kept.filter(|c| !self.cap_drop.contains(c)).collect());
+        }
+        isolation
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Bind(Mount);
+
+impl FromStr for Bind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.split(':').collect();
+        let (source, target, writable) = match parts[..] {
+            [source, target] | [source, target, "ro"] => (source, target, false),
+            [source, target, "rw"] => (source, target, true),
+            _ => return Err("expected SOURCE:TARGET, and :rw if it may be written".to_owned()),
+        };
+        Ok(Self(Mount::Bind { source: source.to_owned(), target: target.to_owned(), writable }))
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Tmpfs(Mount);
+
+impl FromStr for Tmpfs {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (target, size) = text.rsplit_once(':').ok_or("expected TARGET:SIZE, for example /tmp:16M")?;
+        let size = size.parse().map_err(|e| format!("{e}"))?;
+        Ok(Self(Mount::Tmpfs { target: target.to_owned(), size }))
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Ulimit(Rlimit);
+
+impl FromStr for Ulimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (resource, value) = text.split_once('=').ok_or("expected RESOURCE=SOFT[:HARD]")?;
+        let (soft, hard) = value.split_once(':').unwrap_or((value, value));
+        let number = |text: &str| match text {
+            "unlimited" => Ok(None),
+            digits => digits.parse().map(Some).map_err(|_| format!("{digits:?} is no number")),
+        };
+        Ok(Self(Rlimit { resource: resource.parse()?, soft: number(soft)?, hard: number(hard)? }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        flags: Flags,
+    }
+
+    fn parsed(arguments: &[&str]) -> Isolation {
+        let line = std::iter::once(&"run").chain(arguments);
+        <Line as clap::Parser>::try_parse_from(line).unwrap().flags.isolation()
+    }
+
+    #[test]
+    fn without_flags_a_workload_is_what_it_was() {
+        assert_eq!(parsed(&[]), Isolation::default());
+        assert_eq!(parsed(&["--isolation", "tenant"]), Isolation::tenant());
+    }
+
+    #[test]
+    fn flags_add_to_the_box() {
+        let isolation = parsed(&[
+            "--isolation",
+            "tenant",
+            "--rootfs",
+            "/srv/root",
+            "--overlay",
+            "16M",
+            "--bind",
+            "/usr:/usr",
+            "--tmpfs",
+            "/tmp:1M",
+            "--cap-add",
+            "net_admin",
+            "--cap-drop",
+            "net_raw",
+            "--net",
+            "host",
+            "--ulimit",
+            "nofile=10:20",
+        ]);
+        assert_eq!(isolation.problem(), None);
+        let root = Root::Directory { path: "/srv/root".to_owned(), upper: Some(Bytes::mib(16)) };
+        assert_eq!((isolation.root, isolation.mounts.len()), (root, 2));
+        let kept: Vec<String> = isolation.capabilities.unwrap().iter().map(ToString::to_string).collect();
+        assert!(kept.contains(&"net_admin".to_owned()) && !kept.contains(&"net_raw".to_owned()));
+        assert_eq!((isolation.namespaces.net, isolation.namespaces.user), (Namespace::Host, Namespace::New));
+        assert_eq!((isolation.rlimits[0].soft, isolation.rlimits[0].hard), (Some(10), Some(20)));
+    }
+}

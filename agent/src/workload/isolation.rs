@@ -1,0 +1,381 @@
+//! What a workload sees of the machine, and what it may do there: its box.
+//!
+//! Without any of it a workload is as it always was: real root on the host's root file system, in pid, mount, uts, ipc and cgroup
+//! namespaces of its own (those are not for choice). A root directory, a mount or a user namespace gives it a **root of its own**,
+//! built by `bellows-init` before the command exists: with its own `/proc`, `/sys` and a minimal `/dev`, and nothing else of the host
+//! than what is named here. The host's root as such a root is read-only, with `/tmp`, `/var/tmp` and `/run` empty.
+//!
+//! Everything is bounded, since it comes from a client and goes to a process that has to stay small.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bellows_policies::units::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::capability::Capability;
+
+/// Most mounts of a workload.
+const MOUNTS: usize = 64;
+/// Longest path, in bytes: a quarter of what the kernel takes.
+const PATH: usize = 1024;
+/// Longest host name: the kernel's `HOST_NAME_MAX`.
+const HOSTNAME: usize = 64;
+/// Where the box has mounts of its own. A size may be given to `/dev/shm`.
+const OWN: [&str; 3] = ["/proc", "/sys", "/dev"];
+const SHM: &str = "/dev/shm";
+/// What of the host's root would let a workload meet other users of the host: files that all may write, and sockets.
+const EMPTY_ON_HOST_ROOT: [&str; 3] = ["/tmp", "/var/tmp", "/run"];
+/// Of each such directory. Its pages are charged to the workload besides.
+const EMPTY_SIZE: Bytes = Bytes::mib(64);
+
+/// A workload's box.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Isolation {
+    /// What is its `/`.
+    pub root: Root,
+    /// What is mounted there besides, in this order.
+    pub mounts: Vec<Mount>,
+    /// Its host name; the workload's name when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// The namespaces that are for choice.
+    pub namespaces: Namespaces,
+    /// No program that it executes gives it more rights than it has.
+    pub no_new_privs: bool,
+    /// The capabilities that are kept; all when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Vec<Capability>>,
+    /// Limits of its processes; the agent's when absent.
+    pub rlimits: Vec<Rlimit>,
+    /// System calls that only administrate a machine are refused.
+    pub seccomp: bool,
+}
+
+/// A root file system.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Root {
+    /// The host's.
+    #[default]
+    Host,
+    /// What is in a directory of the host.
+    Directory {
+        /// The directory. No part of it may be a symbolic link.
+        path: String,
+        /// The size of a tmpfs that takes what is written; without it the root is read-only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        upper: Option<Bytes>,
+    },
+}
+
+/// A mount in a root of the workload's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Mount {
+    /// A file or a directory of the host, without what is mounted below it.
+    Bind {
+        /// Where it is on the host. No part of it may be a symbolic link.
+        source: String,
+        /// Where it is in the box.
+        target: String,
+        /// Whether it can be written.
+        #[serde(default)]
+        writable: bool,
+    },
+    /// Memory, charged to the workload.
+    Tmpfs {
+        /// Where it is in the box.
+        target: String,
+        /// Its size at most.
+        size: Bytes,
+    },
+}
+
+/// The namespaces that are for choice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Namespaces {
+    /// Users: in one of its own, its root is a user of the host that owns nothing else, out of its tenant's range.
+    pub user: Namespace,
+    /// Network: in one of its own there is a loopback device and nothing else.
+    pub net: Namespace,
+    /// Time: in one of its own, the monotonic and the boot-time clock begin at the launch.
+    pub time: Namespace,
+}
+
+/// Whose a namespace is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Namespace {
+    /// A new one.
+    New,
+    /// The agent's.
+    #[default]
+    Host,
+}
+
+/// A limit of processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rlimit {
+    /// Of what.
+    pub resource: Resource,
+    /// The limit in force; unlimited when absent.
+    #[serde(default)]
+    pub soft: Option<u64>,
+    /// What the limit can be raised to; unlimited when absent.
+    #[serde(default)]
+    pub hard: Option<u64>,
+}
+
+/// What limits of processes are of, in the kernel's order: see getrlimit(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the kernel's names, explained by its manual")]
+pub enum Resource {
+    Cpu,
+    Fsize,
+    Data,
+    Stack,
+    Core,
+    Rss,
+    Nproc,
+    Nofile,
+    Memlock,
+    As,
+    Locks,
+    Sigpending,
+    Msgqueue,
+    Nice,
+    Rtprio,
+    Rttime,
+}
+
+impl Isolation {
+    /// The whole box, as for a tenant that is not trusted.
+    #[must_use]
+    pub fn tenant() -> Self {
+        Self {
+            namespaces: Namespaces { user: Namespace::New, net: Namespace::New, time: Namespace::Host },
+            no_new_privs: true,
+            capabilities: Some(Capability::of_a_tenant()),
+            seccomp: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whether it gets a root of its own.
+    #[must_use]
+    pub fn has_own_root(&self) -> bool {
+        self.root != Root::Host || !self.mounts.is_empty() || self.has_own_users()
+    }
+
+    /// Whether it gets a range of user ids.
+    #[must_use]
+    pub fn has_own_users(&self) -> bool {
+        self.namespaces.user == Namespace::New
+    }
+
+    /// What makes it unusable, if anything.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        if self.mounts.len() > MOUNTS {
+            return Some(format!("{} mounts are more than the {MOUNTS} that are allowed", self.mounts.len()));
+        }
+        if let Some(name) = &self.hostname
+            && !is_hostname(name)
+        {
+            return Some(format!("{name:?} is no host name: 1 to {HOSTNAME} letters, digits, - and ."));
+        }
+        if let Some(twice) = self.rlimits.iter().enumerate().find_map(|(n, limit)| {
+            self.rlimits[..n].iter().any(|l| l.resource == limit.resource).then_some(limit)
+        }) {
+            return Some(format!("two limits of {:?} are given", twice.resource));
+        }
+        if let Some(limit) = self.rlimits.iter().find(|l| value(l.soft) > value(l.hard)) {
+            return Some(format!("the soft limit of {:?} is above the hard one", limit.resource));
+        }
+        self.root.problem().or_else(|| self.mounts.iter().find_map(Mount::problem))
+    }
+
+    /// What init is told of it, word by word; `agent/init/src/order.rs` is the other side.
+    #[must_use]
+    pub fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        let mut say = |said: &[&str]| words.extend(said.iter().map(|&word| word.to_owned()));
+        if self.has_own_root() {
+            match &self.root {
+                Root::Host => say(&["host-root"]),
+                Root::Directory { path, upper: None } => say(&["root", path]),
+                Root::Directory { path, upper: Some(size) } => say(&["overlay", path, &size.0.to_string()]),
+            }
+            if self.root == Root::Host {
+                for target in EMPTY_ON_HOST_ROOT {
+                    say(&["tmpfs", target, &EMPTY_SIZE.0.to_string()]);
+                }
+            }
+            for mount in &self.mounts {
+                match mount {
+                    Mount::Bind { source, target, writable } => {
+                        say(&["bind", source, target, if *writable { "rw" } else { "ro" }]);
+                    }
+                    Mount::Tmpfs { target, size } => say(&["tmpfs", target, &size.0.to_string()]),
+                }
+            }
+        }
+        let Namespaces { user: _, net, time } = self.namespaces;
+        for (name, _) in [("net", net), ("time", time)].iter().filter(|(_, n)| *n == Namespace::New) {
+            say(&["new", name]);
+        }
+        if let Some(kept) = &self.capabilities {
+            say(&["capabilities", &kept.iter().fold(0, |set, c| set | c.bit()).to_string()]);
+        }
+        for limit in &self.rlimits {
+            let number = (limit.resource as u32).to_string();
+            say(&["rlimit", &number, &value(limit.soft).to_string(), &value(limit.hard).to_string()]);
+        }
+        if self.no_new_privs {
+            say(&["no-new-privs"]);
+        }
+        if self.seccomp {
+            say(&["seccomp"]);
+        }
+        words
+    }
+}
+
+impl Root {
+    fn problem(&self) -> Option<String> {
+        match self {
+            Self::Host => None,
+            Self::Directory { path, .. } if path == "/" => {
+                Some("the root directory is the host's root: leave it out".to_owned())
+            }
+            Self::Directory { upper: Some(Bytes(0)), .. } => Some("the upper layer has no room".to_owned()),
+            Self::Directory { path, .. } => path_problem("root directory", path),
+        }
+    }
+}
+
+impl Mount {
+    fn problem(&self) -> Option<String> {
+        let (target, source) = match self {
+            Self::Bind { source, target, .. } => (target, Some(source)),
+            Self::Tmpfs { target, .. } => (target, None),
+        };
+        if let Self::Tmpfs { size: Bytes(0), .. } = self {
+            return Some(format!("the tmpfs at {target} has no room"));
+        }
+        let own = |own: &&&str| target == **own || target.starts_with(&format!("{}/", **own));
+        if let Some(own) = OWN.iter().find(own)
+            && !(target == SHM && source.is_none())
+        {
+            return Some(format!("{target} cannot be mounted: what is in {own} is the box's own"));
+        }
+        if target == "/" {
+            return Some("a mount cannot be the root: name a root directory".to_owned());
+        }
+        source
+            .and_then(|source| path_problem("source", source))
+            .or_else(|| path_problem("mount point", target))
+    }
+}
+
+/// The kernel's infinity is its largest number.
+fn value(limit: Option<u64>) -> u64 {
+    limit.unwrap_or(u64::MAX)
+}
+
+fn is_hostname(name: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-.".contains(&b);
+    (1..=HOSTNAME).contains(&name.len()) && name.bytes().all(allowed)
+}
+
+fn path_problem(what: &str, path: &str) -> Option<String> {
+    let text = if !path.starts_with('/') {
+        "is not absolute"
+    } else if path.len() > PATH {
+        "is too long"
+    } else if path.contains('\0') {
+        "has a NUL byte"
+    } else if path.split('/').any(|part| part == "..") {
+        "has a .. in it"
+    } else {
+        return None;
+    };
+    Some(format!("the {what} {path:?} {text}"))
+}
+
+/// How much of the box `bellows run` turns on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Preset {
+    /// The host's root file system, users and network, and all of root's capabilities.
+    #[default]
+    Host,
+    /// The whole box, for who is not trusted.
+    Tenant,
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", format!("{self:?}").to_lowercase())
+    }
+}
+
+impl FromStr for Resource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        serde_json::from_value(text.to_lowercase().into())
+            .map_err(|_| format!("{text:?} is no resource limit"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let bind = |source: &str, target: &str| Mount::Bind {
+            source: source.to_owned(),
+            target: target.to_owned(),
+            writable: false,
+        };
+        let tmpfs = |target: &str, size| Mount::Tmpfs { target: target.to_owned(), size: Bytes(size) };
+        let problem = |mount: Mount| Isolation { mounts: vec![mount], ..Isolation::tenant() }.problem();
+        for bad in [
+            bind("usr", "/usr"),
+            bind("/usr", "/"),
+            bind("/usr", "/proc"),
+            bind("/a", "/dev/shm"),
+            bind("/a/../b", "/c"),
+            bind("/a\0", "/c"),
+            bind("/a", &format!("/{}", "x".repeat(PATH))),
+            tmpfs("/tmp", 0),
+            tmpfs("/sys/fs/cgroup", 1),
+        ] {
+            assert!(problem(bad.clone()).is_some(), "{bad:?}");
+        }
+        for good in [bind("/usr", "/usr"), bind("/a", "/device"), tmpfs("/dev/shm", 1)] {
+            assert_eq!(problem(good.clone()), None, "{good:?}");
+        }
+        let many = Isolation { mounts: vec![tmpfs("/t", 1); MOUNTS + 1], ..Isolation::default() };
+        assert!(many.problem().is_some());
+    }
+
+    #[test]
+    fn a_spec_without_a_box_reads_back_as_none() {
+        let read: Isolation = serde_json::from_str("{}").unwrap();
+        assert_eq!((read.words(), read.has_own_root()), (Vec::new(), false));
+        let tenant = Isolation::tenant();
+        assert_eq!(
+            serde_json::from_str::<Isolation>(&serde_json::to_string(&tenant).unwrap()).unwrap(),
+            tenant
+        );
+        assert_eq!(tenant.words()[0], "host-root");
+        assert!(serde_json::from_str::<Isolation>(r#"{"sandbox":true}"#).is_err());
+    }
+}

@@ -6,8 +6,11 @@
 //!
 //! `bellows-init --hostname=NAME --cwd=DIR [--files=N] [--cgroup=DIR]... [--hide=DIR]... -- COMMAND [ARG]...`
 //!
+//! With `--log` it is something else: what writes the log of a detached workload, see `log`.
+//!
 //! Descriptors: 0-2 stdio, 3 the channel to the agent (SOCK_SEQPACKET, a message each way), 4 the exit record.
 
+mod log;
 mod mounts;
 mod pid1;
 #[expect(unsafe_code, reason = "clone, fork and exec; see the file's head")]
@@ -41,7 +44,11 @@ struct Order {
 }
 
 fn main() {
-    let order = match parse(std::env::args_os().skip(1).map(OsStringExt::into_vec)) {
+    let mut arguments = std::env::args_os().skip(1).map(OsStringExt::into_vec).peekable();
+    if arguments.next_if(|first| first == b"--log").is_some() {
+        exit(i32::from(log::run(arguments).is_err()));
+    }
+    let order = match parse(arguments) {
         Ok(order) => order,
         Err(text) => {
             eprintln!("bellows-init: {text} (it is started by the bellows agent, not by hand)");

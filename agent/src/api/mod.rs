@@ -2,13 +2,14 @@
 //! descriptors.
 //!
 //! ```text
-//! api.sock    0660; launch, signal, set, pin, release, and everything that can be read; who asks is recorded
+//! api.sock    0660; launch, apply, stop, freeze, rm, signal, set, pin, release, and everything that can be read; who asks is recorded
 //! stdio.sock  0660; three descriptors in, a token out; a launch names the token
 //! tcp         GET only: /metrics /healthz /readyz /api/v1/{workloads,tenants,events,incidents,explain}
 //! ```
 //! The agent hands descriptors on and keeps none: its death breaks no pipe of a workload.
 
 mod explain;
+mod life;
 mod routes;
 mod since;
 mod stdio;

@@ -13,8 +13,10 @@ use tokio::net::UnixListener;
 use crate::journal::{Caller, Laws, Record};
 use crate::kernel::{clock, process};
 pub use crate::metrics::Sizing;
-use crate::metrics::{Published, PublishedTenant};
+use crate::metrics::{Facts, Published, PublishedTenant, Terms};
+use crate::workload::life::Restart;
 use crate::workload::lifecycle::State;
+use crate::workload::shelf::Kept;
 use crate::workload::spec::{Asked, Spec};
 
 /// `POST /api/v1/workloads`.
@@ -23,8 +25,21 @@ use crate::workload::spec::{Asked, Spec};
 pub struct LaunchRequest {
     /// What to start.
     pub spec: Spec<Asked>,
-    /// The token that `stdio.sock` gave for its standard input, output and error.
-    pub stdio: String,
+    /// The token that `stdio.sock` gave for its standard input, output and error. Without one it is detached: its output goes to
+    /// a log, and nobody but the agent waits for its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdio: Option<String>,
+}
+
+/// `POST /api/v1/apply`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApplyRequest {
+    /// What is to run.
+    pub spec: Spec<Asked>,
+    /// Only tell what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 /// `POST /api/v1/workloads/{tenant}/{name}/signal`.
@@ -33,6 +48,18 @@ pub struct LaunchRequest {
 pub struct SignalRequest {
     /// The signal's number. 9 kills everything in the workload's cgroup, others go to its init.
     pub signal: i32,
+}
+
+/// `POST /api/v1/workloads/{tenant}/{name}/stop`. What is absent is as the workload says itself.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopRequest {
+    /// The signal's number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// How long it may take to end, in seconds, before everything in its cgroup is killed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_seconds: Option<u64>,
 }
 
 /// `POST /api/v1/workloads/{tenant}/{name}/pin`. With neither value what there is is pinned where it is.
@@ -152,6 +179,60 @@ pub struct WorkloadView {
     /// Whether it is frozen for somebody more important.
     #[serde(default)]
     pub is_frozen: bool,
+    /// What is remembered of it, if it is a detached one.
+    #[serde(default)]
+    pub detached: Option<DetachedView>,
+}
+
+/// A detached workload, as it is shown.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DetachedView {
+    /// Its command and its arguments.
+    pub argv: Vec<String>,
+    /// When it is started again.
+    pub restart: Restart,
+    /// How often it was.
+    pub restarts: u64,
+    /// How it ended last, in words.
+    pub ended: Option<String>,
+    /// Whether it is to be started again.
+    pub is_waiting: bool,
+}
+
+impl From<&Kept> for DetachedView {
+    fn from(kept: &Kept) -> Self {
+        Self {
+            argv: kept.spec.argv.clone(),
+            restart: kept.spec.life.restart,
+            restarts: kept.restarts,
+            ended: kept.ended.as_ref().map(|ended| ended.text.clone()),
+            is_waiting: kept.again_ms.is_some(),
+        }
+    }
+}
+
+/// Of what has ended there is nothing to be measured.
+impl From<&Kept> for WorkloadView {
+    fn from(kept: &Kept) -> Self {
+        let Asked { tenant, name, class, memory, cpu } = kept.spec.identity.clone();
+        let terms = Terms {
+            class: class.map_or("-".into(), |class| class.as_str().into()),
+            assigned: None,
+            pin: None,
+        };
+        let facts = Facts {
+            tenant: tenant.to_string(),
+            workload: name.to_string(),
+            terms,
+            memory: memory.unwrap_or(Bounds { floor: Bytes::ZERO, ceiling: Bytes::ZERO }),
+            cpu,
+            started_unix_ns: 0,
+            adopted: false,
+        };
+        let published = Published::new(facts);
+        published.life(kept.state as u8, 0);
+        Self { detached: Some(kept.into()), ..Self::from(&published) }
+    }
 }
 
 impl From<&Published> for WorkloadView {
@@ -188,6 +269,7 @@ impl From<&Published> for WorkloadView {
             started_unix_ns: facts.started_unix_ns,
             lends_cpu: view.lends_cpu,
             is_frozen: view.is_frozen,
+            detached: None,
         }
     }
 }

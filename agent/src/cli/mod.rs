@@ -1,6 +1,7 @@
 //! The command line: one file per verb, all of them clients of the API, but for `agent`, `watchdog` and `doctor`.
 
 mod agent;
+mod apply;
 mod client;
 mod config;
 mod doctor;
@@ -8,6 +9,7 @@ mod events;
 mod explain;
 mod figures;
 mod kill;
+mod logs;
 mod order;
 mod pin;
 mod policy;
@@ -17,6 +19,7 @@ mod release;
 mod run;
 mod set;
 mod simulate;
+mod stop;
 mod tenants;
 mod text;
 
@@ -50,6 +53,10 @@ enum Verb {
     Agent(agent::Arguments),
     /// Start a workload and stay with it: its output, its signals, its exit code.
     Run(run::Arguments),
+    /// Have detached workloads run as files say.
+    Apply(apply::Arguments),
+    /// Show what a detached workload has said.
+    Logs(logs::Arguments),
     /// List workloads.
     Ps(ps::Arguments),
     /// List tenants: what each is promised, allowed and granted.
@@ -60,6 +67,14 @@ enum Verb {
     Record(record::Arguments),
     /// Tell why: what a record was decided by, or how a workload fares.
     Explain(explain::Arguments),
+    /// Tell a workload to end, and see to it that it does.
+    Stop(stop::Arguments),
+    /// Forget a detached workload that has ended, and its log.
+    Rm(stop::RmArguments),
+    /// Let a workload stand still, until it is thawed.
+    Freeze(stop::FreezeArguments),
+    /// Let a frozen workload run again.
+    Thaw(stop::FreezeArguments),
     /// Signal a workload.
     Kill(kill::Arguments),
     /// Change what a running workload is governed by: its bounds, its class, its weight.
@@ -115,6 +130,12 @@ pub fn main() -> ExitCode {
         Verb::Events(arguments) => on_runtime(events::run(arguments)),
         Verb::Record(arguments) => on_runtime(record::run(arguments)),
         Verb::Explain(arguments) => on_runtime(explain::run(arguments)),
+        Verb::Stop(arguments) => on_runtime(stop::run(arguments)),
+        Verb::Apply(arguments) => on_runtime(apply::run(arguments)),
+        Verb::Logs(arguments) => on_runtime(logs::run(arguments)),
+        Verb::Rm(arguments) => on_runtime(stop::rm(arguments)),
+        Verb::Freeze(arguments) => on_runtime(stop::freeze(arguments)),
+        Verb::Thaw(arguments) => on_runtime(stop::thaw(arguments)),
         Verb::Kill(arguments) => on_runtime(kill::run(arguments)),
         Verb::Set(arguments) => on_runtime(set::run(arguments)),
         Verb::Pin(arguments) => on_runtime(pin::run(arguments)),

@@ -29,6 +29,7 @@ use crate::kernel::clock;
 use crate::kernel::watch::Key;
 use crate::metrics::Published;
 use crate::workload::adoption;
+use crate::workload::life::Life;
 use crate::workload::spec::{ByClass, Identity, Name, NameError, Spec};
 
 impl Entry {
@@ -152,7 +153,8 @@ impl Control {
         published.limits(Limits { high: in_force(found), max: Bytes(u64::MAX) });
         published.would(Some(law.limits()));
         published.sample(&sample);
-        let spec = Arc::new(Spec { identity, argv: Vec::new(), env: Vec::new(), cwd: "/".to_owned() });
+        let life = Life::default();
+        let spec = Arc::new(Spec { identity, argv: Vec::new(), env: Vec::new(), cwd: "/".to_owned(), life });
         let version = self.versions.of(&self.journal, &class, law.law());
         let entry = self.registry.insert(|key| Entry::new(key, spec, class, &law, version, published));
         entry.adopted = Some(adopt);

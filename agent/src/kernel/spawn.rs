@@ -171,6 +171,28 @@ pub fn start(
     })
 }
 
+/// Starts the program as something else than a workload's first process, by `arguments`, in `cgroup`. The n-th of `descriptors`
+/// becomes its descriptor n.
+pub fn start_helper<const N: usize>(
+    program: &Program,
+    cgroup: &Cgroup,
+    arguments: &[String],
+    descriptors: [OwnedFd; N],
+) -> io::Result<Process> {
+    let (argv, env) = (c_strings(arguments)?, Vec::new());
+    let (argv_pointers, env_pointers) = (pointers(&argv), pointers(&env));
+    let kept: Vec<OwnedFd> = descriptors.into_iter().map(raise).collect::<io::Result<_>>()?;
+    let descriptors: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).collect();
+    let exec = sys::Exec {
+        program: program.memfd.as_fd(),
+        argv: &argv_pointers,
+        envp: &env_pointers,
+        descriptors: &descriptors,
+    };
+    let (pid, pidfd) = sys::clone_exec(cgroup.as_fd(), &exec)?;
+    Ok(Process { pid: pid.as_raw(), pidfd })
+}
+
 /// The agent's side of the conversation, from the first answer to the execution of the command.
 fn hand_over(
     ours: &OwnedFd,

@@ -8,6 +8,8 @@ use bellows_policies::units::{Bounds, Bytes};
 use bellows_policies::{AssignedBy, Assignment, CpuBounds};
 use serde::{Deserialize, Serialize};
 
+use super::life::Life;
+
 /// The name of a tenant or a workload, which is also the name of its cgroup directory.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -163,6 +165,9 @@ pub struct Spec<Who = Identity> {
     pub env: Vec<String>,
     /// Its working directory, absolute.
     pub cwd: String,
+    /// How it is to live.
+    #[serde(default)]
+    pub life: Life,
 }
 
 impl<Who> Spec<Who> {
@@ -174,6 +179,9 @@ impl<Who> Spec<Who> {
         }
         if !self.cwd.starts_with('/') {
             return Some(format!("the working directory {:?} is not absolute", self.cwd));
+        }
+        if let Some(text) = self.life.problem() {
+            return Some(text);
         }
         let texts = self.argv.iter().chain(&self.env).chain([&self.cwd]);
         texts.into_iter().any(|t| t.contains('\0')).then(|| "a NUL byte is in the command".to_owned())

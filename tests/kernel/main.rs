@@ -9,6 +9,7 @@ mod crun;
 mod death;
 mod detached;
 mod ends;
+mod exec;
 mod explain;
 mod growth;
 mod held;

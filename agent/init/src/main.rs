@@ -6,10 +6,12 @@
 //!
 //! `bellows-init --hostname=NAME --cwd=DIR [--files=N] [--cgroup=DIR]... [--hide=DIR]... -- COMMAND [ARG]...`
 //!
-//! With `--log` it is something else: what writes the log of a detached workload, see `log`.
+//! With `--log` it is something else: what writes the log of a detached workload, see `log`; and with `--enter`, what starts
+//! a command beside a workload, see `enter`.
 //!
 //! Descriptors: 0-2 stdio, 3 the channel to the agent (SOCK_SEQPACKET, a message each way), 4 the exit record.
 
+mod enter;
 mod log;
 mod mounts;
 mod pid1;
@@ -48,6 +50,7 @@ fn main() {
     if arguments.next_if(|first| first == b"--log").is_some() {
         exit(i32::from(log::run(arguments).is_err()));
     }
+    let is_beside = arguments.next_if(|first| first == b"--enter").is_some();
     let order = match parse(arguments) {
         Ok(order) => order,
         Err(text) => {
@@ -55,6 +58,9 @@ fn main() {
             exit(2);
         }
     };
+    if is_beside {
+        enter::run(&order);
+    }
     sys::close_from_on_exec(3);
     // Fails only for a group leader, which a fresh clone is not.
     let _ = setsid();

@@ -47,21 +47,34 @@ pub(crate) fn run(order: &Order) {
         Ended::Exited(code) => format!("exited {code}"),
         Ended::Signaled(signal) => format!("signaled {}", signal as i32),
     });
-    exit(match ended {
-        Ended::Exited(code) => code,
-        Ended::Signaled(signal) => 128 + signal as i32,
-    });
+    exit(ended.code());
 }
 
 #[derive(Clone, Copy)]
-enum Ended {
+pub(crate) enum Ended {
     Exited(i32),
     Signaled(Signal),
+}
+
+impl Ended {
+    /// As a shell would see it.
+    pub(crate) fn code(self) -> i32 {
+        match self {
+            Self::Exited(code) => code,
+            Self::Signaled(signal) => 128 + signal as i32,
+        }
+    }
 }
 
 fn prepare(order: &Order) -> Result<(), String> {
     sethostname(&order.hostname).map_err(|e| format!("cannot set the host name {}: {e}", order.hostname))?;
     mounts::set_up(order)?;
+    reset(order)?;
+    go_to(&order.cwd)
+}
+
+/// Undoes what is the agent's own and is inherited.
+pub(crate) fn reset(order: &Order) -> Result<(), String> {
     umask(Mode::from_bits_truncate(0o022));
     // The agent protects itself from the OOM killer; its workloads do not inherit that.
     fs::write("/proc/self/oom_score_adj", "0").map_err(|e| format!("cannot reset oom_score_adj: {e}"))?;
@@ -70,11 +83,15 @@ fn prepare(order: &Order) -> Result<(), String> {
             .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, files.min(hard), hard))
             .map_err(|e| format!("cannot set the number of open files: {e}"))?;
     }
-    chdir(order.cwd.as_str()).map_err(|e| format!("cannot enter the working directory {}: {e}", order.cwd))
+    Ok(())
+}
+
+pub(crate) fn go_to(directory: &str) -> Result<(), String> {
+    chdir(directory).map_err(|e| format!("cannot enter the working directory {directory}: {e}"))
 }
 
 /// Becomes the command; comes back only as an exit.
-fn execute(order: &Order) {
+pub(crate) fn execute(order: &Order) {
     sys::reset_signals();
     let errno = sys::execute(&order.command);
     let name: &CStr = &order.command[0];
@@ -83,7 +100,7 @@ fn execute(order: &Order) {
 }
 
 /// Reaps and forwards until `command` has ended.
-fn supervise(command: Pid) -> Ended {
+pub(crate) fn supervise(command: Pid) -> Ended {
     let all = SigSet::all();
     loop {
         match all.wait() {

@@ -54,7 +54,7 @@ pub(crate) fn close_from_on_exec(first: u32) {
 
 /// A descriptor that the agent placed and that stays open as long as this process lives.
 pub(crate) fn borrow(number: i32) -> BorrowedFd<'static> {
-    // SAFETY: the agent placed it (4 is the exit record; with `--log`, 0 is a pipe and 3 a directory) before init was executed,
+    // SAFETY: the agent placed it (4 is the exit record; with `--enter` a pidfd, and 5 a directory; with `--log`, 0 is a pipe and 3 a directory) before init was executed,
     // and it is never closed here.
     unsafe { BorrowedFd::borrow_raw(number) }
 }

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
 use super::Shared;
+use super::exec;
 use super::explain;
 use super::life;
 use super::stream::{events, incidents};
@@ -33,6 +34,7 @@ pub(super) fn control(shared: Shared) -> Router {
         .route("/api/v1/workloads/{tenant}/{name}/signal", post(send_signal))
         .route("/api/v1/workloads/{tenant}/{name}/set", post(set))
         .merge(life::routes())
+        .merge(exec::routes())
         .route("/api/v1/workloads/{tenant}/{name}/pin", post(pin))
         .route("/api/v1/workloads/{tenant}/{name}/unpin", post(unpin))
         .route("/api/v1/exits/{id}", get(exit))

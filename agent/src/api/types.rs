@@ -10,13 +10,12 @@ use bellows_policies::{AssignedBy, CpuBounds, Cpus, Pin};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
+pub use super::detached::DetachedView;
 use crate::journal::{Caller, Laws, Record};
 use crate::kernel::{clock, process};
 pub use crate::metrics::Sizing;
-use crate::metrics::{Facts, Published, PublishedTenant, Terms};
-use crate::workload::life::Restart;
+use crate::metrics::{Published, PublishedTenant};
 use crate::workload::lifecycle::State;
-use crate::workload::shelf::Kept;
 use crate::workload::spec::{Asked, Spec};
 
 /// `POST /api/v1/workloads`.
@@ -40,6 +39,28 @@ pub struct ApplyRequest {
     /// Only tell what would be done.
     #[serde(default)]
     pub dry_run: bool,
+}
+
+/// `POST /api/v1/workloads/{tenant}/{name}/exec`, answered when the command has ended.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExecRequest {
+    /// The command and its arguments.
+    pub argv: Vec<String>,
+    /// Its environment, `NAME=value` each.
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// Its working directory, as the workload sees it.
+    pub cwd: String,
+    /// The token that `stdio.sock` gave for its standard input, output and error. Signals are sent to it by that, too.
+    pub stdio: String,
+}
+
+/// How a command beside a workload has ended.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Executed {
+    /// As a shell would see it.
+    pub code: i32,
 }
 
 /// `POST /api/v1/workloads/{tenant}/{name}/signal`.
@@ -182,57 +203,6 @@ pub struct WorkloadView {
     /// What is remembered of it, if it is a detached one.
     #[serde(default)]
     pub detached: Option<DetachedView>,
-}
-
-/// A detached workload, as it is shown.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct DetachedView {
-    /// Its command and its arguments.
-    pub argv: Vec<String>,
-    /// When it is started again.
-    pub restart: Restart,
-    /// How often it was.
-    pub restarts: u64,
-    /// How it ended last, in words.
-    pub ended: Option<String>,
-    /// Whether it is to be started again.
-    pub is_waiting: bool,
-}
-
-impl From<&Kept> for DetachedView {
-    fn from(kept: &Kept) -> Self {
-        Self {
-            argv: kept.spec.argv.clone(),
-            restart: kept.spec.life.restart,
-            restarts: kept.restarts,
-            ended: kept.ended.as_ref().map(|ended| ended.text.clone()),
-            is_waiting: kept.again_ms.is_some(),
-        }
-    }
-}
-
-/// Of what has ended there is nothing to be measured.
-impl From<&Kept> for WorkloadView {
-    fn from(kept: &Kept) -> Self {
-        let Asked { tenant, name, class, memory, cpu } = kept.spec.identity.clone();
-        let terms = Terms {
-            class: class.map_or("-".into(), |class| class.as_str().into()),
-            assigned: None,
-            pin: None,
-        };
-        let facts = Facts {
-            tenant: tenant.to_string(),
-            workload: name.to_string(),
-            terms,
-            memory: memory.unwrap_or(Bounds { floor: Bytes::ZERO, ceiling: Bytes::ZERO }),
-            cpu,
-            started_unix_ns: 0,
-            adopted: false,
-        };
-        let published = Published::new(facts);
-        published.life(kept.state as u8, 0);
-        Self { detached: Some(kept.into()), ..Self::from(&published) }
-    }
 }
 
 impl From<&Published> for WorkloadView {

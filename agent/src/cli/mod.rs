@@ -6,6 +6,7 @@ mod client;
 mod config;
 mod doctor;
 mod events;
+mod exec;
 mod explain;
 mod figures;
 mod kill;
@@ -37,7 +38,7 @@ const REFUSED: u8 = 5;
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 ok, 1 failure, 2 usage, 3 a check found problems, 4 not found, 5 refused.
-`run` exits as its command does: its code, or 128 + the signal that ended it (137 when the kernel's OOM killer did).";
+`run` and `exec` exit as their command does: its code, or 128 + the signal that ended it (137 when the kernel's OOM killer did).";
 
 /// bellows: elastic memory limits for cgroup v2 workloads.
 #[derive(Debug, Parser)]
@@ -55,6 +56,8 @@ enum Verb {
     Run(run::Arguments),
     /// Have detached workloads run as files say.
     Apply(apply::Arguments),
+    /// Run a command beside a workload, in its namespaces and its cgroup.
+    Exec(exec::Arguments),
     /// Show what a detached workload has said.
     Logs(logs::Arguments),
     /// List workloads.
@@ -132,6 +135,7 @@ pub fn main() -> ExitCode {
         Verb::Explain(arguments) => on_runtime(explain::run(arguments)),
         Verb::Stop(arguments) => on_runtime(stop::run(arguments)),
         Verb::Apply(arguments) => on_runtime(apply::run(arguments)),
+        Verb::Exec(arguments) => on_runtime(exec::run(arguments)),
         Verb::Logs(arguments) => on_runtime(logs::run(arguments)),
         Verb::Rm(arguments) => on_runtime(stop::rm(arguments)),
         Verb::Freeze(arguments) => on_runtime(stop::freeze(arguments)),

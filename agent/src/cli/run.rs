@@ -172,14 +172,19 @@ pub(super) async fn wait_for_end(client: &Client, label: &str, id: u64) -> anyho
 
 fn spec(identity: Asked, argv: Vec<String>, life: Life) -> anyhow::Result<Spec<Asked>> {
     let cwd = std::env::current_dir().context("the working directory is gone")?;
-    let env = std::env::vars_os()
-        .filter_map(|(key, value)| Some(format!("{}={}", key.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    let env = environment();
     Ok(Spec { identity, argv, env, cwd: cwd.to_string_lossy().into_owned(), life })
 }
 
+/// This process' environment, as far as it is text.
+pub(super) fn environment() -> Vec<String> {
+    std::env::vars_os()
+        .filter_map(|(key, value)| Some(format!("{}={}", key.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
 /// The signals that are passed on.
-struct Signals {
+pub(super) struct Signals {
     hangup: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     quit: tokio::signal::unix::Signal,
@@ -189,7 +194,7 @@ struct Signals {
 }
 
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    pub(super) fn listen() -> std::io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -200,7 +205,7 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> i32 {
+    pub(super) async fn next(&mut self) -> i32 {
         tokio::select! {
             _ = self.hangup.recv() => libc::SIGHUP,
             _ = self.interrupt.recv() => libc::SIGINT,

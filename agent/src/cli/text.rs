@@ -214,6 +214,7 @@ fn step(deed: &Deed) -> String {
         }
         Deed::RestartCancelled {} => "is not started again".to_owned(),
         Deed::Applied { differences } => format!("applied: {}", differences.join(", ")),
+        Deed::Executed { command } => format!("{command} was started beside it"),
         Deed::Removed {} => "forgotten, with its log".to_owned(),
         Deed::Frozen {} => "frozen".to_owned(),
         Deed::Thawed { elsewhere: false } => "thawed".to_owned(),

@@ -267,6 +267,9 @@ impl Control {
                 Command::Operate { tenant, name, order, by, reply } => {
                     self.operate(&tenant, &name, order, &by, reply);
                 }
+                Command::Exec { tenant, name, command, by, reply } => {
+                    self.exec(&tenant, &name, *command, &by, reply);
+                }
                 Command::Plan { spec, reply } => {
                     let _ = reply.send(self.plan_apply(&spec));
                 }

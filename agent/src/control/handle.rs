@@ -19,6 +19,7 @@ use super::shrinker::Reclaimed;
 use crate::journal::{Caller, Journal, What};
 use crate::kernel::cgroup::CgroupError;
 use crate::kernel::clock;
+use crate::kernel::spawn::{Beside, Process};
 use crate::kernel::watch::{Key, Waker};
 use crate::metrics::{Metrics, Table, TenantTable};
 use crate::watchdog::Opened;
@@ -71,6 +72,19 @@ pub enum Command {
         spec: Box<Spec<Asked>>,
         /// Where the answer goes, with the class that it has then.
         reply: oneshot::Sender<Result<(ApplyPlan, Name), Refused>>,
+    },
+    /// Start a command beside a workload.
+    Exec {
+        /// The workload's owner.
+        tenant: Name,
+        /// Its name.
+        name: Name,
+        /// What.
+        command: Box<Beside>,
+        /// Who asks.
+        by: Arc<Caller>,
+        /// Where the answer goes, when the command has been executed.
+        reply: oneshot::Sender<Result<Process, Refused>>,
     },
     /// A detached workload that runs is asked for as this from now on.
     Adjust {
@@ -284,6 +298,17 @@ impl Handle {
     /// What is to be done so that a detached workload is as `spec`, and the class that it has then.
     pub async fn plan(&self, spec: Spec<Asked>) -> Result<(ApplyPlan, Name), Refused> {
         self.ask(|reply| Command::Plan { spec: Box::new(spec), reply }).await?
+    }
+
+    /// Starts a command beside a workload and returns when it has been executed.
+    pub async fn exec(
+        &self,
+        tenant: Name,
+        name: Name,
+        command: Beside,
+        by: Arc<Caller>,
+    ) -> Result<Process, Refused> {
+        self.ask(|reply| Command::Exec { tenant, name, command: Box::new(command), by, reply }).await?
     }
 
     /// Has a detached workload that runs be asked for as `spec` from now on.

@@ -11,6 +11,7 @@ use std::thread;
 use bellows_policies::sample::{Detail, Pressure, Swap};
 use bellows_policies::units::{Bytes, Instant, Limit};
 
+use super::exec::Execution;
 use super::handle::{Command, Handle};
 use super::incidents::{self, Seen};
 use super::registry::Open;
@@ -95,6 +96,8 @@ pub(super) enum Job {
     Launch(Key, Box<LaunchOrder>),
     /// Clear away what is left of one.
     Clear(Key, Arc<Spec>, Arc<Running>, Last),
+    /// Start a command beside one, and answer at once.
+    Exec(Box<Execution>),
     /// Make a tenant's cgroup ready for adoption, with these limits.
     Furnish(Name, Vec<(&'static str, String)>),
     /// Open what somebody else made in a tenant's cgroup.
@@ -192,6 +195,10 @@ fn work(queue: &Mutex<Receiver<Job>>, answers: &Handle, ground: &Ground) {
                 let result =
                     supervisor::tear_down(ground, &spec.identity, &running, last).map_err(|e| (e, running));
                 Command::ClearDone { key, result }
+            }
+            Ok(Job::Exec(execution)) => {
+                execution.carry_out(&ground.init);
+                continue;
             }
             Ok(Job::Furnish(tenant, limits)) => {
                 let result = adoption::furnish(ground, &tenant, &limits);

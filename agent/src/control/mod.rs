@@ -11,6 +11,7 @@
 //! what an operator orders: signals, settings operate, pins
 //! ... to end, to stand still               stops, pauses
 //! detached ones: remembered, restarted     keeping; apply   what a file asks for
+//! commands beside a workload               exec
 //! tenants: seats in the budget, their cgroups' files, who is served when room comes   tenants
 //! what others give for who waits            squeeze
 //! ... and who gives way as a whole          ladder, leases; grips  on a thread of its own
@@ -36,6 +37,7 @@ mod adoption;
 mod apply;
 mod control_loop;
 mod cpu_loop;
+mod exec;
 mod foreign;
 mod grips;
 mod handle;

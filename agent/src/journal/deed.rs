@@ -38,6 +38,11 @@ pub enum Deed {
         /// What differs.
         differences: Vec<String>,
     },
+    /// Somebody has a command run beside it.
+    Executed {
+        /// The command, without its arguments: those may be secrets.
+        command: String,
+    },
     /// An operator had it forgotten, with all that it had said.
     Removed {},
 }

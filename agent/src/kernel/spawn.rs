@@ -17,6 +17,7 @@ use std::ffi::{CString, c_char};
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -77,6 +78,19 @@ pub struct Launch<'a> {
     pub stdio: [OwnedFd; 3],
     /// Where init writes how the command ended.
     pub record: File,
+}
+
+/// A command beside a workload's own.
+#[derive(Debug)]
+pub struct Beside {
+    /// It and its arguments.
+    pub argv: Vec<String>,
+    /// Its environment, `NAME=value` each.
+    pub env: Vec<String>,
+    /// Its working directory, as the workload sees it.
+    pub cwd: String,
+    /// Standard input, output and error.
+    pub stdio: [OwnedFd; 3],
 }
 
 /// A workload's first process.
@@ -171,15 +185,16 @@ pub fn start(
     })
 }
 
-/// Starts the program as something else than a workload's first process, by `arguments`, in `cgroup`. The n-th of `descriptors`
+/// Starts the program as something else than a workload's first process, by `arguments` and in `env`, in `cgroup`. The n-th of `descriptors`
 /// becomes its descriptor n.
 pub fn start_helper<const N: usize>(
     program: &Program,
     cgroup: &Cgroup,
     arguments: &[String],
+    env: &[String],
     descriptors: [OwnedFd; N],
 ) -> io::Result<Process> {
-    let (argv, env) = (c_strings(arguments)?, Vec::new());
+    let (argv, env) = (c_strings(arguments)?, c_strings(env)?);
     let (argv_pointers, env_pointers) = (pointers(&argv), pointers(&env));
     let kept: Vec<OwnedFd> = descriptors.into_iter().map(raise).collect::<io::Result<_>>()?;
     let descriptors: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).collect();
@@ -191,6 +206,44 @@ pub fn start_helper<const N: usize>(
     };
     let (pid, pidfd) = sys::clone_exec(cgroup.as_fd(), &exec)?;
     Ok(Process { pid: pid.as_raw(), pidfd })
+}
+
+/// Starts a command beside the first process of a workload, in its namespaces and its cgroup; the process that comes back is one
+/// outside that ends as the command does, and takes it along.
+pub fn enter(
+    program: &Program,
+    cgroup: &Cgroup,
+    first: &Process,
+    command: Beside,
+) -> Result<Process, SpawnError> {
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::seconds(ANSWER_DEADLINE_S))?;
+    let mut arguments = vec![
+        "bellows-init".to_owned(),
+        "--enter".to_owned(),
+        format!("--cwd={}", command.cwd),
+        format!("--files={}", program.open_files),
+        "--".to_owned(),
+    ];
+    arguments.extend(command.argv);
+    let [stdin, stdout, stderr] = command.stdio;
+    let root = File::options()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+        .open(format!("/proc/{}/root", first.pid))?;
+    // Not reaped even now: so the number was its own.
+    signal(&first.pidfd, 0)?;
+    let descriptors = [stdin, stdout, stderr, theirs, first.pidfd.try_clone()?, root.into()];
+    let process = start_helper(program, cgroup, &arguments, &command.env, descriptors)?;
+    let refused = match receive(&ours) {
+        Ok(None) => return Ok(process),
+        Ok(Some(text)) => SpawnError::Init(text),
+        Err(error) => error,
+    };
+    // Nothing of it may outlive the attempt, nor be a zombie.
+    let _ = signal(&process.pidfd, libc::SIGKILL);
+    let _ = wait(&process.pidfd);
+    Err(refused)
 }
 
 /// The agent's side of the conversation, from the first answer to the execution of the command.

@@ -48,6 +48,6 @@ pub fn connect(
         format!("--files={}", bounds.files),
     ];
     let descriptors = [read, null()?, null()?, File::open(directory)?.into()];
-    let logger = spawn::start_helper(program, cgroup, &arguments, descriptors)?;
+    let logger = spawn::start_helper(program, cgroup, &arguments, &[], descriptors)?;
     Ok(([null()?, write.try_clone()?, write], Some(logger)))
 }

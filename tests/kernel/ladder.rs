@@ -214,7 +214,7 @@ fn a_kill_takes_the_least_important_one_and_no_more() {
 }
 
 /// A world in which the least important workload has been frozen for somebody who still runs.
-fn frozen() -> (Policies, Agent, Follower, [Run; 2]) {
+pub(crate) fn frozen() -> (Policies, Agent, Follower, [Run; 2]) {
     let text = format!("{NODE}squeeze.hold_most_ms = 600000\n[class.batch]\nsqueeze.rungs = [\"freeze\"]\n")
         .replace("squeeze.hold_ms = 2000", "squeeze.hold_ms = 300000");
     let policies = Policies::new("frozen", &text);

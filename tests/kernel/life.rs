@@ -3,9 +3,10 @@
 
 use std::path::PathBuf;
 
-use bellows::journal::{Deed, Record, What};
+use bellows::journal::{Deed, Ease, Record, What};
 
-use crate::rig::{Agent, Follower, eventually, field, is_ended, is_launched, number, read};
+use crate::ladder;
+use crate::rig::{Agent, Follower, Tree, eventually, field, is_ended, is_launched, number, read};
 use crate::takeover::is_taken_over;
 
 /// Hears nothing.
@@ -119,4 +120,42 @@ fn what_an_operator_has_frozen_stays_so_over_the_end_of_the_agent() {
     assert_eq!(run.finish().code, 143);
     assert_eq!(count(&mut journal, "default/still", is_deed(&Deed::StopForced {})), 0);
     assert!(!read(&agent.tree.workload("still").join("cgroup.events")).contains("populated 1"));
+}
+
+/// What the ladder has frozen is not thawed by an operator's word; what he freezes himself is his, and none of the ladder's.
+#[test]
+fn the_ladder_and_an_operator_keep_out_of_each_others_freezes() {
+    let (_policies, mut agent, mut journal, _runs) = ladder::frozen();
+    let said = told(&agent, "thaw", &["least"], 5);
+    assert!(said.contains("it is not frozen by an operator, but for somebody more important"), "{said}");
+    told(&agent, "freeze", &["least"], 0);
+    let overruled = |what: &What| matches!(what, What::Eased { why: Ease::Overruled, .. });
+    let eased = journal.wait("default/least", overruled);
+    let frozen = journal.wait("default/least", is_deed(&Deed::Frozen {}));
+    assert!(eased.id < frozen.id, "{}", journal.told());
+    let cgroup = agent.tree.workload("least");
+    let is_still = || field(&cgroup.join("cgroup.events"), "frozen") == 1;
+    // Nobody waits for anything any more.
+    told(&agent, "stop", &["front"], 0);
+    agent.kill();
+    eventually("its limits are opened", || number(&cgroup.join("memory.high")) == u64::MAX);
+    agent.restart();
+    let mut journal = agent.follow();
+    journal.wait("default/least", is_taken_over);
+    assert!(is_still(), "{}", journal.told());
+    told(&agent, "thaw", &["least"], 0);
+    assert!(!is_still());
+}
+
+#[test]
+fn a_kill_for_memory_says_what_was_asked_for_in_vain() {
+    let agent = Agent::start_on(Tree::without_swap(), &[]);
+    let finished = agent.load("greedy", "16M..64M", &["grow", "300"]).finish();
+    assert_eq!(finished.code, 137, "{finished:?}");
+    println!("{}", finished.err);
+    assert!(
+        finished.err.contains("killed by the kernel: out of memory at its ceiling of 64 MiB after "),
+        "{finished:?}"
+    );
+    assert!(finished.err.contains(" denied grant"), "{finished:?}");
 }

@@ -20,6 +20,7 @@ use crate::reload;
 use crate::watchdog::Heartbeat;
 use crate::workload::ids::Ranges;
 use crate::workload::records::Records;
+use crate::workload::shelf::Shelf;
 use crate::workload::supervisor::Ground;
 use crate::workload::{takeover, tree};
 
@@ -61,16 +62,21 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         init: Program::load(&init, open_files).with_context(|| format!("cannot load {}", init.display()))?,
     });
     let adopts = |tenant: &str| rules.adopts(tenant) != Adopt::No;
-    let findings = takeover::find(&ground, adopts, || {
+    let mut findings = takeover::find(&ground, adopts, || {
         heartbeat.beat(clock::now());
     })?;
     let ends = ground.records.recover(&findings.ids())?;
+    let shelf = Shelf::open(&config.runtime_dir)
+        .with_context(|| format!("cannot make a directory in {}", config.runtime_dir.display()))?;
+    let (kept, torn) = shelf.recover()?;
+    findings.trouble.extend(torn);
     let metrics = Arc::new(Metrics::new()?);
     let (writer, readers, drain) = journal::open(Some(config.journal.settings(&config.runtime_dir)))?;
     let (mut control, handle) = Control::new(control::Parts {
         ground,
         budget,
         rules: Arc::new(rules),
+        shelf,
         can_reclaim: can_reclaim(&tree.workloads),
         node_law: config.cpu,
         hearing: config.agent.hearing,
@@ -79,7 +85,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         metrics: Arc::clone(&metrics),
         heartbeat: Some(heartbeat),
     })?;
-    let taken = control.take_over(findings, ends);
+    let taken = control.take_over(findings, ends, kept);
     let took = clock::now().since(started);
     metrics.policies.begun(clock::unix_nanoseconds());
     metrics.takeover.set(took.as_secs_f64());

@@ -1,7 +1,7 @@
 //! The watchdog: a small process in `supervisor/` that outlives the agent.
 //!
 //! If the agent dies or hangs, its workloads must keep growing. The watchdog hears a heartbeat through a pipe. The end of
-//! the pipe is a dead agent, silence for [`PATIENCE`] a hung one: then it thaws every workload, opens `memory.max` to the
+//! the pipe is a dead agent, silence for [`PATIENCE`] a hung one: then it thaws whoever was frozen for others, opens `memory.max` to the
 //! failsafe that is written on the workload's cgroup, and takes the tripwire out of the way. It needs nothing but the tree,
 //! and leaves there what the limits were, for the next agent ([`lease`]).
 //!
@@ -22,7 +22,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::{parse, tell};
 use crate::workload::supervisor::{FAILSAFE, FAILSAFE_CPU};
-use crate::workload::{adoption, lease};
+use crate::workload::{adoption, frozen, lease};
 
 /// Time between heartbeats.
 pub const BEAT: Duration = Duration::from_millis(400);
@@ -189,7 +189,10 @@ fn open_one(workload: &Cgroup) -> Result<bool, CgroupError> {
         tell(&format!("watchdog: {error}"));
     }
     let failsafe = parse::number(&failsafe).map_or(Limit::Max, |n| Limit::At(Bytes(n)));
-    workload.write("cgroup.freeze", "0")?;
+    // What an operator has frozen stays so: `frozen` says why.
+    if !frozen::is_paused(workload)? {
+        workload.write("cgroup.freeze", "0")?;
+    }
     // Only ever up: lowering a limit below use would have the kernel kill.
     if parse::limit(workload.read("memory.max")?.as_bytes()).is_some_and(|present| present < failsafe) {
         workload.write("memory.max", &failsafe.to_string())?;

@@ -17,6 +17,7 @@ use bellows::control::{Ended, Launched};
 use bellows::journal::Record;
 use bellows::kernel::{Cgroup, clock};
 use bellows::workload::isolation::Isolation;
+use bellows::workload::life::Life;
 use bellows::workload::spec::{Asked, Spec};
 use bellows_policies::CpuBounds;
 use bellows_policies::units::{Bounds, Bytes, Instant as Moment};
@@ -295,7 +296,8 @@ fn launch(
     let identity = Asked { tenant: TENANT.parse()?, name: name.parse()?, class, memory: Some(memory), cpu };
     let program = place.program.display().to_string();
     let argv = std::iter::once(program).chain(arguments.iter().map(|&a| a.to_owned())).collect();
-    let spec = Spec { identity, argv, env: Vec::new(), cwd: "/".to_owned(), isolation: Isolation::default() };
+    let (isolation, life) = (Isolation::default(), Life::default());
+    let spec = Spec { identity, argv, env: Vec::new(), cwd: "/".to_owned(), isolation, life };
 
     let mut stream = connect(&runtime_dir.join(STDIO_SOCKET))?;
     let numbers = stdio.map(|fd| fd.as_raw_fd());
@@ -305,7 +307,7 @@ fn launch(
     stream.read_exact(&mut token).context("the agent gave no token for standard input and output")?;
     let token = String::from_utf8_lossy(&token).trim_end().to_owned();
 
-    let body = serde_json::to_string(&LaunchRequest { spec, stdio: token })?;
+    let body = serde_json::to_string(&LaunchRequest { spec, stdio: Some(token) })?;
     let launched: Launched = serde_json::from_slice(&ask(runtime_dir, "POST", "/api/v1/workloads", &body)?)?;
     Ok(launched.id)
 }

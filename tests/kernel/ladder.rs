@@ -52,6 +52,7 @@ fn ids(journal: &mut Follower, workload: &str, wanted: impl Fn(&What) -> bool) -
 /// Three tenants on a budget that is sold three times over. A latency tenant grows, and everybody else gives way: slack, cold
 /// cache, part of the quotas of batch, at last the least important one as a whole; and gets all of it back in reverse order.
 #[test]
+#[expect(clippy::too_many_lines, reason = "one climb, told in its order")]
 fn the_ladder_is_climbed_rung_by_rung_and_descended() {
     // What is not used stays granted until somebody asks for it; and who grows cannot help itself by swapping.
     let rungs =
@@ -214,7 +215,7 @@ fn a_kill_takes_the_least_important_one_and_no_more() {
 }
 
 /// A world in which the least important workload has been frozen for somebody who still runs.
-fn frozen() -> (Policies, Agent, Follower, [Run; 2]) {
+pub(crate) fn frozen() -> (Policies, Agent, Follower, [Run; 2]) {
     let text = format!("{NODE}squeeze.hold_most_ms = 600000\n[class.batch]\nsqueeze.rungs = [\"freeze\"]\n")
         .replace("squeeze.hold_ms = 2000", "squeeze.hold_ms = 300000");
     let policies = Policies::new("frozen", &text);

@@ -11,14 +11,21 @@
 //! root     stage 1: a root file system of the workload's own, built with the host's rights
 //! mounts   stage 2: what of it needs the new namespaces; and the host's root, where that is kept
 //! pid1     stage 2: the order of things, and what PID 1 does
+//! enter    a command beside a workload's own
+//! log      what writes the log of a detached one
 //! rights   capabilities, no_new_privs
 //! seccomp  the system calls that are refused
 //! ```
 //!
 //! `bellows-init -- COMMAND [ARG]...`
 //!
+//! With `--log` it is something else: what writes the log of a detached workload, see `log`; and with `--enter`, what starts
+//! a command beside a workload, see `enter`.
+//!
 //! Descriptors: 0-2 stdio, 3 the channel to the agent (SOCK_SEQPACKET, a message each way), 4 the exit record, 5 the order.
 
+mod enter;
+mod log;
 mod mounts;
 mod order;
 mod pid1;
@@ -52,13 +59,21 @@ const ORDER: i32 = 5;
 const LONGEST_ORDER: usize = 8 << 20;
 
 fn main() {
-    let (order, command) = match read() {
+    let mut arguments = std::env::args_os().skip(1).map(OsStringExt::into_vec).peekable();
+    if arguments.next_if(|first| first == b"--log").is_some() {
+        exit(i32::from(log::run(arguments).is_err()));
+    }
+    let is_beside = arguments.next_if(|first| first == b"--enter").is_some();
+    let (order, command) = match read(arguments, if is_beside { enter::ORDER } else { ORDER }) {
         Ok(read) => read,
         Err(text) => {
             eprintln!("bellows-init: {text} (it is started by the bellows agent, not by hand)");
             exit(2);
         }
     };
+    if is_beside {
+        enter::run(&order, &command);
+    }
     sys::close_from_on_exec(3);
     // Fails only for a group leader, which a fresh clone is not.
     let _ = setsid();
@@ -77,13 +92,17 @@ fn main() {
 
 /// What is done with the host's rights, before there are namespaces.
 fn prepare(order: &Order) -> Result<(), String> {
-    // The agent protects itself from the OOM killer; its workloads do not inherit that.
-    fs::write("/proc/self/oom_score_adj", "0").map_err(|e| format!("cannot reset oom_score_adj: {e}"))?;
+    be_killable()?;
     rights::make_room(&order.rlimits)?;
     if order.new_time {
         new_time().map_err(|e| format!("cannot make a time namespace: {e}"))?;
     }
     order.root.as_ref().map_or(Ok(()), |root| root::build(root, order))
+}
+
+/// The agent protects itself from the OOM killer; what runs in its workloads does not inherit that.
+fn be_killable() -> Result<(), String> {
+    fs::write("/proc/self/oom_score_adj", "0").map_err(|e| format!("cannot reset oom_score_adj: {e}"))
 }
 
 /// Has the next child live in a time namespace whose clocks begin about now. The offsets must be there before anybody is in it.
@@ -112,9 +131,8 @@ fn say(text: &str) {
     let _ = send(CHANNEL, text.as_bytes(), MsgFlags::MSG_NOSIGNAL);
 }
 
-/// The order and the command.
-fn read() -> Result<(Order, Vec<CString>), String> {
-    let mut arguments = std::env::args_os().skip(1).map(OsStringExt::into_vec);
+/// The command, which is in the arguments, and the order, which is in that descriptor.
+fn read(mut arguments: impl Iterator<Item = Vec<u8>>, order: i32) -> Result<(Order, Vec<CString>), String> {
     if arguments.next().as_deref() != Some(b"--") {
         return Err("no command".to_owned());
     }
@@ -123,8 +141,8 @@ fn read() -> Result<(Order, Vec<CString>), String> {
     if command.is_empty() {
         return Err("no command".to_owned());
     }
-    // A descriptor of its own: number 5 stays open, and is closed at the execution.
-    let file = sys::borrow(ORDER).try_clone_to_owned().map(File::from);
+    // A descriptor of its own: the number stays open, and is closed at the execution.
+    let file = sys::borrow(order).try_clone_to_owned().map(File::from);
     let file = file.map_err(|e| format!("no order: {e}"))?;
     let mut text = vec![0; LONGEST_ORDER.min(usize::try_from(length(&file)?).unwrap_or(LONGEST_ORDER))];
     file.read_exact_at(&mut text, 0).map_err(|e| format!("cannot read the order: {e}"))?;

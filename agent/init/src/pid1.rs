@@ -50,16 +50,23 @@ pub(crate) fn run(order: &Order, command: &[CString]) {
         Ended::Exited(code) => format!("exited {code}"),
         Ended::Signaled(signal) => format!("signaled {}", signal as i32),
     });
-    exit(match ended {
-        Ended::Exited(code) => code,
-        Ended::Signaled(signal) => 128 + signal as i32,
-    });
+    exit(ended.code());
 }
 
 #[derive(Clone, Copy)]
-enum Ended {
+pub(crate) enum Ended {
     Exited(i32),
     Signaled(Signal),
+}
+
+impl Ended {
+    /// As a shell would see it.
+    pub(crate) fn code(self) -> i32 {
+        match self {
+            Self::Exited(code) => code,
+            Self::Signaled(signal) => 128 + signal as i32,
+        }
+    }
 }
 
 fn prepare(order: &Order) -> Result<(), String> {
@@ -74,23 +81,32 @@ fn prepare(order: &Order) -> Result<(), String> {
         let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None);
         socket.and_then(|s| sys::raise_loopback(std::os::fd::AsFd::as_fd(&s))).step("switch loopback on")?;
     }
+    reset(order)?;
+    go_to(&order.cwd)?;
+    // What stage 1 had open came along with the clone: not one descriptor of the host's may stay.
+    sys::close_from(ORDER.unsigned_abs());
+    rights::give_up(order)
+}
+
+/// Undoes what is the agent's own and is inherited.
+pub(crate) fn reset(order: &Order) -> Result<(), String> {
     umask(Mode::from_bits_truncate(0o022));
     if let Some(files) = order.files {
         getrlimit(Resource::RLIMIT_NOFILE)
             .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, files.min(hard), hard))
             .map_err(|e| format!("cannot set the number of open files: {e}"))?;
     }
-    chdir(order.cwd.as_str())
-        .map_err(|e| format!("cannot enter the working directory {}: {e}", order.cwd))?;
+    Ok(())
+}
+
+pub(crate) fn go_to(directory: &str) -> Result<(), String> {
+    chdir(directory).map_err(|e| format!("cannot enter the working directory {directory}: {e}"))?;
     // It has a path here, so it is not a directory of somewhere else that was left open.
-    getcwd().map_err(|e| format!("the working directory {} is not inside the root: {e}", order.cwd))?;
-    // What stage 1 had open came along with the clone: not one descriptor of the host's may stay.
-    sys::close_from(ORDER.unsigned_abs());
-    rights::give_up(order)
+    getcwd().map(drop).map_err(|e| format!("the working directory {directory} is not inside the root: {e}"))
 }
 
 /// Takes the ids that are mapped, and drops the agent's groups: one of them may be what keeps it out of something.
-fn become_root() -> nix::Result<()> {
+pub(crate) fn become_root() -> nix::Result<()> {
     let (user, group) = (Uid::from_raw(0), Gid::from_raw(0));
     setresgid(group, group, group)?;
     setgroups(&[])?;
@@ -98,7 +114,7 @@ fn become_root() -> nix::Result<()> {
 }
 
 /// Becomes the command; comes back only as an exit.
-fn execute(order: &Order, command: &[CString]) {
+pub(crate) fn execute(order: &Order, command: &[CString]) {
     if let Err(text) = rights::limit(&order.rlimits) {
         say(&text);
         exit(NOT_EXECUTABLE);
@@ -111,7 +127,7 @@ fn execute(order: &Order, command: &[CString]) {
 }
 
 /// Reaps and forwards until `command` has ended.
-fn supervise(command: Pid) -> Ended {
+pub(crate) fn supervise(command: Pid) -> Ended {
     let all = SigSet::all();
     loop {
         match all.wait() {

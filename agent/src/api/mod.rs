@@ -2,13 +2,16 @@
 //! descriptors.
 //!
 //! ```text
-//! api.sock    0660; launch, signal, set, pin, release, and everything that can be read; who asks is recorded
+//! api.sock    0660; launch, apply, exec, stop, freeze, rm, signal, set, pin, release, and everything that can be read; who asks is recorded
 //! stdio.sock  0660; three descriptors in, a token out; a launch names the token
 //! tcp         GET only: /metrics /healthz /readyz /api/v1/{workloads,tenants,events,incidents,explain}
 //! ```
 //! The agent hands descriptors on and keeps none: its death breaks no pipe of a workload.
 
+mod detached;
+mod exec;
 mod explain;
+mod life;
 mod routes;
 mod since;
 mod stdio;
@@ -63,11 +66,13 @@ impl Server {
 struct Shared {
     control: Handle,
     stdio: Arc<stdio::Tokens>,
+    executing: exec::Executing,
 }
 
 /// Opens all three listeners and serves them on the current runtime.
 pub async fn serve(control: &Handle, runtime_dir: &Path, listen: SocketAddr) -> anyhow::Result<Server> {
-    let shared = Shared { control: control.clone(), stdio: Arc::new(stdio::Tokens::default()) };
+    let shared =
+        Shared { control: control.clone(), stdio: Arc::default(), executing: exec::Executing::default() };
     let api = bind(&runtime_dir.join(API_SOCKET))?;
     let descriptors = bind(&runtime_dir.join(STDIO_SOCKET))?;
     let tcp = TcpListener::bind(listen)

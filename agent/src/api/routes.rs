@@ -10,7 +10,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
 use super::Shared;
+use super::exec;
 use super::explain;
+use super::life;
 use super::stream::{events, incidents};
 use super::types::{
     LaunchRequest, Peer, PinRequest, Problem, Released, SignalRequest, TenantRow, WorkloadView,
@@ -19,7 +21,8 @@ use crate::control::{Ended, Launched, Order, Refused, Wanted};
 use crate::journal::What;
 use crate::metrics;
 use crate::workload::change::Change;
-use crate::workload::spec::Name;
+use crate::workload::life::Restart;
+use crate::workload::spec::{Asked, Name};
 
 /// The largest request body: arguments and environment of a command, which the kernel bounds at 2 MiB.
 const BODY: usize = 4 << 20;
@@ -30,6 +33,8 @@ pub(super) fn control(shared: Shared) -> Router {
         .route("/api/v1/workloads", post(launch))
         .route("/api/v1/workloads/{tenant}/{name}/signal", post(send_signal))
         .route("/api/v1/workloads/{tenant}/{name}/set", post(set))
+        .merge(life::routes())
+        .merge(exec::routes())
         .route("/api/v1/workloads/{tenant}/{name}/pin", post(pin))
         .route("/api/v1/workloads/{tenant}/{name}/unpin", post(unpin))
         .route("/api/v1/exits/{id}", get(exit))
@@ -66,7 +71,12 @@ async fn launch(
     if let Some(text) = spec.problem() {
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, &text));
     }
-    let Some(descriptors) = shared.stdio.claim(&stdio) else {
+    if stdio.is_some() && spec.life.restart != Restart::Never {
+        let text = "only a detached workload is started again: the client of another one is there to do that";
+        return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, text));
+    }
+    let claimed = stdio.map(|token| shared.stdio.claim(&token).ok_or(()));
+    let Ok(descriptors) = claimed.transpose() else {
         let text = "the stdio token is not known: it is valid while its connection to stdio.sock is open";
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, text));
     };
@@ -128,7 +138,18 @@ async fn release(
 }
 
 async fn list(State(shared): State<Shared>) -> Json<Vec<WorkloadView>> {
-    Json(shared.control.table.list().iter().map(|p| WorkloadView::from(&**p)).collect())
+    let kept = shared.control.kept.list();
+    let mut views: Vec<WorkloadView> =
+        shared.control.table.list().iter().map(|p| WorkloadView::from(&**p)).collect();
+    for kept in kept.iter() {
+        let Asked { tenant, name, .. } = &kept.spec.identity;
+        let is_it = |view: &&mut WorkloadView| view.tenant == tenant.as_str() && view.name == name.as_str();
+        match views.iter_mut().find(is_it) {
+            Some(view) => view.detached = Some((&**kept).into()),
+            None => views.push((&**kept).into()),
+        }
+    }
+    Json(views)
 }
 
 async fn tenants(State(shared): State<Shared>) -> Json<Vec<TenantRow>> {
@@ -164,7 +185,7 @@ async fn ready(State(shared): State<Shared>) -> Response {
 }
 
 /// A JSON body whose mistakes are told as a problem.
-struct Body<T>(T);
+pub(super) struct Body<T>(pub(super) T);
 
 impl<T: serde::de::DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Response;
@@ -178,7 +199,7 @@ impl<T: serde::de::DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> 
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is the function of a map_err")]
-fn refused(refusal: Refused) -> Response {
+pub(super) fn refused(refusal: Refused) -> Response {
     let status = match &refusal {
         Refused::Exists(_) => StatusCode::CONFLICT,
         Refused::NotFound(_) => StatusCode::NOT_FOUND,

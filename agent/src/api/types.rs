@@ -10,6 +10,7 @@ use bellows_policies::{AssignedBy, CpuBounds, Cpus, Pin};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
+pub use super::detached::DetachedView;
 use crate::journal::{Caller, Laws, Record};
 use crate::kernel::{clock, process};
 pub use crate::metrics::Sizing;
@@ -23,8 +24,43 @@ use crate::workload::spec::{Asked, Spec};
 pub struct LaunchRequest {
     /// What to start.
     pub spec: Spec<Asked>,
-    /// The token that `stdio.sock` gave for its standard input, output and error.
+    /// The token that `stdio.sock` gave for its standard input, output and error. Without one it is detached: its output goes to
+    /// a log, and nobody but the agent waits for its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdio: Option<String>,
+}
+
+/// `POST /api/v1/apply`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApplyRequest {
+    /// What is to run.
+    pub spec: Spec<Asked>,
+    /// Only tell what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// `POST /api/v1/workloads/{tenant}/{name}/exec`, answered when the command has ended.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExecRequest {
+    /// The command and its arguments.
+    pub argv: Vec<String>,
+    /// Its environment, `NAME=value` each.
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// Its working directory, as the workload sees it.
+    pub cwd: String,
+    /// The token that `stdio.sock` gave for its standard input, output and error. Signals are sent to it by that, too.
     pub stdio: String,
+}
+
+/// How a command beside a workload has ended.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Executed {
+    /// As a shell would see it.
+    pub code: i32,
 }
 
 /// `POST /api/v1/workloads/{tenant}/{name}/signal`.
@@ -33,6 +69,18 @@ pub struct LaunchRequest {
 pub struct SignalRequest {
     /// The signal's number. 9 kills everything in the workload's cgroup, others go to its init.
     pub signal: i32,
+}
+
+/// `POST /api/v1/workloads/{tenant}/{name}/stop`. What is absent is as the workload says itself.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopRequest {
+    /// The signal's number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// How long it may take to end, in seconds, before everything in its cgroup is killed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_seconds: Option<u64>,
 }
 
 /// `POST /api/v1/workloads/{tenant}/{name}/pin`. With neither value what there is is pinned where it is.
@@ -152,6 +200,9 @@ pub struct WorkloadView {
     /// Whether it is frozen for somebody more important.
     #[serde(default)]
     pub is_frozen: bool,
+    /// What is remembered of it, if it is a detached one.
+    #[serde(default)]
+    pub detached: Option<DetachedView>,
 }
 
 impl From<&Published> for WorkloadView {
@@ -188,6 +239,7 @@ impl From<&Published> for WorkloadView {
             started_unix_ns: facts.started_unix_ns,
             lends_cpu: view.lends_cpu,
             is_frozen: view.is_frozen,
+            detached: None,
         }
     }
 }

@@ -15,13 +15,14 @@ pub(super) struct Arguments {
     target: Target,
     /// The signal, by name or number. TERM goes to its command; KILL to every process in its cgroup.
     #[arg(short, long, default_value = "TERM")]
-    signal: Wanted,
+    signal: SignalNumber,
 }
 
+/// A signal, by name or number.
 #[derive(Debug, Clone, Copy)]
-struct Wanted(i32);
+pub(super) struct SignalNumber(pub(super) i32);
 
-impl FromStr for Wanted {
+impl FromStr for SignalNumber {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -34,7 +35,7 @@ impl FromStr for Wanted {
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { target, signal: Wanted(signal) } = arguments;
+    let Arguments { target, signal: SignalNumber(signal) } = arguments;
     target.client().order(&target.path("signal"), &SignalRequest { signal }).await?;
     if target.json {
         let Target { tenant, name, .. } = target;
@@ -50,10 +51,10 @@ mod tests {
     #[test]
     fn signals_by_name_and_number() {
         for (text, number) in [("TERM", 15), ("sigkill", 9), ("1", 1), ("64", 64)] {
-            assert_eq!(text.parse::<Wanted>().unwrap().0, number);
+            assert_eq!(text.parse::<SignalNumber>().unwrap().0, number);
         }
         for bad in ["", "0", "65", "NOPE"] {
-            assert!(bad.parse::<Wanted>().is_err(), "{bad}");
+            assert!(bad.parse::<SignalNumber>().is_err(), "{bad}");
         }
     }
 }

@@ -1,14 +1,17 @@
 //! The command line: one file per verb, all of them clients of the API, but for `agent`, `watchdog` and `doctor`.
 
 mod agent;
+mod apply;
 mod client;
 mod config;
 mod doctor;
 mod events;
+mod exec;
 mod explain;
 mod figures;
 mod isolation;
 mod kill;
+mod logs;
 mod order;
 mod pin;
 mod policy;
@@ -18,6 +21,7 @@ mod release;
 mod run;
 mod set;
 mod simulate;
+mod stop;
 mod tenants;
 mod text;
 
@@ -35,7 +39,7 @@ const REFUSED: u8 = 5;
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 ok, 1 failure, 2 usage, 3 a check found problems, 4 not found, 5 refused.
-`run` exits as its command does: its code, or 128 + the signal that ended it (137 when the kernel's OOM killer did).";
+`run` and `exec` exit as their command does: its code, or 128 + the signal that ended it (137 when the kernel's OOM killer did).";
 
 /// bellows: elastic memory limits for cgroup v2 workloads.
 #[derive(Debug, Parser)]
@@ -50,7 +54,13 @@ enum Verb {
     /// Govern a delegated cgroup v2 subtree.
     Agent(agent::Arguments),
     /// Start a workload and stay with it: its output, its signals, its exit code.
-    Run(run::Arguments),
+    Run(Box<run::Arguments>),
+    /// Have detached workloads run as files say.
+    Apply(apply::Arguments),
+    /// Run a command beside a workload, in its namespaces and its cgroup.
+    Exec(exec::Arguments),
+    /// Show what a detached workload has said.
+    Logs(logs::Arguments),
     /// List workloads.
     Ps(ps::Arguments),
     /// List tenants: what each is promised, allowed and granted.
@@ -61,6 +71,14 @@ enum Verb {
     Record(record::Arguments),
     /// Tell why: what a record was decided by, or how a workload fares.
     Explain(explain::Arguments),
+    /// Tell a workload to end, and see to it that it does.
+    Stop(stop::Arguments),
+    /// Forget a detached workload that has ended, and its log.
+    Rm(stop::RmArguments),
+    /// Let a workload stand still, until it is thawed.
+    Freeze(stop::FreezeArguments),
+    /// Let a frozen workload run again.
+    Thaw(stop::FreezeArguments),
     /// Signal a workload.
     Kill(kill::Arguments),
     /// Change what a running workload is governed by: its bounds, its class, its weight.
@@ -110,12 +128,19 @@ pub fn main() -> ExitCode {
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Config(arguments) => Ok(config::run(arguments)),
         Verb::Policy(arguments) => policy::run(&arguments),
-        Verb::Run(arguments) => on_runtime(run::run(arguments)),
+        Verb::Run(arguments) => on_runtime(run::run(*arguments)),
         Verb::Ps(arguments) => on_runtime(ps::run(arguments)),
         Verb::Tenants(arguments) => on_runtime(tenants::run(arguments)),
         Verb::Events(arguments) => on_runtime(events::run(arguments)),
         Verb::Record(arguments) => on_runtime(record::run(arguments)),
         Verb::Explain(arguments) => on_runtime(explain::run(arguments)),
+        Verb::Stop(arguments) => on_runtime(stop::run(arguments)),
+        Verb::Apply(arguments) => on_runtime(apply::run(arguments)),
+        Verb::Exec(arguments) => on_runtime(exec::run(arguments)),
+        Verb::Logs(arguments) => on_runtime(logs::run(arguments)),
+        Verb::Rm(arguments) => on_runtime(stop::rm(arguments)),
+        Verb::Freeze(arguments) => on_runtime(stop::freeze(arguments)),
+        Verb::Thaw(arguments) => on_runtime(stop::thaw(arguments)),
         Verb::Kill(arguments) => on_runtime(kill::run(arguments)),
         Verb::Set(arguments) => on_runtime(set::run(arguments)),
         Verb::Pin(arguments) => on_runtime(pin::run(arguments)),

@@ -7,7 +7,7 @@ use clap::Args;
 use super::Connection;
 use super::client::Client;
 use super::text::{age, left, table};
-use crate::api::types::WorkloadView;
+use crate::api::types::{DetachedView, WorkloadView};
 use bellows_policies::units::Bytes;
 
 #[derive(Debug, Args)]
@@ -41,12 +41,12 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             format!("{}/{}", w.tenant, w.name),
             w.class.clone(),
             w.mode.clone(),
-            state(w).to_owned(),
+            state(w),
             if w.pid > 0 { w.pid.to_string() } else { "-".to_owned() },
             w.memory_current.to_string(),
             limit(w.would_high, w.memory_high),
             limit(w.would_max, w.memory_max),
-            w.memory.to_string(),
+            if w.memory.ceiling > Bytes::ZERO { w.memory.to_string() } else { "-".to_owned() },
             w.cpu_quota.map_or_else(
                 || "max".to_owned(),
                 |cpus| format!("{cpus}{}", if w.lends_cpu { " (lent)" } else { "" }),
@@ -54,7 +54,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             w.cpu.map_or_else(|| "-".to_owned(), |bounds| bounds.to_string()),
             (w.limit_moves + w.quota_moves + w.would_moves).to_string(),
             w.pin.map_or_else(|| "-".to_owned(), |pin| left(pin.until_unix_ns)),
-            age(w.started_unix_ns),
+            if w.started_unix_ns > 0 { age(w.started_unix_ns) } else { "-".to_owned() },
         ]
     });
     let head = [
@@ -65,10 +65,18 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn state(workload: &WorkloadView) -> &str {
-    match workload {
+/// With what is to be known of one that has ended, and of one that has been started again.
+fn state(workload: &WorkloadView) -> String {
+    let state = match workload {
         WorkloadView { is_frozen: true, .. } => "frozen",
         WorkloadView { adopted: true, .. } => "adopted",
         other => &other.state,
+    };
+    match &workload.detached {
+        Some(DetachedView { is_waiting: true, restarts, .. }) => {
+            format!("{state} (again soon, {restarts} restarts)")
+        }
+        Some(DetachedView { restarts: count @ 1.., .. }) => format!("{state} ({count} restarts)"),
+        Some(_) | None => state.to_owned(),
     }
 }

@@ -1,20 +1,23 @@
-//! `bellows run`: starts a workload and stays with it.
+//! `bellows run`: starts a workload and stays with it, or leaves it to the agent.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use bellows_policies::CpuBounds;
-use bellows_policies::units::Bounds;
+use bellows_policies::units::{Bounds, Bytes};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::Client;
 use super::isolation::Flags;
+use super::kill::SignalNumber;
+use super::stop;
 use super::{Connection, Failure};
 use crate::api::types::{LaunchRequest, SignalRequest};
 use crate::control::{Ended, Launched};
 use crate::workload::isolation::{Isolation, Root};
+use crate::workload::life::{Life, LogBounds, Restart};
 use crate::workload::records::{self, Exit};
 use crate::workload::spec::{Asked, Name, Spec};
 
@@ -36,7 +39,12 @@ pub(super) struct Arguments {
     /// Its class: latency, standard, batch, or one of the agent's policies [default: by the policies' rules, or standard].
     #[arg(long)]
     class: Option<Name>,
-    /// Print how it ended as JSON on standard error.
+    /// Start it and leave it alone: its output goes to a log (`bellows logs`), and the agent remembers how it ended.
+    #[arg(long, short)]
+    detach: bool,
+    #[command(flatten)]
+    life: LifeArguments,
+    /// Print how it ended as JSON on standard error; of a detached one, that it was started, on standard output.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -48,22 +56,72 @@ pub(super) struct Arguments {
     command: Vec<String>,
 }
 
+/// How it is to live.
+#[derive(Debug, Args)]
+struct LifeArguments {
+    /// The signal that `bellows stop` sends it [default: TERM].
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<SignalNumber>,
+    /// How long it may take to end after that before it is killed [default: 10s].
+    #[arg(long, value_name = "DURATION", value_parser = stop::seconds)]
+    grace: Option<u64>,
+    /// When it is started again: never, on-failure, always; a detached one only [default: never].
+    #[arg(long, value_name = "RULE", requires = "detach")]
+    restart: Option<Restart>,
+    /// The most that a file of its log holds [default: 1 MiB].
+    #[arg(long, value_name = "SIZE", requires = "detach")]
+    log_size: Option<Bytes>,
+    /// How many files of its log there are, the current one included [default: 4].
+    #[arg(long, value_name = "N", requires = "detach")]
+    log_files: Option<u32>,
+}
+
+impl LifeArguments {
+    fn life(&self) -> Life {
+        let usual = Life::default();
+        Life {
+            stop_signal: self.stop_signal.map_or(usual.stop_signal, |number| number.0),
+            grace_seconds: self.grace.unwrap_or(usual.grace_seconds),
+            restart: self.restart.unwrap_or(usual.restart),
+            log: LogBounds {
+                bytes: self.log_size.unwrap_or(usual.log.bytes),
+                files: self.log_files.unwrap_or(usual.log.files),
+            },
+        }
+    }
+}
+
+/// Starts it, and leaves it to the agent.
+async fn detach(client: &Client, spec: Spec<Asked>, is_json: bool) -> anyhow::Result<ExitCode> {
+    let Asked { tenant, name, .. } = spec.identity.clone();
+    let launched: Launched = client.post("/api/v1/workloads", &LaunchRequest { spec, stdio: None }).await?;
+    if is_json {
+        println!("{}", serde_json::json!({ "tenant": tenant, "name": name, "pid": launched.pid }));
+    } else {
+        println!("{tenant}/{name}: started as pid {}", launched.pid);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let client = Client::new(&arguments.connection.runtime_dir);
     let (tenant, name) = (arguments.tenant.clone(), arguments.name.clone());
+    let Arguments { tenant: owner, name: own, memory, cpu, class, .. } = arguments;
+    let identity = Asked { tenant: owner, name: own, class, memory, cpu };
+    let spec = spec(identity, arguments.command, arguments.isolation.isolation(), arguments.life.life())?;
+    if arguments.detach {
+        return detach(&client, spec, arguments.json).await;
+    }
     // Before the launch: a signal that comes meanwhile is for the workload.
     let mut signals = Signals::listen()?;
     let (stdio, connection) = client.pass_stdio()?;
-    let Arguments { tenant: owner, name: own, memory, cpu, class, .. } = arguments;
-    let identity = Asked { tenant: owner, name: own, class, memory, cpu };
-    let spec = spec(identity, arguments.command, arguments.isolation.isolation())?;
-    let launched: Launched =
-        client.post("/api/v1/workloads", &LaunchRequest { spec, stdio }).await.map_err(|error| {
-            if error.downcast_ref::<Failure>().is_some() {
-                return error;
-            }
-            error.context(format!("{tenant}/{name} may have been started or not: `bellows ps` tells"))
-        })?;
+    let request = LaunchRequest { spec, stdio: Some(stdio) };
+    let launched: Launched = client.post("/api/v1/workloads", &request).await.map_err(|error| {
+        if error.downcast_ref::<Failure>().is_some() {
+            return error;
+        }
+        error.context(format!("{tenant}/{name} may have been started or not: `bellows ps` tells"))
+    })?;
     drop(connection);
 
     let label = format!("{tenant}/{name}");
@@ -90,7 +148,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
 /// Waits for the end. An agent that goes away leaves the workload running: the next one knows how it ended, and so may its
 /// exit record, should none come.
-async fn wait_for_end(client: &Client, label: &str, id: u64) -> anyhow::Result<Ended> {
+pub(super) async fn wait_for_end(client: &Client, label: &str, id: u64) -> anyhow::Result<Ended> {
     const FIRST_PAUSE: Duration = Duration::from_millis(50);
     const LONGEST_PAUSE: Duration = Duration::from_secs(1);
     let path = format!("/api/v1/exits/{id}");
@@ -116,20 +174,25 @@ async fn wait_for_end(client: &Client, label: &str, id: u64) -> anyhow::Result<E
     }
 }
 
-fn spec(identity: Asked, argv: Vec<String>, isolation: Isolation) -> anyhow::Result<Spec<Asked>> {
+fn spec(identity: Asked, argv: Vec<String>, isolation: Isolation, life: Life) -> anyhow::Result<Spec<Asked>> {
     // In a root of another directory, there is no reason why ours should be there.
     let cwd = match &isolation.root {
         Root::Host => std::env::current_dir().context("the working directory is gone")?,
         Root::Directory { .. } => "/".into(),
     };
-    let env = std::env::vars_os()
+    let env = environment();
+    Ok(Spec { identity, argv, env, cwd: cwd.to_string_lossy().into_owned(), isolation, life })
+}
+
+/// This process' environment, as far as it is text.
+pub(super) fn environment() -> Vec<String> {
+    std::env::vars_os()
         .filter_map(|(key, value)| Some(format!("{}={}", key.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    Ok(Spec { identity, argv, env, cwd: cwd.to_string_lossy().into_owned(), isolation })
+        .collect()
 }
 
 /// The signals that are passed on.
-struct Signals {
+pub(super) struct Signals {
     hangup: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     quit: tokio::signal::unix::Signal,
@@ -139,7 +202,7 @@ struct Signals {
 }
 
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    pub(super) fn listen() -> std::io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -150,7 +213,7 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> i32 {
+    pub(super) async fn next(&mut self) -> i32 {
         tokio::select! {
             _ = self.hangup.recv() => libc::SIGHUP,
             _ = self.interrupt.recv() => libc::SIGINT,

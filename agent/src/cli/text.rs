@@ -7,7 +7,7 @@ use bellows_policies::ladder::{Grip, GripEvidence};
 use bellows_policies::{AssignedBy, Bytes, Cpus, Limits, Verb};
 
 use super::explain::waiter_name;
-use crate::journal::{Conditions, Ease, Incident, Record, What};
+use crate::journal::{Conditions, Deed, Ease, Incident, Record, What};
 
 /// Columns as wide as their widest cell, two spaces apart.
 pub(super) fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
@@ -135,6 +135,7 @@ pub(super) fn what(what: &What) -> String {
         What::WriteFailed { to, errno } => {
             format!("the kernel refused {to}: {}", std::io::Error::from_raw_os_error(*errno))
         }
+        What::Life(deed) => step(deed),
         What::SignalSent { signal } => format!("signal {signal} sent"),
         What::SettingsChanged { from, to } => settings(from, to),
         What::Pinned { high, cpu, until_unix_ns } => pinned(*high, *cpu, *until_unix_ns),
@@ -196,6 +197,31 @@ fn eased(grip: Grip, why: Ease, held_ms: u64) -> String {
         Grip::Kill => "spared",
     };
     format!("{act} after {:.1} s: {}", millis(held_ms), why.as_str())
+}
+
+fn step(deed: &Deed) -> String {
+    match deed {
+        Deed::StopOrdered { signal, grace_ms, .. } => format!(
+            "told to end by signal {signal}, and killed where it has not ended in {} s",
+            millis(*grace_ms)
+        ),
+        Deed::StopForced {} => "has not ended in the time that it was given: killed".to_owned(),
+        Deed::RestartDue { after_ms, failures: 0 | 1 } => {
+            format!("is started again in {:.1} s", millis(*after_ms))
+        }
+        Deed::RestartDue { after_ms, failures } => {
+            format!("is started again in {:.1} s, after {failures} failures in a row", millis(*after_ms))
+        }
+        Deed::RestartCancelled {} => "is not started again".to_owned(),
+        Deed::Applied { differences } => format!("applied: {}", differences.join(", ")),
+        Deed::Executed { command } => format!("{command} was started beside it"),
+        Deed::Removed {} => "forgotten, with its log".to_owned(),
+        Deed::Frozen {} => "frozen".to_owned(),
+        Deed::Thawed { elsewhere: false } => "thawed".to_owned(),
+        Deed::Thawed { elsewhere: true } => {
+            "thawed by somebody else in the kernel: governed again".to_owned()
+        }
+    }
 }
 
 fn settings(from: &Conditions, to: &Conditions) -> String {

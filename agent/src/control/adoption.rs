@@ -30,6 +30,7 @@ use crate::kernel::watch::Key;
 use crate::metrics::Published;
 use crate::workload::adoption;
 use crate::workload::isolation::Isolation;
+use crate::workload::life::Life;
 use crate::workload::spec::{ByClass, Identity, Name, NameError, Spec};
 
 impl Entry {
@@ -153,9 +154,9 @@ impl Control {
         published.limits(Limits { high: in_force(found), max: Bytes(u64::MAX) });
         published.would(Some(law.limits()));
         published.sample(&sample);
-        let isolation = Isolation::default();
-        let spec =
-            Arc::new(Spec { identity, argv: Vec::new(), env: Vec::new(), cwd: "/".to_owned(), isolation });
+        let (isolation, life) = (Isolation::default(), Life::default());
+        let (argv, env, cwd) = (Vec::new(), Vec::new(), "/".to_owned());
+        let spec = Arc::new(Spec { identity, argv, env, cwd, isolation, life });
         let version = self.versions.of(&self.journal, &class, law.law());
         let entry = self.registry.insert(|key| Entry::new(key, spec, class, &law, version, published));
         entry.adopted = Some(adopt);

@@ -16,6 +16,7 @@ use crossbeam_queue::ArrayQueue;
 use super::cpu_loop::{CpuLane, CpuParts};
 use super::grips::GripLane;
 use super::handle::{Command, Handle, QUEUE};
+use super::keeping::Keep;
 use super::ladder::Climb;
 use super::lanes::Lanes;
 use super::node::NodeMemoryWatch;
@@ -31,6 +32,7 @@ use crate::kernel::{clock, thread};
 use crate::metrics::{Metrics, Table};
 use crate::watchdog::Heartbeat;
 use crate::workload::lifecycle::State;
+use crate::workload::shelf::Shelf;
 use crate::workload::supervisor::Ground;
 
 /// Pause before a teardown that failed is tried again.
@@ -47,6 +49,8 @@ pub struct Parts {
     pub budget: Budget,
     /// The policies.
     pub rules: Arc<Ruleset>,
+    /// Where detached workloads are kept.
+    pub shelf: Shelf,
     /// Whether this kernel has `memory.reclaim`.
     pub can_reclaim: bool,
     /// The constants of the node's cpu guard.
@@ -77,6 +81,7 @@ pub struct Control {
     pub(super) versions: Versions,
     pub(super) can_reclaim: bool,
     pub(super) lanes: Lanes,
+    pub(super) keep: Keep,
     pub(super) cpu: CpuLane,
     pub(super) timers: Timers,
     pub(super) journal: Writer,
@@ -124,12 +129,14 @@ impl Control {
             metrics: Arc::clone(&parts.metrics),
             table: table.clone(),
             tenants: tenants.table(),
+            kept: Table::default(),
             journal: parts.readers,
         };
         let climb = Climb::new(parts.rules.node.ladder, GripLane::start(&handle, &parts.journal)?);
         let node_memory = NodeMemoryWatch::new(parts.rules.node.pressure, &parts.ground.root, &mut watcher);
         let pass = Pass::new(&parts.ground.workloads).map_err(io::Error::other)?;
         let lanes = Lanes::start(&handle, &parts.ground, &parts.journal)?;
+        let keep = Keep::start(parts.shelf, &lanes, &handle, &parts.journal)?;
         let cpu = CpuLane::start(CpuParts {
             subtree: SubtreeUse::open(&parts.ground.workloads).map_err(io::Error::other)?,
             node: NodeUse::open()?,
@@ -145,6 +152,7 @@ impl Control {
             rules: parts.rules,
             can_reclaim: parts.can_reclaim,
             lanes,
+            keep,
             cpu,
             timers: Timers::default(),
             journal: parts.journal,
@@ -202,6 +210,7 @@ impl Control {
             self.signals = signals;
             self.run_timers(woke);
             self.end_pins(woke);
+            self.restart_due(woke);
             self.slow_pass(woke);
             self.serve_waiting();
             self.metrics.budget(&self.budget);
@@ -253,9 +262,19 @@ impl Control {
                 Command::DetailRead { key, detail } => self.detail_read(key, detail),
                 Command::ShrinkDone { key, result } => self.shrink_done(key, result),
                 Command::Gripped { key, result } => self.gripped(key, result),
+                Command::Paused { key, is_freeze, result } => self.paused(key, is_freeze, result),
                 Command::Wait { id, reply } => self.wait_for_end(id, reply),
                 Command::Operate { tenant, name, order, by, reply } => {
-                    let _ = reply.send(self.operate(&tenant, &name, order, &by));
+                    self.operate(&tenant, &name, order, &by, reply);
+                }
+                Command::Exec { tenant, name, command, by, reply } => {
+                    self.exec(&tenant, &name, *command, &by, reply);
+                }
+                Command::Plan { spec, reply } => {
+                    let _ = reply.send(self.plan_apply(&spec));
+                }
+                Command::Adjust { spec, differences, by, reply } => {
+                    let _ = reply.send(self.adjust(*spec, differences, &by));
                 }
                 Command::Release { by, reply } => {
                     let _ = reply.send(self.release_all(Some(&by)));
@@ -271,12 +290,16 @@ impl Control {
     fn run_timers(&mut self, woke: Instant) {
         while let Some((due, key)) = self.timers.pop_due(woke) {
             let Some(entry) = self.registry.get(key) else { continue };
+            if entry.stop.is_some() {
+                self.end_grace(key, due);
+            }
+            let Some(entry) = self.registry.get(key) else { continue };
             // Scheduled anew since: that one counts.
             if entry.due != Some(due) {
                 continue;
             }
             entry.due = None;
-            if entry.state == State::Stopping {
+            if entry.is_clearing {
                 self.clear(key);
             } else {
                 self.look(key, woke);
@@ -290,6 +313,7 @@ impl Control {
         }
         let now = clock::now();
         let slice = self.pass.wait(now);
+        let slice = self.keep.next().map_or(slice, |again| again.since(now).min(slice));
         self.timers.next().map_or(slice, |due| due.since(now).min(slice))
     }
 

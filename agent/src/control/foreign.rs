@@ -16,7 +16,6 @@ use crate::kernel::clock;
 use crate::kernel::limit::LimitFile;
 use crate::kernel::watch::Key;
 use crate::workload::adoption;
-use crate::workload::lifecycle::State;
 
 /// Time between two comparisons of one workload.
 const COMPARE_EVERY: Duration = Duration::from_secs(5);
@@ -25,7 +24,7 @@ impl Control {
     /// Compares a workload's limits with the kernel's, if it is time and nothing of ours is on its way.
     pub(super) fn compare(&mut self, key: Key, woke: Instant) {
         let Some(entry) = self.registry.get(key) else { return };
-        if woke < entry.compare_at || entry.state != State::Running {
+        if woke < entry.compare_at || !entry.is_governed() {
             return;
         }
         let is_first = entry.compare_at == Instant(0);

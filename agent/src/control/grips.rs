@@ -15,6 +15,7 @@ use super::incidents::{self, Seen};
 use super::lanes::deliver;
 use crate::journal::Writer;
 use crate::kernel::cgroup::CgroupError;
+use crate::kernel::clock;
 use crate::kernel::watch::Key;
 use crate::workload::frozen::{self, Note};
 use crate::workload::supervisor::Running;
@@ -27,8 +28,23 @@ const QUEUE: usize = 64;
 pub(super) enum Act {
     Freeze(Note),
     Thaw,
+    /// A freeze by an operator's order.
+    Pause,
+    /// Its end.
+    Resume,
     /// After a look inside, which nobody can take afterwards.
     Kill(Box<Seen>),
+}
+
+impl Act {
+    /// Whether it is a freeze, of what an operator has ordered.
+    fn by_order(&self) -> Option<bool> {
+        match self {
+            Self::Pause => Some(true),
+            Self::Resume => Some(false),
+            Self::Freeze(_) | Self::Thaw | Self::Kill(_) => None,
+        }
+    }
 }
 
 /// What has been done.
@@ -93,6 +109,17 @@ impl Drop for GripLane {
 
 fn serve(queue: &Receiver<Order>, released: &AtomicBool, answers: &Handle, journal: &Writer) {
     while let Ok(Order { key, running, act }) = queue.recv() {
+        if let Some(is_freeze) = act.by_order() {
+            let cgroup = &running.cgroup;
+            let result = if is_freeze {
+                frozen::pause(cgroup, clock::unix_nanoseconds())
+            } else {
+                frozen::resume(cgroup).map(|()| false)
+            };
+            let result = result.map_err(|error| error.to_string());
+            deliver(answers, Command::Paused { key, is_freeze, result });
+            continue;
+        }
         let result = match carry_out(&running, act, released, journal) {
             // It has ended, and the loop hears of that by itself.
             Err(error) if error.is_gone() => Ok(Done::Thawed),
@@ -118,6 +145,8 @@ fn carry_out(
             }
             Ok(if is_frozen { Done::Frozen } else { Done::NotFrozen })
         }
+        // Carried out by `serve`.
+        Act::Pause | Act::Resume => Ok(Done::Thawed),
         Act::Thaw => frozen::thaw(cgroup).map(|()| Done::Thawed),
         Act::Kill(seen) => {
             incidents::record(&seen, journal);

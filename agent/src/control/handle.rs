@@ -19,10 +19,13 @@ use super::shrinker::Reclaimed;
 use crate::journal::{Caller, Journal, What};
 use crate::kernel::cgroup::CgroupError;
 use crate::kernel::clock;
+use crate::kernel::spawn::{Beside, Process};
 use crate::kernel::watch::{Key, Waker};
 use crate::metrics::{Metrics, Table, TenantTable};
 use crate::watchdog::Opened;
+use crate::workload::apply::ApplyPlan;
 pub use crate::workload::records::Ended;
+use crate::workload::shelf::Kept;
 use crate::workload::spec::{Asked, Name, Spec};
 use crate::workload::supervisor::{LaunchError, Remains, Running};
 
@@ -36,8 +39,8 @@ pub enum Command {
     Launch {
         /// What.
         spec: Box<Spec<Asked>>,
-        /// Its standard input, output and error.
-        stdio: [OwnedFd; 3],
+        /// Its standard input, output and error; none of a detached one.
+        stdio: Option<[OwnedFd; 3]>,
         /// Who asks.
         by: Arc<Caller>,
         /// Where the answer goes, when the command has been executed.
@@ -61,6 +64,37 @@ pub enum Command {
         /// Who asks.
         by: Arc<Caller>,
         /// Where the answer goes: what the journal is told of it.
+        reply: oneshot::Sender<Result<What, Refused>>,
+    },
+    /// Tell what is to be done so that a detached workload is as it is asked for.
+    Plan {
+        /// As what.
+        spec: Box<Spec<Asked>>,
+        /// Where the answer goes, with the class that it has then.
+        reply: oneshot::Sender<Result<(ApplyPlan, Name), Refused>>,
+    },
+    /// Start a command beside a workload.
+    Exec {
+        /// The workload's owner.
+        tenant: Name,
+        /// Its name.
+        name: Name,
+        /// What.
+        command: Box<Beside>,
+        /// Who asks.
+        by: Arc<Caller>,
+        /// Where the answer goes, when the command has been executed.
+        reply: oneshot::Sender<Result<Process, Refused>>,
+    },
+    /// A detached workload that runs is asked for as this from now on.
+    Adjust {
+        /// As what.
+        spec: Box<Spec<Asked>>,
+        /// What differs.
+        differences: Vec<String>,
+        /// Who asks.
+        by: Arc<Caller>,
+        /// Where the answer goes.
         reply: oneshot::Sender<Result<What, Refused>>,
     },
     /// Open all limits and stop governing.
@@ -136,6 +170,15 @@ pub enum Command {
         /// What was done, or why not.
         result: Result<Done, String>,
     },
+    /// A freeze or a thaw by an operator's order has been carried out.
+    Paused {
+        /// Of which workload.
+        key: Key,
+        /// Which of both.
+        is_freeze: bool,
+        /// Whether it stands still, or why nothing could be done.
+        result: Result<bool, String>,
+    },
     /// A shrink has been carried out, or was cancelled.
     ShrinkDone {
         /// Of which workload.
@@ -196,6 +239,8 @@ pub struct Handle {
     pub table: Table,
     /// The published state of all tenants.
     pub tenants: TenantTable,
+    /// The detached workloads, ended ones too.
+    pub kept: Table<Kept>,
     /// What has happened.
     pub journal: Journal,
 }
@@ -228,7 +273,7 @@ impl Handle {
     pub async fn launch(
         &self,
         spec: Spec<Asked>,
-        stdio: [OwnedFd; 3],
+        stdio: Option<[OwnedFd; 3]>,
         by: Arc<Caller>,
     ) -> Result<Launched, Refused> {
         self.ask(|reply| Command::Launch { spec: Box::new(spec), stdio, by, reply }).await?
@@ -248,6 +293,32 @@ impl Handle {
         by: Arc<Caller>,
     ) -> Result<What, Refused> {
         self.ask(|reply| Command::Operate { tenant, name, order, by, reply }).await?
+    }
+
+    /// What is to be done so that a detached workload is as `spec`, and the class that it has then.
+    pub async fn plan(&self, spec: Spec<Asked>) -> Result<(ApplyPlan, Name), Refused> {
+        self.ask(|reply| Command::Plan { spec: Box::new(spec), reply }).await?
+    }
+
+    /// Starts a command beside a workload and returns when it has been executed.
+    pub async fn exec(
+        &self,
+        tenant: Name,
+        name: Name,
+        command: Beside,
+        by: Arc<Caller>,
+    ) -> Result<Process, Refused> {
+        self.ask(|reply| Command::Exec { tenant, name, command: Box::new(command), by, reply }).await?
+    }
+
+    /// Has a detached workload that runs be asked for as `spec` from now on.
+    pub async fn adjust(
+        &self,
+        spec: Spec<Asked>,
+        differences: Vec<String>,
+        by: Arc<Caller>,
+    ) -> Result<What, Refused> {
+        self.ask(|reply| Command::Adjust { spec: Box::new(spec), differences, by, reply }).await?
     }
 
     /// Opens all limits; returns how many workloads were opened.

@@ -11,6 +11,7 @@ use std::thread;
 use bellows_policies::sample::{Detail, Pressure, Swap};
 use bellows_policies::units::{Bytes, Instant, Limit};
 
+use super::exec::Execution;
 use super::handle::{Command, Handle};
 use super::incidents::{self, Seen};
 use super::registry::Open;
@@ -23,7 +24,7 @@ use crate::kernel::{clock, parse};
 use crate::workload::adoption;
 use crate::workload::rewrite::Rewrite;
 use crate::workload::spec::{Name, Spec};
-use crate::workload::supervisor::{self, Ground, LaunchOrder, Running};
+use crate::workload::supervisor::{self, Ground, Last, LaunchOrder, Running};
 
 /// Looks into `memory.stat` that may wait. More are dropped and counted; the next look asks again.
 const DETAILS: usize = 1024;
@@ -92,9 +93,11 @@ fn read_pressure(file: Option<&File>, buffer: &mut [u8]) -> Pressure {
 #[derive(Debug)]
 pub(super) enum Job {
     /// Start a workload.
-    Launch(Key, LaunchOrder),
-    /// Clear away what is left of one; the bytes are what was granted to it.
-    Clear(Key, Arc<Spec>, Arc<Running>, Bytes),
+    Launch(Key, Box<LaunchOrder>),
+    /// Clear away what is left of one.
+    Clear(Key, Arc<Spec>, Arc<Running>, Last),
+    /// Start a command beside one, and answer at once.
+    Exec(Box<Execution>),
     /// Make a tenant's cgroup ready for adoption, with these limits.
     Furnish(Name, Vec<(&'static str, String)>),
     /// Open what somebody else made in a tenant's cgroup.
@@ -127,6 +130,11 @@ impl Lanes {
         }
         let incidents = incidents::start(journal)?;
         Ok(Self { details, shrinks, incidents, jobs })
+    }
+
+    /// The way to the workers, for whoever hands on what he has prepared.
+    pub(super) fn jobs(&self) -> SyncSender<Job> {
+        self.jobs.clone()
     }
 
     /// Asks for a look into `memory.stat`; false when the queue is full.
@@ -173,20 +181,24 @@ fn work(queue: &Mutex<Receiver<Job>>, answers: &Handle, ground: &Ground) {
         let answer = match job {
             Ok(Job::Launch(key, order)) => {
                 let spec = Arc::clone(&order.spec);
-                let result = supervisor::launch(ground, order).and_then(|running| {
+                let result = supervisor::launch(ground, *order).and_then(|running| {
                     let running = Arc::new(running);
                     Open::new(&running, spec.identity.cpu.is_some()).map(Box::new).map_err(|error| {
                         // It runs, and could not be governed: then it does not run.
-                        let _ = supervisor::tear_down(ground, &spec.identity, &running, Bytes::ZERO);
+                        let _ = supervisor::tear_down(ground, &spec.identity, &running, Last::default());
                         error.into()
                     })
                 });
                 Command::LaunchDone { key, result }
             }
-            Ok(Job::Clear(key, spec, running, granted)) => {
-                let result = supervisor::tear_down(ground, &spec.identity, &running, granted)
-                    .map_err(|e| (e, running));
+            Ok(Job::Clear(key, spec, running, last)) => {
+                let result =
+                    supervisor::tear_down(ground, &spec.identity, &running, last).map_err(|e| (e, running));
                 Command::ClearDone { key, result }
+            }
+            Ok(Job::Exec(execution)) => {
+                execution.carry_out(&ground.init);
+                continue;
             }
             Ok(Job::Furnish(tenant, limits)) => {
                 let result = adoption::furnish(ground, &tenant, &limits);

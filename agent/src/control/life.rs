@@ -1,4 +1,4 @@
-//! What happens to a workload besides growing: launch, end, release, and the answers of the lanes.
+//! What happens to a workload besides growing: launch, end, and the answers of the lanes.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -20,42 +20,58 @@ use crate::kernel::cgroup::CgroupError;
 use crate::kernel::clock;
 use crate::kernel::watch::{Key, Sources};
 use crate::metrics::{Facts, Published, Terms};
-use crate::watchdog::Opened;
-use crate::workload::lease;
 use crate::workload::lifecycle::Event;
+use crate::workload::logs::Stdio;
 use crate::workload::spec::{Asked, Identity, Name, Spec};
-use crate::workload::supervisor::{LaunchError, LaunchOrder, Remains, Running};
+use crate::workload::supervisor::{Last, LaunchError, LaunchOrder, Remains, Running};
 
 impl Control {
     pub(super) fn launch(
         &mut self,
         spec: Spec<Asked>,
-        stdio: [OwnedFd; 3],
+        stdio: Option<[OwnedFd; 3]>,
         by: Arc<Caller>,
         reply: oneshot::Sender<Result<Launched, Refused>>,
     ) {
+        match self.begin_launch(spec, stdio, Some(&by)) {
+            Ok(key) => {
+                if let Some(entry) = self.registry.get(key) {
+                    entry.launched = Some(Launching { by, reply });
+                }
+            }
+            Err(refused) => {
+                let _ = reply.send(Err(refused));
+            }
+        }
+    }
+
+    /// Admits a workload, and has it started. Without `stdio` it is a detached one.
+    pub(super) fn begin_launch(
+        &mut self,
+        spec: Spec<Asked>,
+        stdio: Option<[OwnedFd; 3]>,
+        by: Option<&Arc<Caller>>,
+    ) -> Result<Key, Refused> {
         let name: Arc<str> = format!("{}/{}", spec.identity.tenant, spec.identity.name).into();
         if self.stopping {
-            let _ = reply.send(Err(Refused::Stopping));
-            return;
+            return Err(Refused::Stopping);
         }
         if self.registry.find(&spec.identity.tenant, &spec.identity.name).is_some() {
-            let _ = reply.send(Err(Refused::Exists(name.to_string())));
-            return;
+            return Err(Refused::Exists(name.to_string()));
         }
-        let (spec, class) = match self.admit(spec) {
+        let kept = self.kept_for(&name, &spec, stdio.is_none(), by.is_some())?;
+        let weight = kept.as_ref().and_then(|kept| kept.weight);
+        let (spec, class) = match self.admit(spec, weight) {
             Ok(admitted) => admitted,
             Err(text) => {
-                self.launch_failed(&name, Some(&by), text.clone());
-                let _ = reply.send(Err(Refused::NotAllowed(text)));
-                return;
+                self.launch_failed(&name, by, text.clone());
+                return Err(Refused::NotAllowed(text));
             }
         };
         let identity = &spec.identity;
         if let Some(text) = self.tenants.problem(&identity.tenant) {
-            self.launch_failed(&name, Some(&by), text.clone());
-            let _ = reply.send(Err(Refused::NoRoomNow(text)));
-            return;
+            self.launch_failed(&name, by, text.clone());
+            return Err(Refused::NoRoomNow(text));
         }
         let law = Workload::new(identity.memory, self.memory_law(&class)).seated(self.seat(identity, &class));
         let plan = match bellows_policies::launch(&law, &mut self.budget) {
@@ -63,12 +79,11 @@ impl Control {
             Err(refusal) => {
                 self.unseat(&identity.tenant, law.seat());
                 let refused = no_room(&identity.tenant, refusal);
-                self.launch_failed(&name, Some(&by), told(&identity.tenant, refusal));
-                let _ = reply.send(Err(refused));
-                return;
+                self.launch_failed(&name, by, told(&identity.tenant, refusal));
+                return Err(refused);
             }
         };
-        let Plan::Write { to, .. } = plan else { return };
+        let Plan::Write { to, .. } = plan else { return Err(Refused::Busy) };
         let in_force = actuator::in_force(class.mode, to, law.released_max());
         if let Some(seat) = law.seat().filter(|_| class.mode == Mode::Observe) {
             self.budget.regrade(seat, class.base, class.cpu.law.weight, Bytes::ZERO);
@@ -79,37 +94,46 @@ impl Control {
             failsafe_cpu: failsafe_cpu(identity, class.mode),
             tenant_limits: actuator::tenant_limits(self.tenant_bounds(&identity.tenant).weight),
             spec: Arc::clone(&spec),
-            stdio,
+            stdio: stdio.map_or_else(|| self.logged(&spec), Stdio::Passed),
         };
         let version = self.versions.of(&self.journal, &class, law.law());
         let published = Arc::new(Published::new(facts(identity, clock::unix_nanoseconds(), false)));
         published.limits(in_force);
         published.would((class.mode == Mode::Observe).then_some(to));
         let entry = self.registry.insert(|key| Entry::new(key, spec, class, &law, version, published));
-        entry.launched = Some(Launching { by, reply });
         let key = entry.key;
-        if self.lanes.submit(Job::Launch(key, order)).is_err() {
+        let is_taken = match kept {
+            Some(kept) => self.keep.launch(&name, kept, key, order),
+            None => self.lanes.submit(Job::Launch(key, Box::new(order))).is_ok(),
+        };
+        if !is_taken {
             if let Some(entry) = self.registry.remove(key) {
                 self.unseat(&entry.identity().tenant, entry.law.seat());
-                if let Some(launching) = entry.launched {
-                    launching.answer(Err(Refused::Busy));
-                }
             }
-            return;
+            return Err(Refused::Busy);
         }
         settle(&plan, &mut self.budget);
+        if let Some(entry) = self.registry.get(key) {
+            entry.move_to(entry.state.after(Event::LaunchBegun));
+        }
+        Ok(key)
     }
 
     /// The class of a workload, and the bounds that it has by that and by what it asks for.
-    fn admit(&self, spec: Spec<Asked>) -> Result<(Arc<Spec>, Arc<Class>), String> {
-        let Spec { identity: asked, argv, env, cwd, isolation } = spec;
+    pub(super) fn admit(
+        &self,
+        spec: Spec<Asked>,
+        weight: Option<u32>,
+    ) -> Result<(Arc<Spec>, Arc<Class>), String> {
+        let Spec { identity: asked, argv, env, cwd, isolation, life } = spec;
         let class = asked.class.as_ref().map(Name::as_str);
         let assignment = self
             .rules
             .assign(asked.tenant.as_str(), asked.name.as_str(), class)
             .map_err(|e| e.to_string())?;
-        let identity = asked.become_of(&assignment, self.budget.capacity)?;
-        Ok((Arc::new(Spec { identity, argv, env, cwd, isolation }), assignment.class))
+        let identity = Identity { weight, ..asked.become_of(&assignment, self.budget.capacity)? };
+        let class = assignment.class.weighing(weight);
+        Ok((Arc::new(Spec { identity, argv, env, cwd, isolation, life }), class))
     }
 
     /// The memory law of a class, on this kernel.
@@ -138,6 +162,9 @@ impl Control {
                 if let Some(launching) = launching {
                     launching.answer(Ok(Launched { id, pid }));
                 }
+                if let Some(name) = self.registry.get(key).map(|entry| Arc::clone(&entry.name)) {
+                    self.kept_runs(&name, id);
+                }
                 self.attend(key, open, None);
                 // Its class may have changed while it was started.
                 let changed = self.reform(key);
@@ -158,10 +185,11 @@ impl Control {
                 self.protect(&entry.identity().tenant);
                 entry.state = entry.state.after(Event::StartFailed);
                 let by = entry.launched.as_ref().map(|launching| Arc::clone(&launching.by));
+                self.launch_failed(&entry.name, by.as_ref(), text.clone());
+                self.kept_failed(&entry.name, &text, by.is_some());
                 if let Some(launching) = entry.launched {
-                    launching.answer(Err(Refused::Failed(text.clone())));
+                    launching.answer(Err(Refused::Failed(text)));
                 }
-                self.launch_failed(&entry.name, by.as_ref(), text);
             }
         }
     }
@@ -187,7 +215,8 @@ impl Control {
             let text = format!("its cpu quota stays as it is: {error}");
             self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
         }
-        entry.move_to(entry.state.after(Event::Started));
+        // What was found was begun by another agent.
+        entry.move_to(entry.state.after(Event::LaunchBegun).after(Event::Started));
         self.table.insert(Arc::clone(&entry.published));
         let tenant = entry.identity().tenant.clone();
         self.watch_tenant(&tenant);
@@ -214,11 +243,11 @@ impl Control {
 
     fn begin_clearing(&mut self, key: Key, event: Event) {
         let Some(entry) = self.registry.get(key) else { return };
-        let next = entry.state.after(event);
-        if next == entry.state {
+        if entry.is_clearing || entry.open.is_none() {
             return;
         }
-        entry.move_to(next);
+        entry.is_clearing = true;
+        entry.move_to(entry.state.after(event));
         self.cpu.forget(key);
         self.forget_way(key);
         let Some(entry) = self.registry.get(key) else { return };
@@ -231,8 +260,8 @@ impl Control {
     pub(super) fn clear(&mut self, key: Key) {
         let Some(entry) = self.registry.get(key) else { return };
         let Some(open) = &entry.open else { return };
-        let granted = entry.law.limits().high;
-        let job = Job::Clear(key, Arc::clone(&entry.spec), Arc::clone(&open.running), granted);
+        let last = Last { granted: entry.law.limits().high, denials: entry.denials };
+        let job = Job::Clear(key, Arc::clone(&entry.spec), Arc::clone(&open.running), last);
         if let Err(Full(_)) = self.lanes.submit(job) {
             let again = clock::now().plus(CLEAR_AGAIN);
             entry.due = Some(again);
@@ -256,7 +285,7 @@ impl Control {
         };
         self.watcher.remove(key);
         let Some(mut entry) = self.registry.remove(key) else { return };
-        entry.state = entry.state.after(Event::Cleared);
+        entry.state = entry.state.after(Event::cleared(remains.ended.exit, entry.stop.is_some()));
         // With all that was charged: of a shrink under way the answer finds nobody.
         self.unseat(&entry.identity().tenant, entry.law.seat());
         self.protect(&entry.identity().tenant);
@@ -269,11 +298,15 @@ impl Control {
         let ended = remains.ended;
         let what = What::Ended { how: ended.text.clone(), code: ended.code };
         self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
+        self.kept_ended(&entry, &ended);
         if let Some(open) = &entry.open {
             self.registry.remember(open.cgroup().id(), ended.clone());
         }
         for reply in entry.waiting {
             let _ = reply.send(Ok(ended.clone()));
+        }
+        if let Some(pausing) = entry.pausing {
+            let _ = pausing.reply.send(Err(Refused::NotFound(entry.name.to_string())));
         }
     }
 
@@ -287,60 +320,6 @@ impl Control {
             let _ = reply.send(Ok(ended.clone()));
         } else {
             let _ = reply.send(Err(Refused::NotFound(format!("with id {id}"))));
-        }
-    }
-
-    /// Opens every limit and stops governing; workloads started from now on are opened too.
-    pub(super) fn release_all(&mut self, by: Option<&Arc<Caller>>) -> Opened {
-        self.released = true;
-        self.cpu.release();
-        self.climb.lane.release();
-        let keys: Vec<Key> = self.registry.iter_mut().filter(|e| e.open.is_some()).map(|e| e.key).collect();
-        let workloads = keys.iter().filter(|&&key| self.release_one(key)).count();
-        self.journal.ordered(clock::unix_nanoseconds(), &self.node, by, What::Released {});
-        Opened { workloads, failed: keys.len() - workloads }
-    }
-
-    pub(super) fn release_one(&mut self, key: Key) -> bool {
-        self.end_leases(key);
-        let Some(entry) = self.registry.get(key) else { return false };
-        let Some(open) = &entry.open else { return false };
-        if let Some(shrink) = &entry.shrink {
-            shrink.cancel();
-        }
-        if entry.is_observed() {
-            entry.law.release();
-            return true;
-        }
-        // The next agent goes back to these.
-        if entry.adopted.is_none()
-            && let Err(error) = lease::note(open.cgroup())
-        {
-            let text = error.to_string();
-            self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
-        }
-        entry.law.release();
-        let max = entry.law.limits().max;
-        if let Err(error) = actuator::open_up(open, max) {
-            let text = format!("cannot open its limits: {error}");
-            self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
-            return false;
-        }
-        entry.publish(bellows_policies::Limits { high: Bytes(u64::MAX), max });
-        true
-    }
-
-    /// Ends everything in a workload's cgroup. What somebody else made is let be.
-    pub(super) fn kill(&mut self, key: Key) {
-        let Some(entry) = self.registry.get(key) else { return };
-        if entry.adopted.is_some() {
-            self.release_one(key);
-            return;
-        }
-        let Some(open) = &entry.open else { return };
-        if let Err(error) = open.cgroup().kill() {
-            let text = error.to_string();
-            self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
         }
     }
 

@@ -6,8 +6,12 @@
 //!   -> the plan's writes                    actuator       grow here and now, shrink on the slow lane
 //!   -> record, metrics, published values
 //! lost events, and what moves without any  pass         some workloads, ten times a second
-//! launches, ends, release                   life
+//! launches, ends                            life
+//! letting go                                release
 //! what an operator orders: signals, settings operate, pins
+//! ... to end, to stand still               stops, pauses
+//! detached ones: remembered, restarted     keeping; apply   what a file asks for
+//! commands beside a workload               exec
 //! tenants: seats in the budget, their cgroups' files, who is served when room comes   tenants
 //! what others give for who waits            squeeze
 //! ... and who gives way as a whole          ladder, leases; grips  on a thread of its own
@@ -30,13 +34,16 @@
 
 mod actuator;
 mod adoption;
+mod apply;
 mod control_loop;
 mod cpu_loop;
+mod exec;
 mod foreign;
 mod grips;
 mod handle;
 mod hidden;
 mod incidents;
+mod keeping;
 mod ladder;
 mod lanes;
 mod leases;
@@ -46,11 +53,14 @@ mod observe;
 mod operate;
 mod outcomes;
 mod pass;
+mod pauses;
 mod pins;
 mod policies;
 mod registry;
+mod release;
 mod shrinker;
 mod squeeze;
+mod stops;
 mod takeover;
 mod tenants;
 mod timers;
@@ -62,4 +72,5 @@ pub use control_loop::{Control, Parts, default_reserve};
 pub use handle::{Command, Ended, Handle, Launched, Refused};
 pub use operate::Order;
 pub use pins::Wanted;
+pub use stops::Telling;
 pub use takeover::Takeover;

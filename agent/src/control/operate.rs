@@ -3,10 +3,14 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use super::control_loop::Control;
 use super::handle::Refused;
+use super::pauses::Pausing;
 use super::pins::Wanted;
 use super::registry::Entry;
+use super::stops::Telling;
 use super::tenants::no_room;
 use crate::journal::{Caller, Conditions, Ease, What};
 use crate::kernel::watch::Key;
@@ -22,6 +26,14 @@ const NOT_OURS: &str =
 /// An order about a running workload.
 #[derive(Debug)]
 pub enum Order {
+    /// Tell it to end.
+    Stop(Telling),
+    /// Forget it, if it has ended.
+    Remove,
+    /// Let it stand still.
+    Freeze,
+    /// Let it run again.
+    Thaw,
     /// Send it a signal: to its init, or with SIGKILL to everything in its cgroup.
     Signal(i32),
     /// Govern it otherwise.
@@ -33,27 +45,50 @@ pub enum Order {
 }
 
 impl Control {
-    /// Carries an order out; what the journal was told of it.
+    /// Carries an order out; answers what the journal was told of it.
     pub(super) fn operate(
         &mut self,
         tenant: &Name,
         name: &Name,
         order: Order,
         by: &Arc<Caller>,
-    ) -> Result<What, Refused> {
+        reply: oneshot::Sender<Result<What, Refused>>,
+    ) {
         let full: Arc<str> = format!("{tenant}/{name}").into();
         let asked = order.to_string();
         let key =
             self.registry.find(tenant, name).filter(|entry| entry.open.is_some()).map(|entry| entry.key);
         let is_adopted =
             key.and_then(|key| self.registry.get(key)).is_some_and(|entry| entry.adopted.is_some());
+        let of_ended =
+            matches!(order, Order::Remove | Order::Stop(_)).then(|| matches!(order, Order::Remove));
+        let (is_freeze, is_slow) =
+            (matches!(order, Order::Freeze), matches!(order, Order::Freeze | Order::Thaw));
         let carried_out = key.and_then(|key| match order {
             _ if is_adopted => Some(Err(Refused::NotAllowed(format!("{full} {NOT_OURS}")))),
+            Order::Freeze | Order::Thaw => match self.begin_pausing(key, is_freeze) {
+                Ok(()) => None,
+                Err(refused) => Some(Err(refused)),
+            },
+            Order::Stop(telling) => self.stop(key, telling),
+            Order::Remove => {
+                Some(Err(Refused::NotAllowed(format!("{full} is not over: end it first, by `bellows stop`"))))
+            }
             Order::Signal(signal) => self.send(key, signal),
             Order::Set(change) => self.set(key, &change),
             Order::Pin(wanted) => self.pin(key, &wanted, by.uid),
             Order::Unpin => self.unpin(key),
         });
+        if let Some(entry) = key.and_then(|key| self.registry.get(key))
+            && carried_out.is_none()
+            && is_slow
+        {
+            // It answers, and is told, when it has been done.
+            entry.pausing = Some(Pausing { by: Arc::clone(by), reply });
+            return;
+        }
+        let carried_out =
+            carried_out.or_else(|| if of_ended? { self.forget(&full) } else { self.cancel_restart(&full) });
         let result = carried_out.unwrap_or_else(|| Err(Refused::NotFound(full.to_string())));
         let what = match &result {
             Ok(what) => what.clone(),
@@ -65,7 +100,8 @@ impl Control {
             self.raise_to_floor(key, now);
             self.look(key, now);
         }
-        result
+        // A client that hung up hears nothing.
+        let _ = reply.send(result);
     }
 
     /// `None`: it has no process any more.
@@ -104,6 +140,8 @@ impl Control {
             return Some(Err(Refused::Failed(error.to_string())));
         }
         let class = self.class_again(&mut changed);
+        let full: Arc<str> = changed.to_string().into();
+        self.keep_settings(&full, &changed, change.class.is_some());
         let rewrite = self.govern_as(key, changed, class);
         self.rewrite(rewrite.into_iter().collect());
         let to = conditions(self.registry.get(key)?);
@@ -119,6 +157,10 @@ fn conditions(entry: &Entry) -> Conditions {
 impl std::fmt::Display for Order {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Remove => f.write_str("rm"),
+            Self::Stop(_) => f.write_str("stop"),
+            Self::Freeze => f.write_str("freeze"),
+            Self::Thaw => f.write_str("thaw"),
             Self::Signal(signal) => write!(f, "signal {signal}"),
             Self::Set(_) => f.write_str("set"),
             Self::Pin(_) => f.write_str("pin"),

@@ -138,6 +138,7 @@ impl Control {
         self.pass.next_slice = woke.plus(SLICE_EVERY * pace);
         self.journal.nudge();
         self.publish_tenants();
+        self.keep.save_again();
         self.tend_ladder(woke);
         if self.pass.urgent == 0 && self.pass.stirred == 0 && self.pass.has_stirred() {
             // From the next slice on: by then whoever is at work has been heard, if he was.

@@ -18,6 +18,7 @@ use super::ladder::Way;
 use super::lanes::DetailFiles;
 use super::outcomes::Pending;
 use super::pass::Rest;
+use super::pauses::Pausing;
 use super::shrinker::{Shrink, SlowFiles};
 use crate::journal::Caller;
 use crate::kernel::cgroup::{Cgroup, CgroupError};
@@ -29,6 +30,7 @@ use crate::metrics::Published;
 use crate::workload::lifecycle::State;
 use crate::workload::records::REMEMBERED;
 use crate::workload::spec::{Identity, Name, Spec};
+use crate::workload::stops::Stop;
 use crate::workload::supervisor::Running;
 
 /// One workload.
@@ -41,6 +43,14 @@ pub(super) struct Entry {
     /// The class that it is governed by: that of its identity, or standard where there is none of that name any more.
     pub(super) class: Arc<Class>,
     pub(super) state: State,
+    /// Its end was seen: what is left of it is being cleared away.
+    pub(super) is_clearing: bool,
+    /// It was told to end.
+    pub(super) stop: Option<Stop>,
+    /// A freeze or a thaw by order is under way.
+    pub(super) pausing: Option<Pausing>,
+    /// How often it has asked for more in vain since its limit was raised.
+    pub(super) denials: u32,
     pub(super) law: Workload,
     pub(super) published: Arc<Published>,
     pub(super) admitted: Instant,
@@ -113,7 +123,11 @@ impl Entry {
             shadow: (class.mode == Mode::Observe).then(Shadow::default),
             spec,
             class,
-            state: State::Starting,
+            state: State::Created,
+            is_clearing: false,
+            stop: None,
+            pausing: None,
+            denials: 0,
             law: *law,
             published,
             admitted: clock::now(),
@@ -160,6 +174,12 @@ impl Entry {
         !self.is_observed()
             && (is_mild || self.adopted.is_none())
             && self.class.rungs.iter().any(|allowed| allowed == rung.as_str())
+    }
+
+    /// Whether its command runs, be it that it stands still or was told to end, and it has limits that can be moved.
+    pub(super) fn is_governed(&self) -> bool {
+        let is_up = matches!(self.state, State::Running | State::Frozen | State::Stopping);
+        is_up && !self.is_clearing
     }
 
     pub(super) fn move_to(&mut self, state: State) {

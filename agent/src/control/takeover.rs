@@ -19,10 +19,10 @@ use crate::journal::{What, Writer};
 use crate::kernel::watch::Key;
 use crate::kernel::{clock, parse};
 use crate::metrics::Published;
-use crate::workload::isolation::Isolation;
 use crate::workload::lease::{self, Lease};
 use crate::workload::records::Ended;
 use crate::workload::rewrite::Rewrite;
+use crate::workload::shelf::Kept;
 use crate::workload::spec::{Identity, Spec};
 use crate::workload::takeover::{Findings, Found};
 
@@ -39,7 +39,7 @@ pub struct Takeover {
 
 impl Control {
     /// Takes over what was found, and remembers the ends that an earlier agent told.
-    pub fn take_over(&mut self, findings: Findings, ends: Vec<(u64, Ended)>) -> Takeover {
+    pub fn take_over(&mut self, findings: Findings, ends: Vec<(u64, Ended)>, kept: Vec<Kept>) -> Takeover {
         let root = self.ground.workloads.path().parent().map(|p| p.display().to_string()).unwrap_or_default();
         self.journal.record(clock::unix_nanoseconds(), &self.node, What::AgentStarted { root });
         for (id, ended) in ends {
@@ -51,6 +51,7 @@ impl Control {
         for name in findings.removed {
             self.journal.record(clock::unix_nanoseconds(), &self.node, What::LeftoverRemoved { name });
         }
+        self.recover_kept(kept);
         let mut taken = Takeover::default();
         for foreign in findings.foreign {
             let (tenant, name) = foreign.name.split_once('/').unwrap_or_default();
@@ -78,6 +79,7 @@ impl Control {
                 taken.ended += 1;
             }
         }
+        self.settle_kept();
         self.furnish_tenants();
         // What happened before we listened.
         self.pass.urgent = self.registry.len();
@@ -109,8 +111,23 @@ impl Control {
     }
 
     fn adopt(&mut self, found: Found) -> anyhow::Result<()> {
-        let Found { mut identity, running, started_unix_ns, high, max, lease, pin, frozen } = found;
+        let Found {
+            mut identity,
+            running,
+            started_unix_ns,
+            high,
+            max,
+            lease,
+            pin,
+            frozen,
+            is_paused,
+            stop,
+            life,
+            isolation,
+        } = found;
         let class = self.class_again(&mut identity);
+        let is_detached = self.keep.get(&identity.to_string()).is_some();
+        let running = if is_detached { running.logged(None) } else { running };
         let open = Box::new(Open::new(&Arc::new(running), identity.cpu.is_some())?);
         let sample = open.sample(clock::now())?;
         let in_force = Limits { high: bytes(high), max: bytes(max) };
@@ -138,9 +155,8 @@ impl Control {
         published.sample(&sample);
         let (pid, is_running) = (open.running.pid(), open.running.process.is_some());
         // Of the command only its process is left, and nobody asks for more.
-        let isolation = Isolation::default();
-        let spec =
-            Arc::new(Spec { identity, argv: Vec::new(), env: Vec::new(), cwd: "/".to_owned(), isolation });
+        let (argv, env, cwd) = (Vec::new(), Vec::new(), "/".to_owned());
+        let spec = Arc::new(Spec { identity, argv, env, cwd, isolation, life });
         let version = self.versions.of(&self.journal, &class, law.law());
         let entry = self.registry.insert(|key| Entry::new(key, spec, class, &law, version, published));
         entry.shadow = is_observed.then(Shadow::default);
@@ -165,8 +181,13 @@ impl Control {
         }
         self.pin_ends = pins::first(self.pin_ends, pin);
         self.attend(key, open, quota);
-        if let Some(note) = frozen {
+        if is_paused {
+            self.take_over_paused(key);
+        } else if let Some(note) = frozen {
             self.take_over_frozen(key, note);
+        }
+        if let Some(stop) = stop {
+            self.take_over_stop(key, stop);
         }
         if is_running {
             self.take_mode(key);

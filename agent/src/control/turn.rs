@@ -12,6 +12,7 @@ use bellows_policies::{Decision, Evidence, Limits, Plan, Reason, Sample, Verb, s
 use super::actuator::{self, Way};
 use super::control_loop::Control;
 use super::incidents;
+use super::registry::Entry;
 use super::shrinker::{Act, Reclaimed};
 use super::takeover::end_lease;
 use crate::journal::{Kind, What};
@@ -38,7 +39,7 @@ impl Control {
     pub(super) fn look(&mut self, key: Key, woke: Instant) {
         let Some(entry) = self.registry.get(key) else { return };
         // The other way of hearing told of the same thing in the same wake-up; or it is being cleared away.
-        if entry.looked == woke || entry.state != State::Running {
+        if entry.looked == woke || !entry.is_governed() {
             return;
         }
         let Some(open) = &entry.open else { return };
@@ -67,6 +68,10 @@ impl Control {
             incidents::tell(&self.lanes, &self.metrics, entry, Kind::OomKilled);
         }
 
+        if entry.state == State::Frozen && self.check_paused(key) {
+            return;
+        }
+        let Some(entry) = self.registry.get(key) else { return };
         let high = entry.law.limits().high;
         let seen = entry.shadow.as_mut().map_or(sample, |shadow| shadow.sample(high, &sample));
         let step = bellows_policies::step(&mut entry.law, &seen);
@@ -81,6 +86,7 @@ impl Control {
         let Some(entry) = self.registry.get(key) else { return };
         let reason = plan_reason(&plan);
         self.metrics.decided(Resource::Memory, step.decision.verb, reason, outcome);
+        entry.count_denials(step.decision.verb, reason, outcome);
         entry.due = step.look_again.map(|after| sample.at.plus(after));
         if let Some(due) = entry.due {
             self.timers.push(due, key);
@@ -297,6 +303,18 @@ impl Control {
                 let kind = if is_ceiling { Kind::CeilingReached } else { Kind::GrantDenied };
                 incidents::tell(&self.lanes, &self.metrics, entry, kind);
             }
+        }
+    }
+}
+
+impl Entry {
+    /// Counts what it asks for in vain.
+    fn count_denials(&mut self, verb: Verb, reason: Reason, outcome: Outcome) {
+        let is_denied = (verb == Verb::Grow && REFUSED.contains(&reason)) || reason == Reason::CeilingReached;
+        if is_denied {
+            self.denials = self.denials.saturating_add(1);
+        } else if verb == Verb::Grow && outcome == Outcome::Applied {
+            self.denials = 0;
         }
     }
 }

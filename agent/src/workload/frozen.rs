@@ -1,6 +1,10 @@
 //! The lease of a frozen workload, kept on its cgroup: who froze it is told by the tree, whatever becomes of the agent.
 //!
-//! It is written before the freezing and removed after the thaw. Where it stands and the workload runs, somebody has thawed
+//! An operator's freeze is a note of its own, and stands above: while it is there nobody else thaws the workload, the watchdog
+//! of a dead agent least of all. That undoes what bellows did for its own ends; this was somebody's wish, who may be looking at
+//! the workload just then, and it would run away from under them.
+//!
+//! A lease is written before the freezing and removed after the thaw. Where it stands and the workload runs, somebody has thawed
 //! it meanwhile: the watchdog of a dead or hung agent, `release`, or an operator.
 
 use std::sync::Arc;
@@ -12,6 +16,8 @@ use crate::kernel::cgroup::{Cgroup, CgroupError};
 
 /// The extended attribute that holds it, as JSON.
 const FROZEN: &str = "frozen";
+/// The extended attribute that says that an operator has frozen it: since when, in nanoseconds since the Unix epoch, as digits.
+const PAUSED: &str = "paused";
 /// The file that freezes and thaws.
 const FREEZE: &str = "cgroup.freeze";
 /// How long a workload may take to stand still. The kernel may have a task that it throttles at `memory.high` sleep for 2 s; one
@@ -37,10 +43,36 @@ pub fn freeze(cgroup: &Cgroup, note: &Note) -> Result<bool, CgroupError> {
     frozen
 }
 
-/// Thaws a workload; one that is not frozen stays as it is.
+/// Ends the lease: thaws a workload, unless an operator has frozen it; one that is not frozen stays as it is.
 pub fn thaw(cgroup: &Cgroup) -> Result<(), CgroupError> {
-    cgroup.write(FREEZE, "0")?;
+    if !is_paused(cgroup)? {
+        cgroup.write(FREEZE, "0")?;
+    }
     cgroup.remove_attribute(FROZEN)
+}
+
+/// Freezes a workload by an operator's order, which ends a lease on it, and waits until it stands still; false when it did not,
+/// and was thawed again.
+pub fn pause(cgroup: &Cgroup, unix_ns: u64) -> Result<bool, CgroupError> {
+    cgroup.set_attribute(PAUSED, unix_ns.to_string().as_bytes())?;
+    cgroup.remove_attribute(FROZEN)?;
+    let frozen = cgroup.write(FREEZE, "1").and_then(|()| cgroup.wait_for("frozen", 1, DEADLINE));
+    if !matches!(frozen, Ok(true)) {
+        resume(cgroup)?;
+    }
+    frozen
+}
+
+/// Ends an operator's freeze. The note goes last: who dies in between leaves one that is void, and not a workload that stands
+/// still for nobody.
+pub fn resume(cgroup: &Cgroup) -> Result<(), CgroupError> {
+    cgroup.write(FREEZE, "0")?;
+    cgroup.remove_attribute(PAUSED)
+}
+
+/// Whether an operator has frozen it.
+pub fn is_paused(cgroup: &Cgroup) -> Result<bool, CgroupError> {
+    Ok(cgroup.attribute(PAUSED)?.is_some())
 }
 
 /// Whether it is to stand still.

@@ -4,12 +4,20 @@
 //! change      what an operator changes of a running one
 //! spec        names, class, bounds, command: validated where it enters
 //! isolation   ... its box: root file system, mounts, namespaces, capabilities
+//! walls       ... and what of it a command meets that enters later, on the cgroup
 //! ids         which users of the host a tenant's users are
 //! lifecycle   state x event -> state, pure
+//! life        how it is told to end, when it is started again, how large its log may be
+//! restart     whether and when that is, pure
+//! apply       what a file asks for against what there is, pure
+//! shelf       detached workloads on disk
+//! logs        the output of a detached one
+//! stops       an order to end, on the cgroup
 //! tree        the delegated subtree: taken, locked, laid out
 //! supervisor  launch and teardown on their own threads; results come back to the control loop
+//! truth       how one ended, from three witnesses, pure
 //! records     how workloads ended, on disk
-//! frozen      who is frozen, and for whom
+//! frozen      who is frozen, and for whom or by whose order
 //! adoption    cgroups that somebody else made in a tenant's
 //! lease       the limits to go back to after they were opened
 //! pins        the operator's word, on the cgroup
@@ -17,17 +25,25 @@
 //! ```
 
 pub mod adoption;
+pub mod apply;
 pub mod capability;
 pub mod change;
 pub mod frozen;
 pub mod ids;
 pub mod isolation;
 pub mod lease;
+pub mod life;
 pub mod lifecycle;
+pub mod logs;
 pub mod pins;
 pub mod records;
+pub mod restart;
 pub mod rewrite;
+pub mod shelf;
 pub mod spec;
+pub mod stops;
 pub mod supervisor;
 pub mod takeover;
 pub mod tree;
+mod truth;
+pub mod walls;

@@ -104,6 +104,17 @@ impl Ended {
         };
         Self { exit, code: exit.code(), text }
     }
+
+    /// The same, with how often it had asked for more in vain since its limit was raised last.
+    #[must_use]
+    pub fn after_denials(mut self, denials: u32) -> Self {
+        use std::fmt::Write as _;
+        if self.exit == Exit::OutOfMemory && denials > 0 {
+            let s = if denials == 1 { "" } else { "s" };
+            let _ = write!(self.text, " after {denials} denied grant{s}");
+        }
+        self
+    }
 }
 
 impl Records {
@@ -305,6 +316,12 @@ mod tests {
         let text = |exit, granted| Ended::new(exit, granted, ceiling).text;
         assert!(text(Exit::OutOfMemory, limit).ends_with("at its limit of 64 MiB"));
         assert!(text(Exit::OutOfMemory, Bytes::mib(200)).ends_with("at its ceiling of 128 MiB"));
+        let told = |exit, denials| Ended::new(exit, ceiling, ceiling).after_denials(denials).text;
+        let killed = "killed by the kernel: out of memory at its ceiling of 128 MiB";
+        assert_eq!(told(Exit::OutOfMemory, 0), killed);
+        assert_eq!(told(Exit::OutOfMemory, 1), format!("{killed} after 1 denied grant"));
+        assert_eq!(told(Exit::OutOfMemory, 3), format!("{killed} after 3 denied grants"));
+        assert_eq!(told(Exit::Exited { code: 1 }, 3), "exited with code 1");
         assert_eq!(text(Exit::Signaled { signal: 15 }, limit), "ended by signal 15 (SIGTERM)");
         assert_eq!(Exit::OutOfMemory.code(), 137);
     }

@@ -9,6 +9,7 @@ use bellows_policies::{AssignedBy, Assignment, CpuBounds};
 use serde::{Deserialize, Serialize};
 
 use super::isolation::Isolation;
+use super::life::Life;
 
 /// The name of a tenant or a workload, which is also the name of its cgroup directory.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -168,6 +169,9 @@ pub struct Spec<Who = Identity> {
     /// What it sees of the machine, and what it may do there.
     #[serde(default)]
     pub isolation: Isolation,
+    /// How it is to live.
+    #[serde(default)]
+    pub life: Life,
 }
 
 impl<Who> Spec<Who> {
@@ -179,6 +183,9 @@ impl<Who> Spec<Who> {
         }
         if !self.cwd.starts_with('/') {
             return Some(format!("the working directory {:?} is not absolute", self.cwd));
+        }
+        if let Some(text) = self.life.problem() {
+            return Some(text);
         }
         let texts = self.argv.iter().chain(&self.env).chain([&self.cwd]);
         if texts.into_iter().any(|t| t.contains('\0')) {

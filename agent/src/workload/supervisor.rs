@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -16,8 +15,11 @@ use bellows_policies::units::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{IdsError, Ranges};
-use super::records::{Ended, Exit, Records, Witness};
+use super::life;
+use super::logs::{self, Stdio};
+use super::records::{Ended, Records};
 use super::spec::{Identity, Name, Spec};
+use super::{truth, walls};
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::cpu::quota_text;
 use crate::kernel::spawn::{self, Launch, Process, Program, SpawnError};
@@ -36,6 +38,8 @@ pub const INIT: &str = "init";
 
 /// How long a killed workload may take to become empty before the teardown is given up (and tried again).
 const EMPTY_DEADLINE: Duration = Duration::from_secs(20);
+/// How long the log of a workload that has ended may take for what is in its pipe.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The governed part of the tree, and what a launch needs besides.
 #[derive(Debug)]
@@ -58,7 +62,7 @@ pub struct LaunchOrder {
     /// What is to run.
     pub spec: Arc<Spec>,
     /// Standard input, output and error of the command.
-    pub stdio: [OwnedFd; 3],
+    pub stdio: Stdio,
     /// Limit files and values of its tenant's cgroup. One that is refused is told, and keeps nobody from starting.
     pub tenant_limits: Vec<(&'static str, String)>,
     /// Limit files and values, in the order of writing.
@@ -85,6 +89,10 @@ pub struct Running {
     pub cgroup: Cgroup,
     /// Its first process; none when that had ended before this agent came.
     pub process: Option<Process>,
+    /// What writes its log, if it was started here.
+    logger: Option<Process>,
+    /// Its output goes to a log: what it said last is still to be written when it has ended.
+    is_logged: bool,
     /// How that ended: the kernel tells once, and a teardown may be tried again.
     ended: OnceLock<Option<spawn::Ended>>,
 }
@@ -93,7 +101,13 @@ impl Running {
     /// What was launched here, or found.
     #[must_use]
     pub fn new(cgroup: Cgroup, process: Option<Process>) -> Self {
-        Self { cgroup, process, ended: OnceLock::new() }
+        Self { cgroup, process, logger: None, is_logged: false, ended: OnceLock::new() }
+    }
+
+    /// The same of a detached one. `logger` is what writes its log, where it is a child of this process.
+    #[must_use]
+    pub fn logged(self, logger: Option<Process>) -> Self {
+        Self { logger, is_logged: true, ..self }
     }
 
     /// Pid of its init as the agent sees it; 0 when it has none.
@@ -170,7 +184,8 @@ pub fn launch(ground: &Ground, order: LaunchOrder) -> Result<Running, LaunchErro
         start(ground, (&tenant, &cgroup), order, record).inspect_err(|_| ground.records.discard(cgroup.id()))
     });
     match result {
-        Ok(process) => Ok(Running::new(cgroup, Some(process))),
+        Ok((process, None)) => Ok(Running::new(cgroup, Some(process))),
+        Ok((process, logger)) => Ok(Running::new(cgroup, Some(process)).logged(logger)),
         Err(error) => {
             let error = explain(error, &cgroup);
             if let Err(e) = clear(&cgroup, &tenant, cgroup_name(&cgroup)) {
@@ -181,23 +196,39 @@ pub fn launch(ground: &Ground, order: LaunchOrder) -> Result<Running, LaunchErro
     }
 }
 
-/// Ends and removes what is left of a workload. Blocks until it is empty. `granted` is the `memory.high` governed last.
+/// What the agent knew last of a workload that is torn down.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Last {
+    /// The `memory.high` governed last.
+    pub granted: Bytes,
+    /// How often it has asked for more in vain since that was raised.
+    pub denials: u32,
+}
+
+/// Ends and removes what is left of a workload. Blocks until it is empty.
 pub fn tear_down(
     ground: &Ground,
     identity: &Identity,
     running: &Running,
-    granted: Bytes,
+    last: Last,
 ) -> Result<Remains, CgroupError> {
     let process = running.wait();
     let cgroup = &running.cgroup;
+    if running.is_logged {
+        // What it said last is written by then. Whatever happens here is found again by the kill.
+        let _ = cgroup.wait_empty(LAST_WORDS);
+    }
     kill_and_wait(cgroup)?;
+    if let Some(logger) = &running.logger {
+        let _ = spawn::wait(&logger.pidfd);
+    }
     let events = match cgroup.read("memory.events") {
         Ok(text) => parse::memory_events(text.as_bytes()),
         Err(e) if e.is_gone() => MemoryEvents::default(),
         Err(e) => return Err(e),
     };
-    let exit = how_it_ended(ground.records.witness(cgroup.id()), events, process);
-    let ended = Ended::new(exit, granted, identity.memory.ceiling);
+    let exit = truth::how_it_ended(ground.records.witness(cgroup.id()), events, process);
+    let ended = Ended::new(exit, last.granted, identity.memory.ceiling).after_denials(last.denials);
     // Before anything is removed: an agent that dies from here on has told how it ended.
     if let Err(error) = ground.records.keep(cgroup.id(), &ended) {
         crate::kernel::tell(&format!("cannot keep how {identity} ended: {error}"));
@@ -226,29 +257,6 @@ pub fn enable_controllers(cgroup: &Cgroup) -> Result<Vec<&'static str>, CgroupEr
     Ok(OPTIONAL_CONTROLLERS.iter().filter(missing).filter(refused).copied().collect())
 }
 
-/// The truth about an end, from three witnesses: init's record, the kernel's kill counter, the parent's wait. The last is
-/// missing after a takeover. Then an init that wrote nothing was killed: it is PID 1 of its namespace and blocks every other
-/// signal, so only SIGKILL from outside ends it before it has written.
-fn how_it_ended(record: Witness, events: MemoryEvents, process: Option<spawn::Ended>) -> Exit {
-    match record {
-        // The group is killed as one, but init may have seen the first victim before it was killed itself.
-        Witness::Silent | Witness::Lost | Witness::Told(Exit::Signaled { signal: libc::SIGKILL })
-            if events.oom_kill > 0 =>
-        {
-            Exit::OutOfMemory
-        }
-        Witness::Told(exit) => exit,
-        // What init itself returns then.
-        Witness::Unstarted => Exit::Exited { code: 1 },
-        Witness::Silent | Witness::Lost => match process {
-            Some(spawn::Ended::Signaled(signal)) => Exit::Signaled { signal },
-            Some(spawn::Ended::Exited(code)) => Exit::Exited { code },
-            None if record == Witness::Silent => Exit::Signaled { signal: libc::SIGKILL },
-            None => Exit::Vanished,
-        },
-    }
-}
-
 fn fresh_child(tenant: &Cgroup, name: &Name) -> Result<Cgroup, LaunchError> {
     match tenant.create_child(name.as_str()) {
         Err(e) if e.is_taken() => {
@@ -269,6 +277,8 @@ fn furnish(cgroup: &Cgroup, order: &LaunchOrder) -> Result<(), LaunchError> {
         cgroup.write(file, value)?;
     }
     identify(cgroup, &order.spec.identity)?;
+    life::write(cgroup, &order.spec.life)?;
+    walls::write(cgroup, &order.spec.isolation)?;
     cgroup.set_attribute(FAILSAFE, order.failsafe.0.to_string().as_bytes())?;
     if let Some(quota) = order.failsafe_cpu {
         cgroup.set_attribute(FAILSAFE_CPU, quota_text(quota).as_bytes())?;
@@ -281,7 +291,7 @@ fn start(
     (tenant, cgroup): (&Cgroup, &Cgroup),
     order: LaunchOrder,
     record: File,
-) -> Result<Process, LaunchError> {
+) -> Result<(Process, Option<Process>), LaunchError> {
     let isolation = &order.spec.isolation;
     let name = order.spec.identity.tenant.as_str();
     let ids =
@@ -289,6 +299,8 @@ fn start(
     let mounts = discover::cgroup_mounts()
         .map_err(|e| LaunchError::Spawn { error: SpawnError::Channel(e), out_of_memory: false })?;
     let points: Vec<String> = mounts.iter().map(|m| m.point.display().to_string()).collect();
+    let (stdio, logger) = logs::connect(&ground.init, cgroup, order.stdio)
+        .map_err(|e| LaunchError::Spawn { error: SpawnError::Channel(e), out_of_memory: false })?;
     let launch = Launch {
         cgroup,
         hostname: isolation.hostname.as_deref().unwrap_or(order.spec.identity.name.as_str()),
@@ -299,7 +311,7 @@ fn start(
         isolation: isolation.words(),
         argv: &order.spec.argv,
         env: &order.spec.env,
-        stdio: order.stdio,
+        stdio,
         record,
     };
     // Before the command is started: whoever finds it running finds its init.
@@ -308,8 +320,14 @@ fn start(
         let text = serde_json::to_vec(&birth).unwrap_or_default();
         cgroup.set_attribute(INIT, &text).map_err(io::Error::other)
     };
-    spawn::start(&ground.init, launch, announce)
-        .map_err(|error| LaunchError::Spawn { error, out_of_memory: false })
+    match spawn::start(&ground.init, launch, announce) {
+        Ok(process) => Ok((process, logger)),
+        Err(error) => {
+            // The kill of a failed launch has ended it, or the end of its pipe.
+            let _ = logger.map(|logger| spawn::wait(&logger.pidfd));
+            Err(LaunchError::Spawn { error, out_of_memory: false })
+        }
+    }
 }
 
 /// Before a step is blamed: was it the kernel that killed it?
@@ -358,39 +376,4 @@ pub(super) fn remove(parent: &Cgroup, name: &str) -> Result<(), CgroupError> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn oom(kills: u64) -> MemoryEvents {
-        MemoryEvents { oom_kill: kills, ..MemoryEvents::default() }
-    }
-
-    #[test]
-    fn the_truth_about_an_end() {
-        let told = |code| Witness::Told(Exit::Exited { code });
-        let signaled = |signal| Exit::Signaled { signal };
-        let killed = Some(spawn::Ended::Signaled(9));
-        let table = [
-            (told(3), oom(0), Some(spawn::Ended::Exited(3)), Exit::Exited { code: 3 }),
-            (Witness::Told(signaled(15)), oom(0), Some(spawn::Ended::Exited(143)), signaled(15)),
-            (Witness::Silent, oom(1), killed, Exit::OutOfMemory),
-            (Witness::Told(signaled(9)), oom(2), killed, Exit::OutOfMemory),
-            // The command outlived the kill of a helper and said so itself.
-            (told(1), oom(1), Some(spawn::Ended::Exited(1)), Exit::Exited { code: 1 }),
-            (Witness::Silent, oom(0), killed, signaled(9)),
-            (Witness::Lost, oom(0), killed, signaled(9)),
-            // After a takeover nobody has waited for it.
-            (told(3), oom(0), None, Exit::Exited { code: 3 }),
-            (Witness::Silent, oom(1), None, Exit::OutOfMemory),
-            (Witness::Silent, oom(0), None, signaled(9)),
-            (Witness::Unstarted, oom(0), None, Exit::Exited { code: 1 }),
-            (Witness::Lost, oom(0), None, Exit::Vanished),
-        ];
-        for (record, events, process, expected) in table {
-            assert_eq!(how_it_ended(record, events, process), expected, "{record:?} {events:?} {process:?}");
-        }
-    }
 }

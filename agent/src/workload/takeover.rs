@@ -17,11 +17,15 @@ use bellows_policies::units::{Bytes, Limit};
 
 use super::adoption;
 use super::frozen;
+use super::isolation::Isolation;
 use super::lease::{self, Lease};
+use super::life::{self, Life};
 use super::pins;
 use super::records::Witness;
 use super::spec::{Identity, Name};
+use super::stops::{self, Stop};
 use super::supervisor::{Birth, Ground, IDENTITY, INIT, Running, remove};
+use super::walls;
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::{adopt, parse};
 
@@ -47,6 +51,14 @@ pub struct Found {
     pub pin: Option<Pin>,
     /// For whom it was frozen, if it was; it may run by now.
     pub frozen: Option<frozen::Note>,
+    /// An operator has frozen it; it may have been thawed meanwhile.
+    pub is_paused: bool,
+    /// It was told to end.
+    pub stop: Option<Stop>,
+    /// How it is to live.
+    pub life: Life,
+    /// What its command has given up.
+    pub isolation: Isolation,
 }
 
 /// A populated cgroup that is none of ours.
@@ -171,6 +183,10 @@ fn look(
         lease: if is_open { lease::read(cgroup)? } else { None },
         pin: pins::read(cgroup)?,
         frozen: frozen::read(cgroup)?,
+        is_paused: frozen::is_paused(cgroup)?,
+        stop: stops::read(cgroup)?,
+        life: life::read(cgroup)?,
+        isolation: walls::read(cgroup)?,
     })))
 }
 

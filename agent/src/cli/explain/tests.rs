@@ -303,6 +303,7 @@ fn view() -> WorkloadView {
         started_unix_ns: u64::MAX / 2,
         lends_cpu: false,
         is_frozen: false,
+        detached: None,
     }
 }
 

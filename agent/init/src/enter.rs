@@ -1,0 +1,98 @@
+//! `bellows-init --enter`: a command beside a workload, in its namespaces, for `bellows exec`.
+//!
+//! Started by the agent in the workload's cgroup. A pid namespace is that of children only, so this process stays outside of it,
+//! waits for the command, passes signals on, and ends as it did. Its end takes the command with it.
+//!
+//! It is a part of the workload by then, and whoever is in there can take it over: so it gives up all that the workload's own command
+//! has given up. Where that is not known, since an earlier agent started it, a box is not entered.
+//!
+//! `bellows-init --enter -- COMMAND [ARG]...`
+//!
+//! Descriptors: 0-2 stdio, 3 the channel to the agent (closed when the command is executed, or a message why not), 4 a pidfd of
+//! the workload's PID 1, 5 its root directory: the root of its mount namespace may be another one, 6 the order.
+
+use std::ffi::CString;
+use std::process::exit;
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
+use nix::sys::prctl::{set_dumpable, set_pdeathsig};
+use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::{chroot, close, fchdir, setsid};
+
+use crate::order::Order;
+use crate::{CHANNEL, be_killable, pid1, rights, say, sys};
+
+/// The workload's PID 1.
+const WORKLOAD: i32 = 4;
+/// Its root directory.
+const ROOT: i32 = 5;
+/// The order.
+pub(crate) const ORDER: i32 = 6;
+
+/// Enters, starts the command, and ends as it does. Never returns.
+pub(crate) fn run(order: &Order, command: &[CString]) -> ! {
+    sys::close_from_on_exec(3);
+    // Out of the agent's process group.
+    let _ = setsid();
+    if let Err(text) = prepare(order) {
+        say(&text);
+        exit(1);
+    }
+    // Blocked, not ignored: they queue up for `supervise`, from before the command exists.
+    let _ = SigSet::all().thread_set_mask();
+    let command = sys::fork_child(|| {
+        // It comes too late where this process has just died: then the command ends with the workload.
+        let _ = set_pdeathsig(Signal::SIGKILL);
+        pid1::execute(order, command);
+    });
+    match command {
+        Ok(command) => {
+            let _ = close(CHANNEL);
+            exit(pid1::supervise(command).code())
+        }
+        Err(errno) => {
+            say(&format!("cannot fork the command: {errno}"));
+            exit(1)
+        }
+    }
+}
+
+fn prepare(order: &Order) -> Result<(), String> {
+    be_killable()?;
+    rights::make_room(&order.rlimits)?;
+    pid1::reset(order)?;
+    enter(order)?;
+    // From here on whoever is in there could look into this process, and take its descriptors.
+    set_dumpable(false).map_err(|errno| format!("cannot hide init's memory: {errno}"))?;
+    pid1::go_to(&order.cwd)?;
+    rights::give_up(order)
+}
+
+/// Joins all namespaces of the workload, its user namespace too where it has one of its own.
+fn enter(order: &Order) -> Result<(), String> {
+    let common = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWCGROUP;
+    let workload = sys::borrow(WORKLOAD);
+    let failed = |errno: Errno| format!("cannot enter the workload's namespaces: {errno}");
+    match setns(workload, common | CloneFlags::CLONE_NEWUSER) {
+        Ok(()) if order.users.is_none() => {
+            return Err("it has users of its own, and was started by an earlier agent: what else its box is made of is \
+                        not known, so it is not entered"
+                .to_owned());
+        }
+        Ok(()) => {
+            pid1::become_root().map_err(|errno| format!("cannot become root in the workload: {errno}"))?;
+        }
+        // It has no user namespace of its own: nobody joins the one that he is in.
+        Err(Errno::EINVAL) => setns(workload, common).map_err(failed)?,
+        Err(errno) => return Err(failed(errno)),
+    }
+    fchdir(sys::borrow(ROOT))
+        .and_then(|()| chroot("."))
+        .map_err(|errno| format!("cannot enter the workload's root directory: {errno}"))
+}

@@ -1,0 +1,94 @@
+//! Commands beside a workload: admitted and told here, started by the workers, waited for by whoever asked.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::control_loop::Control;
+use super::handle::Refused;
+use super::lanes::Job;
+use crate::journal::{Caller, Deed, What};
+use crate::kernel::clock;
+use crate::kernel::spawn::{self, Beside, Process, Program};
+use crate::workload::lifecycle::State;
+use crate::workload::spec::Name;
+use crate::workload::supervisor::Running;
+use crate::workload::walls;
+
+/// A command that is to be started.
+#[derive(Debug)]
+pub(super) struct Execution {
+    running: Arc<Running>,
+    command: Beside,
+    reply: oneshot::Sender<Result<Process, Refused>>,
+}
+
+impl Execution {
+    /// Starts it. Blocks until it was executed.
+    pub(super) fn carry_out(self, program: &Program) {
+        let Self { running, command, reply } = self;
+        let started = match &running.process {
+            Some(first) => spawn::enter(program, &running.cgroup, first, command)
+                .map_err(|error| Refused::Failed(error.to_string())),
+            None => Err(Refused::Failed("it has ended".to_owned())),
+        };
+        if let Err(Ok(process)) = reply.send(started) {
+            // Whoever asked has gone meanwhile.
+            let _ = spawn::signal(&process.pidfd, libc::SIGKILL);
+            let _ = spawn::wait(&process.pidfd);
+        }
+    }
+}
+
+impl Control {
+    /// Has a command started beside a workload; the answer is the worker's.
+    pub(super) fn exec(
+        &mut self,
+        tenant: &Name,
+        name: &Name,
+        mut command: Beside,
+        by: &Arc<Caller>,
+        reply: oneshot::Sender<Result<Process, Refused>>,
+    ) {
+        let full: Arc<str> = format!("{tenant}/{name}").into();
+        let told = command.argv.first().cloned().unwrap_or_default();
+        let found = self.registry.find(tenant, name);
+        let allowed = match found {
+            Some(entry) if entry.adopted.is_some() => Err(Refused::NotAllowed(format!(
+                "{full} was not started by bellows: whoever made it enters it"
+            ))),
+            // What stands still would be joined by what stands still.
+            Some(entry) if entry.is_frozen() || entry.state != State::Running => {
+                let state = if entry.is_frozen() { State::Frozen } else { entry.state };
+                Err(Refused::NotAllowed(format!("{full} is {}", state.as_str())))
+            }
+            Some(entry) => match &entry.open {
+                Some(open) => {
+                    command.isolation = walls::words(&entry.spec.isolation);
+                    Ok(Arc::clone(&open.running))
+                }
+                None => Err(Refused::NotFound(full.to_string())),
+            },
+            None => Err(Refused::NotFound(full.to_string())),
+        };
+        let (what, result) = match allowed {
+            Ok(running) => {
+                let what = What::Life(Deed::Executed { command: told });
+                let job = Job::Exec(Box::new(Execution { running, command, reply }));
+                // With the job the reply is dropped, which whoever waits takes for an agent that ends.
+                if self.lanes.submit(job).is_err() {
+                    return;
+                }
+                (what, None)
+            }
+            Err(refused) => {
+                let what = What::OrderRefused { order: "exec".to_owned(), error: refused.to_string() };
+                (what, Some((reply, refused)))
+            }
+        };
+        self.journal.ordered(clock::unix_nanoseconds(), &full, Some(by), what);
+        if let Some((reply, refused)) = result {
+            let _ = reply.send(Err(refused));
+        }
+    }
+}

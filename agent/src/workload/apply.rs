@@ -1,0 +1,250 @@
+//! What a file asks for against what there is: pure. What differs decides what is done; what does not is left alone.
+//!
+//! | differs | then |
+//! |---|---|
+//! | class, bounds | it is governed by the new ones while it runs |
+//! | how it ends, when it is started again, how large its log is | from now on; a log from the next start on |
+//! | whether it has a quota, the command, anything else | it is stopped and started again |
+//!
+//! The comparison goes over the fields as they are written on the wire, so that one that is added is compared, and starts the
+//! workload anew unless it is named here.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::change::{Change, Setting};
+use super::lifecycle::State;
+use super::spec::{Asked, Name, Spec};
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Nothing: it is as it is asked for.
+    Nothing,
+    /// Start it: there is none of that name, or it has ended.
+    Start,
+    /// Govern it otherwise.
+    Change,
+    /// Stop it and start it as it is asked for.
+    Restart,
+}
+
+/// A difference, in words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// The field, as the wire spells it.
+    pub field: String,
+    /// What there is.
+    pub from: String,
+    /// What is asked for.
+    pub to: String,
+}
+
+/// What comes of a comparison.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[must_use]
+pub struct ApplyPlan {
+    /// What is to be done.
+    pub action: Action,
+    /// Why it is started, where it is there and has not changed: how it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+    /// What differs.
+    pub differences: Vec<Difference>,
+}
+
+/// What there is.
+#[derive(Debug, Clone, Copy)]
+pub struct Present<'a> {
+    /// What was asked for.
+    pub spec: &'a Spec<Asked>,
+    /// Where it is in its life.
+    pub state: State,
+    /// How it ended, if it has.
+    pub ended: Option<&'a str>,
+    /// It is to be started again by its own rule.
+    pub is_waiting: bool,
+}
+
+/// What is to be done for `wanted`. What has done all that it was to do is not done again, unless it has changed.
+pub fn plan(present: Option<Present<'_>>, wanted: &Spec<Asked>) -> ApplyPlan {
+    let Some(present) = present else {
+        return ApplyPlan { action: Action::Start, because: None, differences: Vec::new() };
+    };
+    let differences = differences(present.spec, wanted);
+    let starts_anew = differences.iter().any(|difference| !is_live(difference));
+    let action = match present.state {
+        State::Failed | State::Lost => Action::Start,
+        State::Exited if !differences.is_empty() || !is_done(&present) => Action::Start,
+        State::Exited => Action::Nothing,
+        State::Created | State::Starting | State::Running | State::Frozen | State::Stopping => {
+            match (differences.is_empty(), starts_anew) {
+                (true, _) => Action::Nothing,
+                (false, false) => Action::Change,
+                (false, true) => Action::Restart,
+            }
+        }
+    };
+    let is_again = action == Action::Start && differences.is_empty();
+    // Its rule starts it by itself, as it is asked for.
+    let action = if is_again && present.is_waiting { Action::Nothing } else { action };
+    let because = present.ended.filter(|_| action == Action::Start).map(str::to_owned);
+    ApplyPlan { action, because, differences }
+}
+
+/// What has to be set of a workload that is to be as `wanted`, of the class that it then has.
+#[must_use]
+pub fn change(wanted: &Asked, class: Name) -> Change {
+    Change {
+        class: Some(class),
+        memory: Some(wanted.memory.map_or(Setting::Class, Setting::Own)),
+        cpu: wanted.cpu.map(Setting::Own),
+        weight: None,
+    }
+}
+
+/// Whether it returned zero of itself: then there is nothing left to do.
+fn is_done(present: &Present<'_>) -> bool {
+    present.ended.is_some_and(|text| text.ends_with("exited with code 0"))
+}
+
+fn is_live(difference: &Difference) -> bool {
+    let field = difference.field.as_str();
+    let is_quota_kept = difference.from != NONE && difference.to != NONE;
+    matches!(field, "class" | "memory") || (field == "cpu" && is_quota_kept) || field.starts_with("life.")
+}
+
+/// How an absent value is written.
+const NONE: &str = "-";
+
+fn differences(present: &Spec<Asked>, wanted: &Spec<Asked>) -> Vec<Difference> {
+    let mut found = Vec::new();
+    let (before, after) = (fields(present), fields(wanted));
+    let names = before.iter().chain(&after).map(|(name, _)| name);
+    let mut seen: Vec<&String> = Vec::new();
+    for name in names {
+        if seen.contains(&name) {
+            continue;
+        }
+        seen.push(name);
+        let value = |of: &[(String, Value)]| {
+            of.iter().find(|(other, _)| other == name).map_or(Value::Null, |(_, value)| value.clone())
+        };
+        let (from, to) = (value(&before), value(&after));
+        if from == to {
+            continue;
+        }
+        let (from, to) = if name == "env" { variables(&from, &to) } else { (text(&from), text(&to)) };
+        found.push(Difference { field: name.clone(), from, to });
+    }
+    found
+}
+
+/// The fields of a spec: those of its identity and of its life one by one, the others whole.
+fn fields(spec: &Spec<Asked>) -> Vec<(String, Value)> {
+    let Ok(Value::Object(whole)) = serde_json::to_value(spec) else { return Vec::new() };
+    let mut fields = Vec::new();
+    for (name, value) in whole {
+        match (name.as_str(), value) {
+            ("identity", Value::Object(inner)) => fields.extend(inner),
+            ("life", Value::Object(inner)) => {
+                fields.extend(inner.into_iter().map(|(name, value)| (format!("life.{name}"), value)));
+            }
+            (_, value) => fields.push((name, value)),
+        }
+    }
+    // Bounds as people write them.
+    for (name, value) in &mut fields {
+        let Asked { memory, cpu, .. } = &spec.identity;
+        match (name.as_str(), memory, cpu) {
+            ("memory", Some(bounds), _) => *value = Value::String(bounds.to_string()),
+            ("cpu", _, Some(bounds)) => *value = Value::String(bounds.to_string()),
+            _ => {}
+        }
+    }
+    fields
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => NONE.to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Of an environment only the names that differ: values may be secrets.
+fn variables(from: &Value, to: &Value) -> (String, String) {
+    let list = |value: &Value| -> Vec<String> {
+        let all = value.as_array().map(Vec::as_slice).unwrap_or_default();
+        all.iter().filter_map(|entry| entry.as_str().map(str::to_owned)).collect()
+    };
+    let (before, after) = (list(from), list(to));
+    let names = |of: &[String], others: &[String]| {
+        let other = of.iter().filter(|entry| !others.contains(entry));
+        let names: Vec<&str> = other.filter_map(|entry| entry.split('=').next()).collect();
+        if names.is_empty() { NONE.to_owned() } else { names.join(" ") }
+    };
+    (names(&before, &after), names(&after, &before))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::isolation::Isolation;
+    use crate::workload::life::Life;
+
+    fn spec(memory: &str, argv: &str) -> Spec<Asked> {
+        let name = |text: &str| text.parse().unwrap();
+        let identity = Asked {
+            tenant: name("acme"),
+            name: name("web"),
+            class: None,
+            memory: Some(memory.parse().unwrap()),
+            cpu: None,
+        };
+        let env = vec!["A=1".to_owned(), "SECRET=x".to_owned()];
+        let (isolation, life) = (Isolation::default(), Life::default());
+        Spec { identity, argv: vec![argv.to_owned()], env, cwd: "/".to_owned(), isolation, life }
+    }
+
+    fn told(present: &Spec<Asked>, state: State, ended: Option<&str>, wanted: &Spec<Asked>) -> String {
+        let present = Present { spec: present, state, ended, is_waiting: false };
+        let ApplyPlan { action, differences, .. } = plan(Some(present), wanted);
+        let told: Vec<String> =
+            differences.iter().map(|d| format!("{} {} -> {}", d.field, d.from, d.to)).collect();
+        format!("{action:?} {}", told.join(", ")).trim_end().to_owned()
+    }
+
+    #[test]
+    fn what_differs_decides_what_is_done() {
+        let (base, run) = (spec("64M..1G", "a"), State::Running);
+        assert_eq!(plan(None, &base).action, Action::Start);
+        assert_eq!(told(&base, run, None, &base), "Nothing");
+        let wide = spec("64M..2G", "a");
+        assert_eq!(told(&base, run, None, &wide), "Change memory 64 MiB..1 GiB -> 64 MiB..2 GiB");
+        assert_eq!(told(&base, run, None, &spec("64M..1G", "b")), r#"Restart argv ["a"] -> ["b"]"#);
+        let mut patient = base.clone();
+        patient.life.grace_seconds = 60;
+        assert_eq!(told(&base, run, None, &patient), "Change life.grace_seconds 10 -> 60");
+        let mut bounded = base.clone();
+        bounded.identity.cpu = Some("0.1..1".parse().unwrap());
+        assert_eq!(told(&base, run, None, &bounded), "Restart cpu - -> 0.1..1");
+        let mut secret = base.clone();
+        secret.env = vec!["A=1".to_owned(), "SECRET=y".to_owned(), "B=2".to_owned()];
+        assert_eq!(told(&base, run, None, &secret), "Restart env SECRET -> SECRET B", "names only");
+    }
+
+    #[test]
+    fn what_has_ended_is_started_unless_it_is_done() {
+        let base = spec("64M..1G", "a");
+        let done = Some("exited with code 0");
+        assert_eq!(told(&base, State::Exited, done, &base), "Nothing");
+        assert_eq!(told(&base, State::Exited, Some("ended by signal 15 (SIGTERM)"), &base), "Start");
+        assert_eq!(told(&base, State::Failed, Some("exited with code 3"), &base), "Start");
+        assert!(told(&base, State::Exited, done, &spec("64M..1G", "b")).starts_with("Start argv"));
+        let failed = Present { spec: &base, state: State::Failed, ended: done, is_waiting: true };
+        assert_eq!(plan(Some(failed), &base).action, Action::Nothing, "its rule starts it");
+    }
+}

@@ -1,0 +1,53 @@
+//! Where the output of a detached workload goes: through a pipe to a small process in its cgroup that writes files, and begins a
+//! new one before the old one is too large. `agent/init/src/log.rs` says why it is not the agent, and not the workload itself.
+//!
+//! What is lost: up to a pipe's content (64 KiB) where everything in the cgroup is killed at once, this process with it.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use nix::fcntl::OFlag;
+
+use super::life::LogBounds;
+use crate::kernel::cgroup::Cgroup;
+use crate::kernel::spawn::{self, Process, Program};
+
+/// Standard input, output and error of a workload.
+#[derive(Debug)]
+pub enum Stdio {
+    /// Its client's.
+    Passed([OwnedFd; 3]),
+    /// Nothing, and a log.
+    Logged {
+        /// Where its files are.
+        directory: PathBuf,
+        /// How large they may become.
+        bounds: LogBounds,
+    },
+}
+
+/// Standard input, output and error, and the process that writes the log, if there is one: it is in `cgroup`, and ends when
+/// nobody holds the output any more.
+pub fn connect(
+    program: &Program,
+    cgroup: &Cgroup,
+    stdio: Stdio,
+) -> io::Result<([OwnedFd; 3], Option<Process>)> {
+    let (directory, bounds) = match stdio {
+        Stdio::Passed(descriptors) => return Ok((descriptors, None)),
+        Stdio::Logged { directory, bounds } => (directory, bounds),
+    };
+    let null = || File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from);
+    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    let arguments = [
+        "bellows-init".to_owned(),
+        "--log".to_owned(),
+        format!("--bytes={}", bounds.bytes.0),
+        format!("--files={}", bounds.files),
+    ];
+    let descriptors = [read, null()?, null()?, File::open(directory)?.into()];
+    let logger = spawn::start_helper(program, cgroup, &arguments, descriptors)?;
+    Ok(([null()?, write.try_clone()?, write], Some(logger)))
+}

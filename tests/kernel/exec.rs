@@ -1,0 +1,75 @@
+//! A command beside a workload is in its namespaces and its cgroup, and ends with it and with who asked.
+
+use std::fs;
+use std::process::{Child, Stdio};
+
+use bellows::journal::{Deed, What};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::life::{is_deed, told};
+use crate::rig::{Agent, eventually, held, is_launched, number, program, read};
+
+const MIB: u64 = 1 << 20;
+
+fn exec(agent: &Agent, command: &[&str]) -> Child {
+    let mut beside = agent.command("exec");
+    beside.args(["box", "--"]).args(command);
+    beside.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("bellows exec")
+}
+
+#[test]
+fn a_command_beside_a_workload_is_inside_it() {
+    let agent = Agent::start(&[]);
+    let mut journal = agent.follow();
+    let load = program("bellows-load").display().to_string();
+    let run = agent.run("box", "32M..256M", &[&load, "idle", "300"]);
+    let launched = journal.wait("default/box", is_launched);
+    let What::Launched { pid, .. } = launched.what else { unreachable!() };
+    let spaces = ["pid", "mnt", "uts", "ipc", "cgroup"];
+    let outside: Vec<String> = spaces
+        .iter()
+        .map(|space| fs::read_link(format!("/proc/{pid}/ns/{space}")).expect("link").display().to_string())
+        .collect();
+    let links: Vec<String> = spaces.iter().map(|space| format!("/proc/self/ns/{space}")).collect();
+    let script =
+        format!("readlink {}; hostname; cat /proc/self/cgroup; ls -d /proc/[0-9]* | wc -l", links.join(" "));
+    let said = told(&agent, "exec", &["box", "--", "sh", "-c", &script], 0);
+    let shown: Vec<&str> = said.lines().collect();
+    assert_eq!(shown[..5], outside, "{said}");
+    assert_eq!(shown[5..7], ["box", "0::/"], "{said}");
+    assert!(shown[7].trim().parse::<u32>().expect("a count") < 10, "its processes alone: {said}");
+    let record = journal.wait("default/box", is_deed(&Deed::Executed { command: "sh".to_owned() }));
+    assert!(record.by.is_some());
+    told(&agent, "exec", &["box", "--", "sh", "-c", "exit 7"], 7);
+    assert!(told(&agent, "exec", &["box", "--", "/nothing"], 1).contains("cannot execute /nothing"));
+    told(&agent, "exec", &["nobody", "--", "true"], 4);
+
+    // What it uses is the workload's.
+    let cgroup = agent.tree.workload("box");
+    let before = held(&cgroup);
+    let mut grower = exec(&agent, &[&load, "grow", "60", "--hold-ms", "300000"]);
+    eventually("it is charged to it", || held(&cgroup) >= before + 60 * MIB);
+    assert!(number(&cgroup.join("memory.high")) > 60 * MIB, "and granted like any other use");
+    // A signal goes on to it.
+    kill(Pid::from_raw(grower.id().cast_signed()), Signal::SIGTERM).expect("signal");
+    assert_eq!(grower.wait().expect("exec").code(), Some(143));
+    let alone = || read(&cgroup.join("cgroup.procs")).lines().count() == 2;
+    eventually("init and the command are left", alone);
+
+    // It ends with who asked for it, and with the workload.
+    let mut left = exec(&agent, &["sleep", "300"]);
+    eventually("it runs", || !alone());
+    left.kill().expect("kill");
+    left.wait().expect("exec");
+    eventually("it has ended", alone);
+    told(&agent, "freeze", &["box"], 0);
+    assert!(told(&agent, "exec", &["box", "--", "true"], 5).contains("default/box is frozen"));
+    told(&agent, "thaw", &["box"], 0);
+    let mut last = exec(&agent, &["sleep", "300"]);
+    eventually("it runs", || !alone());
+    told(&agent, "stop", &["box"], 0);
+    assert_eq!(last.wait().expect("exec").code(), Some(137));
+    assert_eq!(run.finish().code, 143);
+    eventually("nothing is left of it", || !cgroup.exists());
+}

@@ -55,6 +55,7 @@ fn main() {
     let (order, command) = match read() {
         Ok(read) => read,
         Err(text) => {
+            say(&text);
             eprintln!("bellows-init: {text} (it is started by the bellows agent, not by hand)");
             exit(2);
         }

@@ -67,6 +67,7 @@ fn main() {
     let (order, command) = match read(arguments, if is_beside { enter::ORDER } else { ORDER }) {
         Ok(read) => read,
         Err(text) => {
+            say(&text);
             eprintln!("bellows-init: {text} (it is started by the bellows agent, not by hand)");
             exit(2);
         }

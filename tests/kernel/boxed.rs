@@ -88,7 +88,7 @@ const TYPE: &str = r#"perl -e '
     $c = "x"; exit(ioctl(S, 0x5412, $c) ? 0 : 1)'"#;
 
 /// All attacks in one script that tells who has won.
-fn all() -> String {
+pub(crate) fn all() -> String {
     let one =
         |(name, script): &(&str, &str)| format!("if ( {script} ) 2>/dev/null; then echo won {name}; fi\n");
     ATTACKS.iter().map(one).collect::<String>() + "echo done"

@@ -7,6 +7,7 @@ use bellows::journal::{Deed, What};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::boxed::{TENANT, all as attacks};
 use crate::life::{is_deed, told};
 use crate::rig::{Agent, eventually, held, is_launched, number, program, read};
 
@@ -72,4 +73,24 @@ fn a_command_beside_a_workload_is_inside_it() {
     assert_eq!(last.wait().expect("exec").code(), Some(137));
     assert_eq!(run.finish().code, 143);
     eventually("nothing is left of it", || !cgroup.exists());
+}
+
+/// Whoever is in the box could take over what enters it: so all that cannot be done from inside cannot be done by that either.
+#[test]
+fn a_command_that_enters_a_box_meets_its_walls() {
+    let mut agent = Agent::start(&[]);
+    let mut journal = agent.follow();
+    let run = agent.run_with("box", "32M..128M", &TENANT, &["sleep", "300"]);
+    journal.wait("default/box", is_launched);
+    let won = |agent: &Agent| told(agent, "exec", &["box", "--", "sh", "-c", &attacks()], 0);
+    let users = |agent: &Agent| told(agent, "exec", &["box", "--", "cat", "/proc/self/uid_map"], 0);
+    let mapped = users(&agent);
+    assert!(mapped.split_whitespace().nth(1).is_some_and(|first| first != "0"), "{mapped}");
+    assert_eq!(won(&agent), "done\n");
+    // The next agent has not launched it, and finds its walls on its cgroup.
+    agent.kill();
+    agent.restart();
+    assert_eq!((users(&agent), won(&agent)), (mapped, "done\n".to_owned()));
+    told(&agent, "stop", &["box", "--grace", "0s"], 0);
+    assert_eq!(run.finish().code, 137);
 }

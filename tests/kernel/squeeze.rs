@@ -40,7 +40,7 @@ fn slack_is_given_at_once() {
 #[test]
 fn many_give_what_one_does_not_have() {
     const MANY: usize = 40;
-    let agent = Agent::start(&["--capacity", "900M", "--reserve", "64M"]);
+    let agent = Agent::start(&["--capacity", "1100M", "--reserve", "64M"]);
     let mut journal = agent.follow();
     let load = crate::rig::program("bellows-load").display().to_string();
     let script = format!("{load} grow 12; exec sleep 60");
@@ -58,8 +58,8 @@ fn many_give_what_one_does_not_have() {
     });
     let before: u64 = names.iter().map(|name| number(&agent.tree.workload(name).join("memory.high"))).sum();
     // What is left, and 4 MiB of each of them.
-    let need = 836 - before / MIB + 4 * MANY as u64;
-    let finished = agent.load("hungry", "16M..880M", &["grow", &need.to_string()]).finish();
+    let need = 1036 - before / MIB + 4 * MANY as u64;
+    let finished = agent.load("hungry", "16M..1000M", &["grow", &need.to_string()]).finish();
     journal.wait("default/hungry", is_ended);
     assert_eq!(finished.code, 0, "{finished:?}\n{}", journal.told());
     let given = names

@@ -24,8 +24,8 @@ use crate::workload::isolation::Isolation;
 use crate::workload::life::{Life, LogBounds, Restart};
 use crate::workload::spec::{Asked, Name, Spec};
 
-/// The environment of a workload whose file says nothing of its PATH.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where programs are looked for, when nobody says otherwise.
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 const AFTER_HELP: &str = r#"A file, with all that it can say; a name and a command are needed:
 

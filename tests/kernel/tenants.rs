@@ -47,10 +47,10 @@ fn who_waits_at_a_cap_grows_when_a_neighbour_ends() {
     let next =
         journal.seen.iter().find(|r| r.id > ended.id && &*r.workload == "acme/second").expect("a record");
     assert!(waits.id < ended.id && is_grow(&next.what), "{}", journal.told());
-    // The end and the grow are of one turn: nobody else was looked at in between.
+    // The end and the grow are of one turn: the other one, whose look may have been due in it, was looked at once at most.
     let between = journal.seen.iter().filter(|r| (ended.id + 1..next.id).contains(&r.id));
     let moved = between.filter(|r| matches!(r.what, What::LimitsMoved { .. })).count();
-    assert_eq!(moved, 0, "{}", journal.told());
+    assert!(moved <= 1, "{}", journal.told());
     let high = |what: &What| match what {
         What::LimitsMoved { verb: Verb::Grow, to, .. } => Some(to.high.0),
         _ => None,

@@ -66,10 +66,7 @@ fn many_give_what_one_does_not_have() {
         .iter()
         .filter(|name| squeezed(&mut journal, &format!("default/{name}"), Reason::SlackSqueezed) > 0);
     let given = given.count();
-    println!(
-        "{given} of {MANY} gave; {need} MiB were needed; they held {} of 1036 MiB",
-        before / MIB
-    );
+    println!("{given} of {MANY} gave; {need} MiB were needed; they held {} of 1036 MiB", before / MIB);
     assert!(given > 16, "{}", journal.told());
     drop(slim);
 }

@@ -178,25 +178,14 @@ pub fn start(
     setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::seconds(ANSWER_DEADLINE_S))?;
 
     let order = order(program, &launch)?;
-    let argv = c_strings(&init_arguments(&launch))?;
-    let argv_pointers = pointers(&argv);
     let [stdin, stdout, stderr] = launch.stdio;
-    let kept: Vec<OwnedFd> = [stdin, stdout, stderr, theirs, launch.record.into(), order]
-        .into_iter()
-        .map(raise)
-        .collect::<io::Result<_>>()?;
-    let descriptors: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).collect();
-    let exec = sys::Exec {
-        program: program.memfd.as_fd(),
-        argv: &argv_pointers,
-        // The workload's own is in the order: init begins with the host's rights, and no variable may tell it anything.
-        envp: &[std::ptr::null()],
-        descriptors: &descriptors,
-    };
-    let (stage1, _stage1_fd) = sys::clone_exec(launch.cgroup.as_fd(), &exec)
+    let own = ["bellows-init", "--"].map(str::to_owned);
+    let arguments: Vec<String> = own.into_iter().chain(launch.argv.iter().cloned()).collect();
+    let descriptors = [stdin, stdout, stderr, theirs, launch.record.into(), order];
+    let started = start_helper(program, launch.cgroup, &arguments, descriptors);
+    let stage1 = started
+        .map(|stage1| Pid::from_raw(stage1.pid))
         .map_err(|source| SpawnError::Clone { cgroup: launch.cgroup.path().display().to_string(), source })?;
-    // With our copy closed, the end of init's copies is the end of file.
-    drop(kept);
 
     let announce = |pid: Pid| {
         announce(pid.as_raw())?;
@@ -209,8 +198,8 @@ pub fn start(
     })
 }
 
-/// Starts the program as something else than a workload's first process, by `arguments`, in `cgroup`. The n-th of `descriptors`
-/// becomes its descriptor n.
+/// Starts the program by `arguments`, in `cgroup`. The n-th of `descriptors` becomes its descriptor n, and ours are closed: the end
+/// of its copies is the end of file.
 pub fn start_helper<const N: usize>(
     program: &Program,
     cgroup: &Cgroup,
@@ -224,6 +213,7 @@ pub fn start_helper<const N: usize>(
     let exec = sys::Exec {
         program: program.memfd.as_fd(),
         argv: &argv_pointers,
+        // A workload's own is in the order: init begins with the host's rights, and no variable may tell it anything.
         envp: &[std::ptr::null()],
         descriptors: &descriptors,
     };
@@ -312,11 +302,6 @@ fn map_users(pid: Pid, ids: IdRange) -> io::Result<()> {
             .map_err(|e| io::Error::other(format!("cannot write {path}: {e}")))?;
     }
     Ok(())
-}
-
-fn init_arguments(launch: &Launch<'_>) -> Vec<String> {
-    let own = ["bellows-init", "--"].map(str::to_owned);
-    own.into_iter().chain(launch.argv.iter().cloned()).collect()
 }
 
 /// The order, to be read from its beginning.

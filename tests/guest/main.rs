@@ -73,8 +73,8 @@ enum Action {
     },
     /// Runs a program in the guest of `with`; outside of one, like `run`
     Exec {
-        /// Seconds after which the program is killed
-        #[arg(long, value_name = "SECS", default_value_t = 900)]
+        /// Seconds after which the program is killed; within `with` as many as that was given
+        #[arg(long, value_name = "SECS", env = session::TIMEOUT_VARIABLE, default_value_t = 900)]
         timeout: u64,
         /// Program and arguments
         #[arg(last = true, required = true, value_name = "PROG")]

@@ -129,6 +129,8 @@ pub fn accompany(command: &mut Command, timeout: Duration, signals: &Signals) ->
     let program = program.to_str().filter(|path| !path.contains(char::is_whitespace));
     let program = program.context("cargo splits its runner at spaces: build in a directory without")?;
     command.env(runner_variable(), format!("{program} exec --"));
+    // One deadline for all that runs inside: a shorter one of `exec` would end a long suite in its middle.
+    command.env(TIMEOUT_VARIABLE, timeout.as_secs().to_string());
     let mut child = spawn_unblocked(command).with_context(|| format!("start {}", tool::describe(command)))?;
     let pid = Pid::from_raw(i32::try_from(child.id())?);
     let mut deadline = Instant::now() + timeout;
@@ -151,6 +153,9 @@ pub fn accompany(command: &mut Command, timeout: Duration, signals: &Signals) ->
         }
     }
 }
+
+/// The seconds that `with` gives to what runs inside; [`accompany`] sets it, `exec` takes it as its own.
+pub const TIMEOUT_VARIABLE: &str = "BELLOWS_TIMEOUT";
 
 /// The variable by which cargo learns how to run what it has built.
 pub(super) fn runner_variable() -> String {
@@ -261,5 +266,19 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.0.kill().ok();
         self.0.wait().ok();
+    }
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A suite of twenty minutes was once ended by `exec`'s own default of fifteen.
+    #[test]
+    fn what_runs_inside_is_given_as_long_as_its_session() {
+        let signals = Signals::catch(&[]).expect("signals");
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("exit ${TIMEOUT_VARIABLE}")]);
+        let code = accompany(&mut command, Duration::from_secs(77), &signals).expect("sh");
+        assert_eq!(code, 77);
     }
 }

@@ -24,7 +24,7 @@ macro_rules! ways {
             name: $name,
             config: concat!(
                 "[agent]\nhearing = \"", $name, "\"\n",
-                "[memory]\nstep_min = 262144\nstep_factor = 0.0\nrate_horizon_ms = 1\n"
+                "[memory]\nstep_min = 262144\nstep_factor = 0.0\nrate_horizon_ms = 1\ncalm_near_ms = 20\n"
             ),
             flags: MORE_THAN_THERE_IS,
         }),*]

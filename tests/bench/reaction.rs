@@ -8,9 +8,10 @@
 //! the floor's is cut, too.
 //!
 //! # What is counted
-//! Breaches lie 40 ms apart, so that each is heard as an event and not seen by a loop that looks hot anyway. Of the agent
-//! only moves for `tripwire_hit` count: the first look after calm. The first breach of each generator is not counted.
-//! Whatever finds no partner is counted as missed, and told.
+//! Breaches lie 40 ms apart, so that each is heard as an event and not seen by a loop that looks hot anyway; so 20 ms have to be
+//! calm for any growth, also one that these small steps do not keep ahead of (`calm_near_ms`). Of the agent only moves for
+//! `tripwire_hit` count: the first look after calm. The first breach of each generator is not counted. Whatever finds no partner
+//! is counted as missed, and told.
 //!
 //! # How it stays cheap
 //! The agent runs with its own law set to steps of 256 KiB, as the floor has: the path is the same, and a breach costs a
@@ -37,7 +38,7 @@ const SPARE_BLOCKS: usize = 4;
 
 pub(crate) const SETUP: Setup = Setup {
     name: "reaction",
-    config: "[memory]\nstep_min = 262144\nstep_factor = 0.0\nrate_horizon_ms = 1\n",
+    config: "[memory]\nstep_min = 262144\nstep_factor = 0.0\nrate_horizon_ms = 1\ncalm_near_ms = 20\n",
     flags: MORE_THAN_THERE_IS,
 };
 /// The agent may grant more than the machine has, since little of it is ever used.

@@ -50,7 +50,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Steps as the reaction has them, and slack from 1 MiB on.
 const BREATHING: Setup = Setup {
     name: "breathing",
-    config: "[memory]\nstep_min = 262144\nstep_factor = 0.0\nrate_horizon_ms = 1\nlaunch_threads = 1\n\
+    config: "[memory]\nstep_min = 262144\nstep_factor = 0.0\nrate_horizon_ms = 1\ncalm_near_ms = 20\nlaunch_threads = 1\n\
              slack_hold_ms = 200\nslack_grace_ms = 0\nregrow_soon_ms = 1\nslack_min = 1048576\nmax_horizon_ms = 1\n\
              headroom_min = 262144\nheadroom_share = 0.01\nmax_share = 0.01\n",
     flags: MORE_THAN_THERE_IS,

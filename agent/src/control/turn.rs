@@ -81,31 +81,48 @@ impl Control {
             return;
         }
         let plan = bellows_policies::plan(&entry.law, step.decision, &mut self.budget);
-        let outcome = self.act(key, woke, &sample, &plan, &step.decision);
-
-        let Some(entry) = self.registry.get(key) else { return };
-        let reason = plan_reason(&plan);
-        self.metrics.decided(Resource::Memory, step.decision.verb, reason, outcome);
-        entry.count_denials(step.decision.verb, reason, outcome);
         entry.due = step.look_again.map(|after| sample.at.plus(after));
         if let Some(due) = entry.due {
             self.timers.push(due, key);
         }
-        if step.read_detail && !entry.detail_pending {
-            let Some(open) = &entry.open else { return };
-            entry.detail_pending = self.lanes.read_detail(key, &open.detail);
-            if !entry.detail_pending {
-                self.metrics.details_dropped.inc();
+        let reason = plan_reason(&plan);
+        // Nobody gives for what is only told.
+        let grows = step.decision.verb == Verb::Grow && !entry.is_observed();
+        let from = entry.law.limits();
+        let missing = step.decision.want.high.saturating_sub(from.high);
+        if grows && REFUSED.contains(&reason) {
+            // Before anything else: it may be asleep for seconds if it is not served within a fraction of a millisecond.
+            self.squeeze_for(key, reason, missing, sample.at);
+            if self.registry.get(key).is_none_or(|entry| entry.law.limits() != from) {
+                // It was, by a look of its own in this very turn.
+                undo(&plan, &mut self.budget);
+                self.metrics.decided(Resource::Memory, step.decision.verb, reason, Outcome::Nothing);
+                if step.read_detail {
+                    self.read_detail(key);
+                }
+                return;
             }
         }
-        // Nobody gives for what is only told.
-        if step.decision.verb == Verb::Grow && !entry.is_observed() {
-            let missing = step.decision.want.high.saturating_sub(entry.law.limits().high);
-            if REFUSED.contains(&reason) {
-                self.squeeze_for(key, reason, missing, sample.at);
-            } else {
-                self.squeeze_ahead(key, missing, step.decision.evidence.rate, sample.at);
-            }
+        let outcome = self.act(key, woke, &sample, &plan, &step.decision);
+
+        let Some(entry) = self.registry.get(key) else { return };
+        self.metrics.decided(Resource::Memory, step.decision.verb, reason, outcome);
+        entry.count_denials(step.decision.verb, reason, outcome);
+        let missing = step.decision.want.high.saturating_sub(entry.law.limits().high);
+        if step.read_detail {
+            self.read_detail(key);
+        }
+        if grows && !REFUSED.contains(&reason) {
+            self.squeeze_ahead(key, missing, step.decision.evidence.rate, sample.at);
+        }
+    }
+
+    fn read_detail(&mut self, key: Key) {
+        let Some(entry) = self.registry.get(key).filter(|entry| !entry.detail_pending) else { return };
+        let Some(open) = &entry.open else { return };
+        entry.detail_pending = self.lanes.read_detail(key, &open.detail);
+        if !entry.detail_pending {
+            self.metrics.details_dropped.inc();
         }
     }
 

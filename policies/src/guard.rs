@@ -18,6 +18,9 @@ use crate::memory::target;
 use crate::memory::{Law, Workload};
 use crate::units::Bytes;
 
+/// So far above a lowered `memory.high` use may stay by what the kernel charges ahead on each cpu, and by what it grew meanwhile.
+const UNMET: Bytes = Bytes::MIB;
+
 /// What is to be written, or why nothing is.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -171,6 +174,24 @@ pub fn settle(plan: &Plan, budget: &mut Budget) {
     if let Plan::Write { verb: Verb::Shrink, from, to, seat, .. } = plan {
         budget.give_back(*seat, from.high.saturating_sub(to.high));
     }
+}
+
+/// What came of a plan, by the use that it left: page cache that the kernel could not take, since it is not as cold as it looked,
+/// is not given up. Where that is other than `plan`, `memory.high` has to be raised to it.
+pub fn met(plan: Plan, law: &Law, current: Bytes) -> Plan {
+    let Plan::Write { verb, from, to, reason: reason @ Reason::CacheSqueezed, clamped, seat, evidence } =
+        plan
+    else {
+        return plan;
+    };
+    let unmet = current.page_ceil().saturating_sub(to.high);
+    if unmet < UNMET {
+        return plan;
+    }
+    let evidence = Evidence { asked: evidence.asked.saturating_sub(unmet), ..evidence };
+    let decision = evidence.decide(law, reason);
+    let Outcome::Limits(to) = outcome(law, &decision, None) else { return plan };
+    Plan::Write { verb, from, to, reason, clamped, seat, evidence: decision.evidence }
 }
 
 /// A shrink that was settled before its write could not be written: charges again what it gave back, whether that fits by now

@@ -55,7 +55,7 @@ pub use budget::{Budget, Grant, Level, Overcommit, Refusal, Seat, TenantBounds, 
 pub use cpu::{CpuBounds, CpuEvidence, CpuLaw, CpuPlan, CpuSample, CpuWorkload, Cpus, NodeGuard, NodeLaw};
 pub use decision::{Decision, Limits, Reason, Step, Verb};
 pub use evidence::{Evidence, MemoryLaw};
-pub use guard::{Outcome, Plan, launch, plan, replay, settle, undo, unsettle};
+pub use guard::{Outcome, Plan, launch, met, plan, replay, settle, undo, unsettle};
 pub use memory::{Law, Room, Verdict, Workload};
 pub use pin::Pin;
 pub use ruleset::{AssignedBy, Assignment, Base, Class, Ruleset};

@@ -10,7 +10,7 @@ use bellows_policies::memory::Spare;
 use bellows_policies::squeeze::Rung;
 use bellows_policies::{
     Budget, Bytes, Detail, Evidence, Instant, Law, Limits, MemoryEvents, MemoryStat, Plan, Reason, Sample,
-    Verb, Workload, launch, plan, settle, step,
+    Verb, Workload, launch, met, plan, settle, step,
 };
 
 const MIB: fn(u64) -> Bytes = Bytes::mib;
@@ -69,6 +69,34 @@ fn who_has_given_gives_again_until_it_was_raised() {
     workload.commit(Limits { high: MIB(210), max: MIB(250) }, at(200));
     assert_eq!(workload.spare(Rung::Slack, at(1150)), Spare::Known(Bytes::ZERO), "it was raised");
     assert_eq!(workload.spare(Rung::Reclaim, at(1250)), Spare::AfterDetail);
+}
+
+/// Cache that the kernel could not take is not given up, and not asked for again before it has been looked for.
+#[test]
+fn what_could_not_be_taken_is_kept() {
+    let squeeze = || {
+        let (mut workload, mut budget) = rested(210);
+        let decision = workload.squeeze(Rung::Reclaim, MIB(30), NOW);
+        let planned = plan(&workload, decision, &mut budget);
+        (workload, budget, planned)
+    };
+    // Use that was left, MiB, and where `memory.high` ends.
+    for (left, high) in [(150, 180), (180, 180), (181, 181), (200, 200), (300, 210)] {
+        let (workload, mut budget, planned) = squeeze();
+        let met = met(planned, workload.law(), MIB(left));
+        plant::replays(&met, workload.law());
+        let Plan::Write { to, .. } = met else { panic!("{met:?}") };
+        assert_eq!(to.high, MIB(high), "{left}");
+        settle(&met, &mut budget);
+        assert_eq!(budget.granted(), MIB(high), "what was not taken is charged on");
+    }
+    let (mut workload, _, planned) = squeeze();
+    let Plan::Write { to, .. } = met(planned, workload.law(), MIB(200)) else { panic!("{planned:?}") };
+    workload.commit(to, NOW);
+    workload.found_warm();
+    let soon = NOW.plus(Duration::from_millis(500));
+    assert_eq!(workload.spare(Rung::Reclaim, soon), Spare::Known(Bytes::ZERO));
+    assert_eq!(workload.spare(Rung::Reclaim, NOW.plus(Duration::from_secs(2))), Spare::AfterDetail);
 }
 
 #[test]

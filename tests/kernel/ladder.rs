@@ -71,7 +71,7 @@ fn the_ladder_is_climbed_rung_by_rung_and_descended() {
     // There from the beginning: when the others have grown there is no room for its floor.
     let go = agent.runtime_dir.join("go");
     let waits = format!("until [ -e {} ]; do sleep 0.1; done", go.display());
-    let front = format!("{waits}; exec {load} grow 205 --hold-ms 4000");
+    let front = format!("{waits}; exec {load} grow 225 --hold-ms 4000");
     let front = run(&agent, "web", "front", "front", &["sh", "-c", &front]);
     journal.wait("web/front", is_launched);
     // Each burns cpu, so that there is a quota to lend.

@@ -7,7 +7,7 @@
 //! lane adds one futex call, after the writes.
 
 use bellows_policies::units::{Bytes, Instant};
-use bellows_policies::{Decision, Evidence, Limits, Plan, Reason, Sample, Verb, settle, undo};
+use bellows_policies::{Decision, Evidence, Limits, Plan, Reason, Sample, Verb, met, settle, undo};
 
 use super::actuator::{self, Way};
 use super::control_loop::Control;
@@ -248,9 +248,18 @@ impl Control {
             }
             return;
         }
-        let what = match (shrink.plan, result) {
+        let is_cache = matches!(shrink.plan, Plan::Write { reason: Reason::CacheSqueezed, .. });
+        let left = (is_cache && result.is_ok()).then(|| open.current().ok()).flatten();
+        let plan = left.map_or(shrink.plan, |current| met(shrink.plan, entry.law.law(), current));
+        if plan != shrink.plan {
+            entry.law.found_warm();
+            if let Plan::Write { to, .. } = plan {
+                let _ = actuator::raise(open, to);
+            }
+        }
+        let what = match (plan, result) {
             (Plan::Write { verb, to, reason, evidence, .. }, Ok(_)) => {
-                settle(&shrink.plan, &mut self.budget);
+                settle(&plan, &mut self.budget);
                 entry.has_moved(verb, to, now);
                 if reason == Reason::Rearmed {
                     end_lease(&self.journal, entry);

@@ -86,6 +86,13 @@ impl Workload {
         evidence.decide(&self.law, reason)
     }
 
+    /// Cache that was asked for could not be had: there is no more of it as far as is known, until a detail says otherwise.
+    pub const fn found_warm(&mut self) {
+        if let Some(detail) = &mut self.detail {
+            detail.stat.inactive_file = Bytes::ZERO;
+        }
+    }
+
     /// Gives memory while it is frozen: whatever stands above its floor, since nothing of it is used before it is thawed. One
     /// chunk at a time; `None` when there is nothing, or something is under way.
     pub fn drain(&mut self, asked: Bytes, now: Instant) -> Option<Decision> {

@@ -1,6 +1,6 @@
 //! One turn, as in `agent/src/control/turn.rs`: two reads, the law, the guard, two writes.
 
-use bellows_policies::{Bytes, Decision, Instant, Limits, Plan, Reason, Sample, Verb, settle, undo};
+use bellows_policies::{Bytes, Decision, Instant, Limits, Plan, Reason, Sample, Verb, met, settle, undo};
 
 use super::lanes::{Act, Reclaimed};
 use super::{Agent, Answer, State, plus};
@@ -212,9 +212,17 @@ impl Agent {
             restore(node, id, to);
             return self.count(node, id);
         }
-        match (job.plan, result) {
+        let current = node.groups.get(&id).map_or(Bytes::ZERO, crate::cgroup::Cgroup::current);
+        let plan = if result.is_ok() { met(job.plan, entry.law.law(), current) } else { job.plan };
+        if let Plan::Write { to, .. } = plan
+            && plan != job.plan
+        {
+            entry.law.found_warm();
+            restore(node, id, to);
+        }
+        match (plan, result) {
             (Plan::Write { verb, to, reason, .. }, Ok(_)) => {
-                settle(&job.plan, &mut self.budget);
+                settle(&plan, &mut self.budget);
                 let current = entry.law.current();
                 entry.law.commit(to, now);
                 entry.is_unsure = false;

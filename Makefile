@@ -13,7 +13,7 @@ help:
 	@echo "make sim     the laws against a simulated node that goes wrong: SEED=.. (random if none), STEPS=.. (a million if none);"
 	@echo "             with SCENARIO=.. drawn policies under drawn traces instead, from that seed on"
 	@echo "make check   formatting, lints, tidy, licences and bans of dependencies"
-	@echo "make bench   reaction, growth, hearing, squeezing, an idle agent, takeover, how many copies fit: target/bench.json; an hour"
+	@echo "make bench   reaction, growth, hearing, squeezing, an idle agent, takeover, launches, how many copies fit: target/bench.json; an hour"
 
 # About three minutes; a machine that is busy otherwise may take longer. A guest cannot see whether this is a terminal.
 demo: build setup
@@ -43,7 +43,8 @@ check: toolchain
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny"; exit 1; }
 	cargo deny --locked check bans licenses sources
 
-bench: build setup
+bench: build
+	$(KERNEL) setup --bench
 	$(KERNEL) run --memory 4G --out target --timeout 4500 -- $(BIN)/bellows-bench
 
 build: toolchain

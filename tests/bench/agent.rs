@@ -161,6 +161,36 @@ impl<'a> Agent<'a> {
         Ok((format!("{TENANT}/{name}"), id))
     }
 
+    /// Starts a command in a box.
+    pub(crate) fn launch_boxed(
+        &self,
+        name: &str,
+        isolation: Isolation,
+        cwd: &str,
+        argv: &[&str],
+        stdio: [BorrowedFd<'_>; 3],
+    ) -> anyhow::Result<Launched> {
+        send(&self.runtime_dir, boxed(name, isolation, cwd, argv)?, Some(stdio))
+    }
+
+    /// The same with nobody to wait for it, and a log.
+    pub(crate) fn detach_boxed(
+        &self,
+        name: &str,
+        isolation: Isolation,
+        cwd: &str,
+        argv: &[&str],
+    ) -> anyhow::Result<Launched> {
+        send(&self.runtime_dir, boxed(name, isolation, cwd, argv)?, None)
+    }
+
+    /// A command of its command line.
+    pub(crate) fn command(&self, verb: &str) -> Command {
+        let mut command = Command::new(self.place.program.with_file_name("bellows"));
+        command.arg(verb).arg("--runtime-dir").arg(&self.runtime_dir);
+        command
+    }
+
     /// Starts workloads that sleep, with these numbers, from a few threads at once.
     pub(crate) fn launch_idle(&self, numbers: std::ops::Range<usize>, range: Range) -> anyhow::Result<()> {
         const THREADS: usize = 4;
@@ -252,6 +282,13 @@ impl<'a> Agent<'a> {
         Ok(serde_json::from_slice(&self.ask("GET", "/api/v1/workloads", "")?)?)
     }
 
+    /// How many cgroups of workloads there are.
+    pub(crate) fn cgroups(&self) -> anyhow::Result<usize> {
+        let workloads = self.place.cgroup.child(self.name)?.child("workloads")?;
+        let tenants = workloads.children()?;
+        tenants.iter().try_fold(0, |sum, tenant| Ok(sum + workloads.child(tenant)?.children()?.len()))
+    }
+
     /// The cgroup of the workload with this name, its tenant's included.
     pub(crate) fn cgroup_of(&self, name: &str) -> anyhow::Result<Cgroup> {
         let mut cgroup = self.place.cgroup.child(self.name)?.child("workloads")?;
@@ -298,18 +335,40 @@ fn launch(
     let argv = std::iter::once(program).chain(arguments.iter().map(|&a| a.to_owned())).collect();
     let (isolation, life) = (Isolation::default(), Life::default());
     let spec = Spec { identity, argv, env: Vec::new(), cwd: "/".to_owned(), isolation, life };
+    Ok(send(runtime_dir, spec, Some(stdio))?.id)
+}
 
+/// A small workload in a box.
+fn boxed(name: &str, isolation: Isolation, cwd: &str, argv: &[&str]) -> anyhow::Result<Spec<Asked>> {
+    let memory = Bounds::new(Bytes::mib(16), Bytes::mib(64)).map_err(|e| anyhow!("{e}"))?;
+    let (tenant, name) = (TENANT.parse()?, name.parse()?);
+    let identity = Asked { tenant, name, class: None, memory: Some(memory), cpu: None };
+    let argv = argv.iter().map(|&a| a.to_owned()).collect();
+    Ok(Spec { identity, argv, env: Vec::new(), cwd: cwd.to_owned(), isolation, life: Life::default() })
+}
+
+/// Asks for a launch; without standard input and output for one of a detached workload.
+fn send(
+    runtime_dir: &Path,
+    spec: Spec<Asked>,
+    stdio: Option<[BorrowedFd<'_>; 3]>,
+) -> anyhow::Result<Launched> {
+    // The token is good as long as its connection is open.
+    let held = stdio.map(|stdio| hand_over(runtime_dir, stdio)).transpose()?;
+    let (_connection, token) = held.unzip();
+    let body = serde_json::to_string(&LaunchRequest { spec, stdio: token })?;
+    Ok(serde_json::from_slice(&ask(runtime_dir, "POST", "/api/v1/workloads", &body)?)?)
+}
+
+/// Hands over standard input, output and error; the connection, and the token that it gave.
+fn hand_over(runtime_dir: &Path, stdio: [BorrowedFd<'_>; 3]) -> anyhow::Result<(UnixStream, String)> {
     let mut stream = connect(&runtime_dir.join(STDIO_SOCKET))?;
     let numbers = stdio.map(|fd| fd.as_raw_fd());
     let rights = [ControlMessage::ScmRights(&numbers)];
     sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(b"3")], &rights, MsgFlags::empty(), None)?;
     let mut token = [0; 33];
     stream.read_exact(&mut token).context("the agent gave no token for standard input and output")?;
-    let token = String::from_utf8_lossy(&token).trim_end().to_owned();
-
-    let body = serde_json::to_string(&LaunchRequest { spec, stdio: Some(token) })?;
-    let launched: Launched = serde_json::from_slice(&ask(runtime_dir, "POST", "/api/v1/workloads", &body)?)?;
-    Ok(launched.id)
+    Ok((stream, String::from_utf8_lossy(&token).trim_end().to_owned()))
 }
 
 /// One request on a connection of its own; its answer's body, or an error with it.

@@ -24,6 +24,7 @@
 //! scale        an agent with 1, 100 and 1000 workloads: idle, and these two:
 //! tick         what a tick of the cpu loop costs
 //! takeover     a killed agent, and the one that comes after it
+//! launch       a launch beside crun, runc, bubblewrap and unshare; what a box costs who lives in it
 //! cell         figures that go into both the table and bench.json
 //! stats        percentiles of sorted samples
 //! report       bench.json, and a table with the bars
@@ -31,7 +32,7 @@
 //!
 //! Runs as root in `$BELLOWS_CGROUP` and writes `$BELLOWS_OUT/bench.json`. It exits with 0 when everything was measured,
 //! whatever the figures are. `BELLOWS_BENCH_ONLY` measures only the parts that it lists, of
-//! 1,1000,growth,hearing,idle,isolation,shrink,squeeze,cpu,takeover,density. `BELLOWS_BENCH_SAMPLES=N` takes fewer or more samples.
+//! 1,1000,growth,hearing,idle,isolation,shrink,squeeze,cpu,takeover,launch,density. `BELLOWS_BENCH_SAMPLES=N` takes fewer or more samples.
 
 mod agent;
 mod cell;
@@ -45,6 +46,7 @@ mod growth;
 mod hearing;
 mod idle;
 mod isolation;
+mod launch;
 mod machine;
 mod quota;
 mod reaction;
@@ -162,6 +164,9 @@ fn measure_into(
     }
     if wanted.idle || wanted.cpu || wanted.takeover {
         note("idle workloads", scale::measure(place, wanted, report));
+    }
+    if is_wanted("launch") {
+        note("launches", launch::measure(place, &mut report.launch));
     }
     if is_wanted("isolation") {
         note("isolation", keep(&mut report.isolation, isolation::measure(place, fewer)));

@@ -42,6 +42,7 @@ pub(crate) struct Report {
     pub(crate) squeeze: Cell,
     pub(crate) cpu: Cell,
     pub(crate) takeover: Cell,
+    pub(crate) launch: Cell,
     pub(crate) density: Cell,
 }
 
@@ -60,6 +61,7 @@ impl Report {
             squeeze: Cell::new("fed by its neighbours"),
             cpu: Cell::new("cpu quotas"),
             takeover: Cell::new("kill -9, and another agent"),
+            launch: Cell::new("a program in a box"),
             density: Cell::new("copies in one budget"),
         }
     }
@@ -97,6 +99,7 @@ impl Report {
             "squeeze": self.squeeze.json(),
             "cpu": self.cpu.json(),
             "takeover": self.takeover.json(),
+            "launch": self.launch.json(),
             "density": self.density.json(),
         })
     }
@@ -137,7 +140,7 @@ impl Report {
         if let Some(isolation) = &self.isolation {
             isolation_rows(&mut out, isolation);
         }
-        for cell in [&self.shrink, &self.squeeze, &self.cpu, &self.takeover, &self.density] {
+        for cell in [&self.shrink, &self.squeeze, &self.cpu, &self.takeover, &self.launch, &self.density] {
             out.push_str(&cell.table());
         }
         out

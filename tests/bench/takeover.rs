@@ -18,6 +18,9 @@ use crate::cell::Cell;
 use crate::stats::Samples;
 
 const ROUNDS: usize = 3;
+/// The bar: so many are governed again after so many milliseconds, in each round.
+const MANY: usize = 1000;
+const MANY_MS: f64 = 2000.0;
 const DEADLINE: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(100);
 /// The journal shows a record at most so late.
@@ -47,6 +50,10 @@ pub(crate) fn measure(agent: &mut Agent<'_>, count: usize, cell: &mut Cell) -> a
     cell.samples(&format!("answering_{count}"), &format!("{count}: until it answers, ms"), &answering);
     cell.samples(&format!("taken_over_{count}"), &format!("{count}: until all are found, ms"), &taken);
     cell.samples(&format!("governed_{count}"), &format!("{count}: until all are governed, ms"), &governed);
+    if count == MANY {
+        let slowest = governed.percentile_us(1.0) / 1000.0;
+        cell.bar("slowest_1000", "1000: until all are governed at most, ms", slowest, MANY_MS);
+    }
     cell.bar(&format!("lost_{count}"), &format!("{count}: workloads lost"), lost as f64, 0.0);
     Ok(())
 }

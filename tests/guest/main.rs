@@ -48,6 +48,9 @@ enum Action {
     Setup {
         #[command(flatten)]
         suite: Suite,
+        /// Those of the benchmark, too
+        #[arg(long)]
+        bench: bool,
     },
     /// Boots a guest for one program
     Run {
@@ -129,7 +132,7 @@ fn main() -> ExitCode {
 fn act(cli: Cli) -> Result<u8> {
     let place = cli.kernel;
     match cli.action {
-        Action::Setup { suite } => set_up(suite),
+        Action::Setup { suite, bench } => set_up(suite, bench),
         Action::Run { guest, timeout, argv } => {
             run(place, guest, &argv, Duration::from_secs(timeout)).map(Outcome::code)
         }
@@ -151,8 +154,8 @@ fn act(cli: Cli) -> Result<u8> {
     }
 }
 
-fn set_up(suite: Suite) -> Result<u8> {
-    match setup::set_up(&suite.resolve()?) {
+fn set_up(suite: Suite, is_for_bench: bool) -> Result<u8> {
+    match setup::set_up(&suite.resolve()?, is_for_bench) {
         Ok(()) => Ok(0),
         Err(error) => {
             eprintln!("bellows-kernel: {error:#}");

@@ -23,19 +23,22 @@ const PACKAGES: [(&str, &str); 11] = [
     ("stress-ng", "stress-ng"),
     ("crun", "crun"),
 ];
+/// And what only the benchmark needs, to be compared with.
+const BENCH_PACKAGES: [(&str, &str); 2] = [("runc", "runc"), ("bubblewrap", "bwrap")];
 
-/// Makes sure that all packages are installed and the kernel of `suite` is there.
-pub fn set_up(suite: &str) -> Result<()> {
+/// Makes sure that all packages are installed, those of the benchmark too if it `is_for_bench`, and the kernel of `suite` is there.
+pub fn set_up(suite: &str, is_for_bench: bool) -> Result<()> {
     let start = Instant::now();
-    install_missing()?;
+    install_missing(if is_for_bench { &BENCH_PACKAGES } else { &[] })?;
     let kernel = Kernel::fetch(suite)?;
     eprintln!("kernel of {suite}: {} ({:.1?})", kernel.vmlinux().display(), start.elapsed());
     Ok(())
 }
 
-fn install_missing() -> Result<()> {
+fn install_missing(more: &[(&str, &str)]) -> Result<()> {
     let is_missing = |(_, program): &&(&str, &str)| tool::find(program).is_none();
-    let missing = PACKAGES.iter().filter(is_missing).map(|(package, _)| *package).collect::<Vec<_>>();
+    let missing =
+        PACKAGES.iter().chain(more).filter(is_missing).map(|(package, _)| *package).collect::<Vec<_>>();
     if missing.is_empty() {
         eprintln!("packages: all there");
         return Ok(());

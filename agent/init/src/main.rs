@@ -23,6 +23,11 @@
 //! a command beside a workload, see `enter`.
 //!
 //! Descriptors: 0-2 stdio, 3 the channel to the agent (SOCK_SEQPACKET, a message each way), 4 the exit record, 5 the order.
+//!
+//! The C library calls us without what std does before a `main`: handlers for overflows of the stack, for which it reads
+//! `/proc/self/maps`, and for closed pipes. Nobody here needs them, and each launch would wait for them.
+
+#![cfg_attr(not(test), no_main)]
 
 mod enter;
 mod log;
@@ -58,7 +63,9 @@ const ORDER: i32 = 5;
 /// An order cannot be longer: 64 mounts with two paths of a KiB are 128 KiB, and the kernel takes no environment of this size.
 const LONGEST_ORDER: usize = 8 << 20;
 
-fn main() {
+/// All of it. Returns when nothing is left to be done.
+#[cfg_attr(test, expect(dead_code, reason = "tests have a main of their own"))]
+fn run() {
     let mut arguments = std::env::args_os().skip(1).map(OsStringExt::into_vec).peekable();
     if arguments.next_if(|first| first == b"--log").is_some() {
         exit(i32::from(log::run(arguments).is_err()));

@@ -13,6 +13,14 @@ use nix::unistd::{ForkResult, Pid};
 /// Stack of stage 2, in bytes. It is a copy-on-write copy there; only touched pages cost memory.
 const STACK: usize = 256 * 1024;
 
+/// Where the C library begins. The arguments are with std, which takes them before this.
+#[cfg(not(test))]
+#[unsafe(no_mangle)]
+extern "C" fn main(_count: std::ffi::c_int, _arguments: *const *const std::ffi::c_char) -> std::ffi::c_int {
+    crate::run();
+    0
+}
+
 /// Runs `stage2` in a new process with `namespaces` of its own and the caller's parent as its parent.
 pub(crate) fn clone_sibling(namespaces: CloneFlags, mut stage2: impl FnMut()) -> nix::Result<Pid> {
     let mut stack = vec![0_u8; STACK];

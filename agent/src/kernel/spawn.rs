@@ -5,10 +5,11 @@
 //! clone3(INTO_CGROUP) + execveat -->
 //!                                    clone(CLONE_PARENT, NEW*) -->
 //!           <-- "pid N" ------------ exit
-//! pidfd_open, reap stage 1
+//! pidfd_open
 //! announce the pid
 //! uid_map, gid_map
 //!           --- "go" ---------------------------------------->    names, mounts, fork, exec
+//! reap stage 1
 //!           <-- "error ..." or end of file = executed --------
 //! ```
 //!
@@ -267,11 +268,12 @@ fn hand_over(
     let Some(pid) = text.strip_prefix("pid ").and_then(|n| n.parse().ok()).map(Pid::from_raw) else {
         return Err(SpawnError::Init(text));
     };
-    let _ = waitpid(stage1, None);
     // Stage 2 is our child by CLONE_PARENT and nobody else reaps it: the number is still its own.
     let pidfd = sys::pidfd_open(pid)?;
     announce(pid)?;
     send(ours.as_raw_fd(), b"go", MsgFlags::MSG_NOSIGNAL)?;
+    // Not before the word: stage 2 works while stage 1 ends.
+    let _ = waitpid(stage1, None);
     match receive(ours)? {
         None => Ok(Process { pid: pid.as_raw(), pidfd }),
         Some(text) => Err(SpawnError::Init(text)),

@@ -4,6 +4,7 @@
 //! A test that cannot run fails: without `BELLOWS_CGROUP` there is nothing to prove anything on.
 
 mod adoption;
+mod asking;
 mod boxed;
 mod boxed_roots;
 mod breathe;
@@ -15,6 +16,7 @@ mod exec;
 mod explain;
 mod growth;
 mod held;
+mod killed_orders;
 mod ladder;
 mod life;
 mod observe;

@@ -20,10 +20,10 @@ const LATEST_EVER: Duration = Duration::from_secs(2);
 const SEED: u64 = 0x5eed_0001;
 
 /// Knuth's constants: good enough to scatter moments, and the same everywhere.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % bound
     }

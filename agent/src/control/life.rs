@@ -23,6 +23,7 @@ use crate::metrics::{Facts, Published, Terms};
 use crate::workload::lifecycle::Event;
 use crate::workload::logs::Stdio;
 use crate::workload::spec::{Asked, Identity, Name, Spec};
+use crate::workload::stated;
 use crate::workload::supervisor::{Last, LaunchError, LaunchOrder, Remains, Running};
 
 impl Control {
@@ -90,6 +91,7 @@ impl Control {
         }
         let order = LaunchOrder {
             limits: actuator::launch_limits(identity, &class, in_force),
+            stated: stated(identity, &class),
             failsafe: law.released_max(),
             failsafe_cpu: failsafe_cpu(identity, class.mode),
             tenant_limits: actuator::tenant_limits(self.tenant_bounds(&identity.tenant).weight),
@@ -343,6 +345,12 @@ pub(super) fn terms(identity: &Identity, pin: Option<Pin>) -> Terms {
 /// The quota that a workload of this mode is opened to when its agent dies, if it has any.
 pub(super) fn failsafe_cpu(identity: &Identity, mode: Mode) -> Option<Cpus> {
     identity.cpu.filter(|_| mode == Mode::Enforce).map(|bounds| bounds.ceiling)
+}
+
+/// What is noted of a workload's limits that no law moves, by its class.
+pub(super) fn stated(identity: &Identity, class: &Class) -> String {
+    let files = actuator::class_files(identity.memory, class);
+    stated::text(&files, identity.memory.ceiling, failsafe_cpu(identity, class.mode))
 }
 
 /// What is published of a workload from its birth on.

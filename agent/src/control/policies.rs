@@ -12,7 +12,7 @@ use bellows_policies::ruleset::{Class, Mode, Ruleset};
 use super::control_loop::Control;
 use super::cpu_loop::Reform;
 use super::lanes::Job;
-use super::life::{failsafe_cpu, terms};
+use super::life::{failsafe_cpu, stated, terms};
 use super::versions::Versions;
 use super::{actuator, cpu_loop};
 use crate::journal::What;
@@ -103,6 +103,7 @@ impl Control {
             files,
             failsafe: (!is_adopted).then(|| entry.law.released_max()),
             failsafe_cpu: failsafe_cpu(&identity, class.mode),
+            stated: (!is_adopted).then(|| stated(&identity, &class)),
         };
         let name = Arc::clone(&entry.name);
         if let Some(seat) = entry.law.seat() {

@@ -12,7 +12,7 @@ use bellows_policies::{Class, Cpus, Limits, Shadow, Workload};
 
 use super::actuator;
 use super::control_loop::Control;
-use super::life::{facts, failsafe_cpu};
+use super::life::{facts, failsafe_cpu, stated};
 use super::pins;
 use super::registry::{Entry, Open};
 use crate::journal::{What, Writer};
@@ -24,6 +24,7 @@ use crate::workload::records::Ended;
 use crate::workload::rewrite::Rewrite;
 use crate::workload::shelf::Kept;
 use crate::workload::spec::{Identity, Spec};
+use crate::workload::stated;
 use crate::workload::takeover::{Findings, Found};
 
 /// What was taken over.
@@ -66,19 +67,24 @@ impl Control {
             let what = What::ForeignCgroup { name: foreign.name };
             self.journal.record(clock::unix_nanoseconds(), &self.node, what);
         }
+        let mut rewrites = Vec::new();
         for found in findings.workloads {
             self.beat(clock::now());
             let name: Arc<str> = found.identity.to_string().into();
             let is_running = found.running.process.is_some();
-            if let Err(error) = self.adopt(found) {
-                let text = format!("it is not taken over: {error}");
-                self.journal.record(clock::unix_nanoseconds(), &name, What::Trouble { text });
-            } else if is_running {
-                taken.running += 1;
-            } else {
-                taken.ended += 1;
+            match self.adopt(found) {
+                Err(error) => {
+                    let text = format!("it is not taken over: {error}");
+                    self.journal.record(clock::unix_nanoseconds(), &name, What::Trouble { text });
+                }
+                Ok(rewrite) if is_running => {
+                    taken.running += 1;
+                    rewrites.extend(rewrite);
+                }
+                Ok(_) => taken.ended += 1,
             }
         }
+        self.rewrite(rewrites);
         self.settle_kept();
         self.furnish_tenants();
         // What happened before we listened.
@@ -110,7 +116,8 @@ impl Control {
         class
     }
 
-    fn adopt(&mut self, found: Found) -> anyhow::Result<()> {
+    /// Takes over one of them; what is to be written of its limits that no law moves.
+    fn adopt(&mut self, found: Found) -> anyhow::Result<Option<(Arc<str>, Rewrite)>> {
         let Found {
             mut identity,
             running,
@@ -124,6 +131,7 @@ impl Control {
             stop,
             life,
             isolation,
+            stated,
         } = found;
         let class = self.class_again(&mut identity);
         let is_detached = self.keep.get(&identity.to_string()).is_some();
@@ -189,35 +197,40 @@ impl Control {
         if let Some(stop) = stop {
             self.take_over_stop(key, stop);
         }
-        if is_running {
-            self.take_mode(key);
-            self.restate(key, was_open);
-        } else {
+        if !is_running {
             self.process_ended(key);
+            return Ok(None);
         }
-        Ok(())
+        self.take_mode(key);
+        Ok(self.restate(key, was_open, stated.as_deref()))
     }
 
-    /// Has the files of a class written whose mode has changed while no agent ran.
-    fn restate(&mut self, key: Key, was_open: bool) {
-        let Some(entry) = self.registry.get(key) else { return };
-        let Some(open) = &entry.open else { return };
+    /// Has the files of a class written that are not as they would be written now: policies have changed while no agent ran, or
+    /// an agent died in the middle of a change.
+    fn restate(&mut self, key: Key, was_open: bool, noted: Option<&str>) -> Option<(Arc<str>, Rewrite)> {
+        let entry = self.registry.get(key)?;
+        let open = entry.open.as_ref()?;
         let memory = entry.spec.identity.memory;
-        let before = match (was_open, entry.class.mode) {
-            (true, Mode::Enforce) => Vec::new(),
-            (false, Mode::Observe) => {
+        let stated = stated(&entry.spec.identity, &entry.class);
+        if noted == Some(stated.as_str()) {
+            return None;
+        }
+        let before = match noted {
+            Some(text) => stated::files(text),
+            // An agent of old has noted nothing: by what it has enforced.
+            None if was_open => Vec::new(),
+            None => {
                 actuator::class_files(memory, &Class { mode: Mode::Enforce, ..Class::clone(&entry.class) })
             }
-            (true, Mode::Observe) | (false, Mode::Enforce) => return,
         };
         let rewrite = Rewrite {
             running: Arc::clone(&open.running),
             files: actuator::changed_files(&before, &actuator::class_files(memory, &entry.class)),
             failsafe: Some(entry.law.released_max()),
             failsafe_cpu: failsafe_cpu(&entry.spec.identity, entry.class.mode),
+            stated: Some(stated),
         };
-        let name = Arc::clone(&entry.name);
-        self.rewrite(vec![(name, rewrite)]);
+        Some((Arc::clone(&entry.name), rewrite))
     }
 }
 

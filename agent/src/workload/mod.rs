@@ -41,6 +41,7 @@ pub mod restart;
 pub mod rewrite;
 pub mod shelf;
 pub mod spec;
+pub mod stated;
 pub mod stops;
 pub mod supervisor;
 pub mod takeover;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bellows_policies::{Bytes, Cpus};
 
+use super::stated;
 use super::supervisor::{FAILSAFE, FAILSAFE_CPU, Running};
 use crate::kernel::cgroup::CgroupError;
 use crate::kernel::cpu::quota_text;
@@ -19,6 +20,8 @@ pub struct Rewrite {
     pub failsafe: Option<Bytes>,
     /// The failsafe quota, where one is governed.
     pub failsafe_cpu: Option<Cpus>,
+    /// What is noted when all of that is written; nothing on what somebody else made.
+    pub stated: Option<String>,
 }
 
 impl Rewrite {
@@ -34,6 +37,13 @@ impl Rewrite {
             None => cgroup.remove_attribute(FAILSAFE_CPU),
         };
         let failed = files.chain(failsafe).chain([quota]).filter_map(Result::err);
-        failed.filter(|error: &CgroupError| !error.is_gone()).map(|error| error.to_string()).collect()
+        let mut failed: Vec<CgroupError> = failed.filter(|error| !error.is_gone()).collect();
+        if failed.is_empty()
+            && let Some(Err(error)) = self.stated.as_ref().map(|text| stated::write(cgroup, text))
+            && !error.is_gone()
+        {
+            failed.push(error);
+        }
+        failed.iter().map(CgroupError::to_string).collect()
     }
 }

@@ -19,7 +19,7 @@ use super::life;
 use super::logs::{self, Stdio};
 use super::records::{Ended, Records};
 use super::spec::{Identity, Name, Spec};
-use super::{truth, walls};
+use super::{stated, truth, walls};
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::cpu::quota_text;
 use crate::kernel::spawn::{self, Launch, Process, Program, SpawnError};
@@ -67,6 +67,8 @@ pub struct LaunchOrder {
     pub tenant_limits: Vec<(&'static str, String)>,
     /// Limit files and values, in the order of writing.
     pub limits: Vec<(&'static str, String)>,
+    /// What of them no law moves: see [`stated`].
+    pub stated: String,
     /// The failsafe `memory.max`.
     pub failsafe: Bytes,
     /// The failsafe quota, where one is governed.
@@ -283,6 +285,7 @@ fn furnish(cgroup: &Cgroup, order: &LaunchOrder) -> Result<(), LaunchError> {
     if let Some(quota) = order.failsafe_cpu {
         cgroup.set_attribute(FAILSAFE_CPU, quota_text(quota).as_bytes())?;
     }
+    stated::write(cgroup, &order.stated)?;
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! identity, birth, a living init      it runs: to be governed again
 //! identity, birth, empty              it ended while no agent ran: to be told and cleared away
-//! identity, no birth                  a launch that the agent's death cut short: its init ends by itself, the rest is removed
+//! identity, no birth                  a launch that the agent's death cut short: what is left of it is ended and removed
 //! no identity (or not understood)     half-made when empty: removed
 //! anything else that lives            not certain to be ours: adopted where policy says so; else left alone, told, counted
 //! ```
@@ -23,6 +23,7 @@ use super::life::{self, Life};
 use super::pins;
 use super::records::Witness;
 use super::spec::{Identity, Name};
+use super::stated;
 use super::stops::{self, Stop};
 use super::supervisor::{Birth, Ground, IDENTITY, INIT, Running, remove};
 use super::walls;
@@ -59,6 +60,8 @@ pub struct Found {
     pub life: Life,
     /// What its command has given up.
     pub isolation: Isolation,
+    /// What was written of its limits that no law moves.
+    pub stated: Option<String>,
 }
 
 /// A populated cgroup that is none of ours.
@@ -155,7 +158,13 @@ fn look(
         if identity.is_none() && (adopts || adoption::noted(cgroup)?.is_some()) {
             return Ok(Kind::Foreign);
         }
-        let is_empty = if identity.is_some() { cgroup.wait_empty(DYING)? } else { !cgroup.is_populated()? };
+        let is_empty = if identity.is_some() {
+            // Init has not been given the word and would end by itself, but when is a matter of the machine's load.
+            cgroup.kill()?;
+            cgroup.wait_empty(DYING)?
+        } else {
+            !cgroup.is_populated()?
+        };
         if !is_empty {
             return Ok(Kind::Foreign);
         }
@@ -187,6 +196,7 @@ fn look(
         stop: stops::read(cgroup)?,
         life: life::read(cgroup)?,
         isolation: walls::read(cgroup)?,
+        stated: stated::read(cgroup)?,
     })))
 }
 

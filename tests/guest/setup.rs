@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::Uid;
 
 use super::kernel::Kernel;
-use super::{qemu, tool};
+use super::{qemu, system, tool};
 
 /// Packages, each with the program that proves it.
 const PACKAGES: [(&str, &str); 11] = [
@@ -24,12 +24,16 @@ const PACKAGES: [(&str, &str); 11] = [
     ("crun", "crun"),
 ];
 
-/// Makes sure that all packages are installed and the kernel of `suite` is there.
-pub fn set_up(suite: &str) -> Result<()> {
+/// Makes sure that all packages are installed and the kernel of `suite` is there, and its systemd if that is wanted.
+pub fn set_up(suite: &str, systemd: bool) -> Result<()> {
     let start = Instant::now();
     install_missing()?;
     let kernel = Kernel::fetch(suite)?;
     eprintln!("kernel of {suite}: {} ({:.1?})", kernel.vmlinux().display(), start.elapsed());
+    if systemd {
+        let system = system::fetch(suite)?;
+        eprintln!("systemd of {suite}: {} ({:.1?})", system.display(), start.elapsed());
+    }
     Ok(())
 }
 

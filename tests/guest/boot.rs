@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// Name of the file in the initramfs.
 pub const PLAN_FILE: &str = "plan";
@@ -25,7 +25,7 @@ pub const SCRATCH: &str = "/scratch";
 pub const CGROUP: &str = "/sys/fs/cgroup";
 
 /// What differs between guests.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The shared directory, see [`job`](super::job).
     pub share: PathBuf,
@@ -33,25 +33,40 @@ pub struct Plan {
     pub has_network: bool,
     /// Whether there is a disk for swap.
     pub has_swap: bool,
+    /// The directory of the host that is the guest's root, with systemd as PID 1; without one it is the host's own root.
+    pub system: Option<PathBuf>,
+    /// What of the host such a guest sees besides.
+    pub shown: Vec<PathBuf>,
 }
 
 impl Plan {
-    /// As text.
+    /// As text: lines with a NUL between them, which no path contains.
     pub fn encode(&self) -> Result<String> {
-        let share = self.share.to_str().context("the path of the run directory is not UTF-8")?;
-        Ok(format!("network={}\nswap={}\nshare={share}", self.has_network, self.has_swap))
+        let mut lines = vec![format!("network={}", self.has_network), format!("swap={}", self.has_swap)];
+        let own = [Some(("share", &self.share)), self.system.as_ref().map(|path| ("system", path))];
+        let shown = self.shown.iter().map(|path| ("show", path));
+        for (key, path) in own.into_iter().flatten().chain(shown) {
+            let path = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
+            lines.push(format!("{key}={path}"));
+        }
+        Ok(lines.join("\0"))
     }
 
     /// Reverse of [`encode`](Self::encode).
     pub fn decode(text: &str) -> Result<Self> {
-        // The share is last: only it may contain whatever a path may.
-        let fields = text.splitn(3, '\n').filter_map(|line| line.split_once('=')).collect::<Vec<_>>();
-        match *fields {
-            [("network", network), ("swap", swap), ("share", share)] => {
-                Ok(Self { share: share.into(), has_network: network.parse()?, has_swap: swap.parse()? })
+        let mut plan = Self::default();
+        for line in text.split_terminator('\0') {
+            match line.split_once('=') {
+                Some(("network", value)) => plan.has_network = value.parse()?,
+                Some(("swap", value)) => plan.has_swap = value.parse()?,
+                Some(("share", path)) => plan.share = path.into(),
+                Some(("system", path)) => plan.system = Some(path.into()),
+                Some(("show", path)) => plan.shown.push(path.into()),
+                _ => bail!("`{line}` is no part of a guest's plan"),
             }
-            _ => bail!("`{text}` is no plan of a guest"),
         }
+        ensure!(!plan.share.as_os_str().is_empty(), "`{text}` is no plan of a guest");
+        Ok(plan)
     }
 }
 
@@ -61,8 +76,11 @@ mod tests {
 
     #[test]
     fn plan_survives_its_encoding() {
-        let plan = Plan { share: "/a b=c\nd/e".into(), has_network: true, has_swap: false };
+        let plan = Plan { share: "/a b=c\nd/e".into(), has_network: true, ..Plan::default() };
+        assert_eq!(Plan::decode(&plan.encode().unwrap()).unwrap(), plan);
+        let plan = Plan { system: Some("/s".into()), shown: vec!["/a".into(), "/b".into()], ..plan };
         assert_eq!(Plan::decode(&plan.encode().unwrap()).unwrap(), plan);
         assert!(Plan::decode("swap=true").is_err());
+        assert!(Plan::decode("share=/a\0other=1").is_err());
     }
 }

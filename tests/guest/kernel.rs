@@ -4,19 +4,18 @@
 //!   target/guest/SUITE/vmlinux         ELF, cut out of the bzImage
 //!   target/guest/SUITE/modules/NN-NAME.ko   uncompressed, numbered in the order in which they must be loaded
 //! ```
-//!
-//! apt gets lists and caches of its own, so that it works for any user, for any suite, and leaves the system's alone.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::boot::{MODULES_DIR, PLAN_FILE, Plan};
 use super::cpio::Archive;
+use super::debian::{self, apt};
 use super::run_dir::guest_dir;
 use super::{bzimage, modinfo, tool};
 
@@ -37,8 +36,6 @@ const NETWORK_MODULES: [&str; 3] = ["failover", "net_failover", "virtio_net"];
 const MODULE_DIRS: [&str; 2] = ["lib/modules", "usr/lib/modules"];
 /// The package that depends on the current kernel of a suite.
 const META_PACKAGE: &str = "linux-image-amd64";
-const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// A kernel that has been fetched.
 #[derive(Debug)]
@@ -59,23 +56,10 @@ impl Kernel {
 
     /// Fetches the kernel of a suite unless it is there. An interrupted fetch leaves nothing that is taken for one.
     pub fn fetch(suite: &str) -> Result<Self> {
-        let guest_dir = guest_dir()?;
-        fs::create_dir_all(&guest_dir).with_context(|| format!("create {}", guest_dir.display()))?;
-        let lock = File::create(guest_dir.join("setup.lock"))?;
-        lock.lock().context("wait for another setup")?;
-        if let Ok(kernel) = Self::find(suite) {
-            return Ok(kernel);
-        }
-        let new = guest_dir.join(format!("{suite}.new"));
-        if new.exists() {
-            fs::remove_dir_all(&new)?;
-        }
-        let work = new.join("work");
-        fs::create_dir_all(&work)?;
-        download(suite, &work)?;
-        unpack(&work, &new)?;
-        fs::remove_dir_all(&work)?;
-        fs::rename(&new, guest_dir.join(suite))?;
+        debian::fetch(suite, |work, new| {
+            download(suite, work)?;
+            unpack(work, new)
+        })?;
         Self::find(suite)
     }
 
@@ -117,16 +101,7 @@ pub fn default_suite() -> Result<String> {
 }
 
 fn download(suite: &str, work: &Path) -> Result<()> {
-    for dir in ["lists/partial", "cache/archives/partial"] {
-        fs::create_dir_all(work.join(dir))?;
-    }
-    let source = format!("deb [signed-by={KEYRING}] {} {suite} main\n", find_mirror());
-    fs::write(work.join("debian.list"), &source)?;
-    eprintln!("reading the package lists: {}", source.trim_end());
-    tool::run(apt(work, "apt-get").arg("update")).context(
-        "no Debian mirror answers; elsewhere than on Debian only BELLOWS_KERNEL=native is possible",
-    )?;
-
+    debian::read_lists(suite, work)?;
     let depends = tool::read(apt(work, "apt-cache").args(["depends", META_PACKAGE]))?;
     let image = depends
         .lines()
@@ -145,44 +120,9 @@ fn download(suite: &str, work: &Path) -> Result<()> {
     tool::run(apt(work, "apt-get").arg("download").args(&packages))
 }
 
-/// The mirror that this machine uses already, for it is reachable; of the two formats of sources only the URIs matter.
-fn find_mirror() -> String {
-    let texts = ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"]
-        .map(|path| fs::read_to_string(path).unwrap_or_default());
-    let words = texts.iter().flat_map(|text| text.split_whitespace());
-    let mut mirrors =
-        words.filter(|word| word.contains("://") && word.trim_end_matches('/').ends_with("/debian"));
-    mirrors.next().unwrap_or(DEFAULT_MIRROR).to_owned()
-}
-
-fn apt(work: &Path, program: &str) -> Command {
-    let mut command = Command::new(program);
-    command.current_dir(work).env("LC_ALL", "C").arg("-q");
-    for (option, value) in [
-        ("Dir::Etc::sourcelist", work.join("debian.list")),
-        ("Dir::Etc::sourceparts", "/dev/null".into()),
-        ("Dir::State::Lists", work.join("lists")),
-        ("Dir::Cache", work.join("cache")),
-        ("Acquire::Languages", "none".into()),
-        // Root's apt would change to a user that cannot write here.
-        ("APT::Sandbox::User", "root".into()),
-    ] {
-        command.arg("-o").arg(format!("{option}={}", value.display()));
-    }
-    command
-}
-
 fn unpack(work: &Path, new: &Path) -> Result<()> {
     let root = work.join("root");
-    fs::create_dir(&root)?;
-    for package in list(work)?.into_iter().filter(|path| path.extension().is_some_and(|kind| kind == "deb")) {
-        eprintln!("unpacking {}", package.file_name().unwrap_or_default().display());
-        let mut dpkg =
-            Command::new("dpkg").arg("--fsys-tarfile").arg(&package).stdout(Stdio::piped()).spawn()?;
-        let stream = dpkg.stdout.take().context("dpkg's output is piped")?;
-        let tar = Command::new("tar").arg("-x").current_dir(&root).stdin(stream).status()?;
-        ensure!(dpkg.wait()?.success() && tar.success(), "{} cannot be unpacked", package.display());
-    }
+    debian::unpack(work, &root)?;
     extract_vmlinux(&find_image(&root)?, &new.join("vmlinux"))?;
     extract_modules(&root, &new.join(MODULES_DIR))
 }

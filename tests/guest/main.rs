@@ -48,9 +48,8 @@ enum Action {
     Setup {
         #[command(flatten)]
         suite: Suite,
-        /// Those of the benchmark, too
-        #[arg(long)]
-        bench: bool,
+        #[command(flatten)]
+        extras: setup::Extras,
     },
     /// Boots a guest for one program
     Run {
@@ -114,6 +113,9 @@ struct GuestArgs {
     out: Option<PathBuf>,
     #[command(flatten)]
     suite: Suite,
+    /// PID 1 is that suite's systemd, on a root file system of its own: always in a guest
+    #[arg(long)]
+    systemd: bool,
 }
 
 fn main() -> ExitCode {
@@ -132,7 +134,7 @@ fn main() -> ExitCode {
 fn act(cli: Cli) -> Result<u8> {
     let place = cli.kernel;
     match cli.action {
-        Action::Setup { suite, bench } => set_up(suite, bench),
+        Action::Setup { suite, extras } => set_up(suite, extras),
         Action::Run { guest, timeout, argv } => {
             run(place, guest, &argv, Duration::from_secs(timeout)).map(Outcome::code)
         }
@@ -154,8 +156,8 @@ fn act(cli: Cli) -> Result<u8> {
     }
 }
 
-fn set_up(suite: Suite, is_for_bench: bool) -> Result<u8> {
-    match setup::set_up(&suite.resolve()?, is_for_bench) {
+fn set_up(suite: Suite, extras: setup::Extras) -> Result<u8> {
+    match setup::set_up(&suite.resolve()?, extras) {
         Ok(()) => Ok(0),
         Err(error) => {
             eprintln!("bellows-kernel: {error:#}");
@@ -166,7 +168,7 @@ fn set_up(suite: Suite, is_for_bench: bool) -> Result<u8> {
 
 fn run(place: Place, guest: GuestArgs, argv: &[OsString], timeout: Duration) -> Result<Outcome> {
     let signals = Signals::catch(&ENDINGS)?;
-    if let Some(native) = find_native(place)? {
+    if let Some(native) = find_native(guest.place(place))? {
         return native.run(argv, timeout, guest.out.as_deref(), &signals);
     }
     let options = guest.resolve()?;
@@ -178,7 +180,7 @@ fn run(place: Place, guest: GuestArgs, argv: &[OsString], timeout: Duration) -> 
 
 fn with(place: Place, guest: GuestArgs, argv: &[OsString], timeout: Duration) -> Result<u8> {
     let signals = Signals::catch(&ENDINGS)?;
-    if find_native(place)?.is_some() {
+    if find_native(guest.place(place))?.is_some() {
         // Each `exec` gets a cgroup of its own.
         let mut command = Command::new(argv.first().context("no command named")?);
         command.args(&argv[1..]).env("BELLOWS_KERNEL", "native");
@@ -206,8 +208,13 @@ impl Suite {
 }
 
 impl GuestArgs {
+    /// The PID 1 of this machine is not to be tried out.
+    fn place(&self, wanted: Place) -> Place {
+        if self.systemd { Place::Qemu } else { wanted }
+    }
+
     fn resolve(self) -> Result<Options> {
-        let Self { memory, cpus, forwards, swap, scratch, out, suite } = self;
-        Ok(Options { memory, cpus, forwards, swap, scratch, out, suite: suite.resolve()? })
+        let Self { memory, cpus, forwards, swap, scratch, out, suite, systemd } = self;
+        Ok(Options { memory, cpus, forwards, swap, scratch, out, suite: suite.resolve()?, systemd })
     }
 }

@@ -15,11 +15,15 @@
 //! visible, everything can be written, the host stays untouched. The only place both can write is `share/` in the
 //! run directory (`run_dir`): jobs go in there, their output and outcome come back, `$BELLOWS_OUT` lies there. A
 //! FIFO that QEMU reads as a serial port carries the orders ("start job ID"), so that neither side polls over 9p.
+//!
+//! With `--systemd` the guest's root is a small Debian of its own instead (`system`), and its PID 1 the real systemd; what serves
+//! jobs is a process of it then. Of the host it sees the directories of the repository and of the build.
 
 pub mod boot;
 mod bzimage;
 mod client;
 mod cpio;
+mod debian;
 mod disk;
 pub mod job;
 pub mod kernel;
@@ -31,4 +35,5 @@ pub mod session;
 pub mod setup;
 pub mod signals;
 pub mod size;
+pub mod system;
 mod tool;

@@ -92,6 +92,17 @@ fn is_owned(dir: &Path) -> bool {
     File::open(dir.join("lock")).is_ok_and(|lock| lock.try_lock().is_err())
 }
 
+/// What of this machine a guest with a root of its own has to see: the repository, and what is built of it.
+pub(super) fn shown() -> Result<Vec<PathBuf>> {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the repository")?;
+    let target = target_dir()?.canonicalize()?;
+    let mut dirs = vec![repository.canonicalize()?];
+    if !target.starts_with(&dirs[0]) {
+        dirs.push(target);
+    }
+    Ok(dirs)
+}
+
 /// Within a guest, whose host's locks are not visible: is this the directory through which that guest is run?
 fn is_mounted(dir: &Path) -> bool {
     let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();

@@ -19,10 +19,10 @@ use super::disk;
 use super::job::{CODE_TIMED_OUT, Outcome, Share};
 use super::kernel::Kernel;
 use super::qemu::{self, Accelerator, Machine};
-use super::run_dir::{RunDir, copy_tree, guest_dir};
+use super::run_dir::{RunDir, copy_tree, guest_dir, shown};
 use super::signals::{Signals, exit_code, spawn_unblocked};
 use super::size::Size;
-use super::tool;
+use super::{system, tool};
 
 /// An idle machine takes 4 s, two busy processors up to 20 s; the second attempt gets twice as long.
 const TCG_BOOT: Duration = Duration::from_secs(30);
@@ -48,6 +48,8 @@ pub struct Options {
     pub out: Option<PathBuf>,
     /// Whose kernel.
     pub suite: String,
+    /// Whether PID 1 is that suite's systemd, on a root file system of its own.
+    pub systemd: bool,
 }
 
 /// A guest that is up. It ends when this is dropped.
@@ -169,11 +171,16 @@ fn prepare(dir: &RunDir, kernel: &Kernel, options: &Options) -> Result<()> {
     if let Some(size) = options.swap {
         disk::create_swap(&dir.path().join(qemu::SWAP_IMAGE), size)?;
     }
-    let plan = Plan {
+    let mut plan = Plan {
         share: share.path().to_owned(),
         has_network: !options.forwards.is_empty(),
         has_swap: options.swap.is_some(),
+        ..Plan::default()
     };
+    if options.systemd {
+        plan.system = Some(system::find(&options.suite)?);
+        plan.shown = shown()?;
+    }
     let init = env::current_exe()?.with_file_name("bellows-guest-init");
     let initramfs = kernel.build_initramfs(&init, &plan).context("is `bellows-guest-init` built?")?;
     fs::write(dir.path().join(qemu::INITRD), initramfs)?;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::Uid;
 
 use super::kernel::Kernel;
-use super::{qemu, tool};
+use super::{qemu, system, tool};
 
 /// Packages, each with the program that proves it.
 const PACKAGES: [(&str, &str); 11] = [
@@ -26,12 +26,27 @@ const PACKAGES: [(&str, &str); 11] = [
 /// And what only the benchmark needs, to be compared with.
 const BENCH_PACKAGES: [(&str, &str); 2] = [("runc", "runc"), ("bubblewrap", "bwrap")];
 
-/// Makes sure that all packages are installed, those of the benchmark too if it `is_for_bench`, and the kernel of `suite` is there.
-pub fn set_up(suite: &str, is_for_bench: bool) -> Result<()> {
+/// What not every run needs.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub struct Extras {
+    /// Install what only the benchmark needs, too
+    #[arg(long)]
+    pub bench: bool,
+    /// Fetch that suite's systemd, too
+    #[arg(long)]
+    pub systemd: bool,
+}
+
+/// Makes sure that all packages are installed and the kernel of `suite` is there, and what else is wanted.
+pub fn set_up(suite: &str, extras: Extras) -> Result<()> {
     let start = Instant::now();
-    install_missing(if is_for_bench { &BENCH_PACKAGES } else { &[] })?;
+    install_missing(if extras.bench { &BENCH_PACKAGES } else { &[] })?;
     let kernel = Kernel::fetch(suite)?;
     eprintln!("kernel of {suite}: {} ({:.1?})", kernel.vmlinux().display(), start.elapsed());
+    if extras.systemd {
+        let system = system::fetch(suite)?;
+        eprintln!("systemd of {suite}: {} ({:.1?})", system.display(), start.elapsed());
+    }
     Ok(())
 }
 

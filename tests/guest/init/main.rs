@@ -1,35 +1,48 @@
 //! PID 1 of a guest: makes the host's files the guest's root, then runs jobs as orders arrive. One static program
-//! that needs no shell and, but for `swapon`, no other program: each program read over 9p costs 0.1 to 0.3 s.
+//! that needs no shell and, but for `swapon`, no other program: each program read over 9p costs 0.1 to 0.3 s. Where systemd is
+//! to be PID 1, it serves jobs as one of its processes.
 
 mod jobs;
 mod mounts;
 mod network;
 mod ports;
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use bellows_tests::guest::boot::{CONTROL_PORT, PLAN_FILE, Plan};
 use bellows_tests::guest::job::Share;
 use bellows_tests::guest::signals::Signals;
+use bellows_tests::guest::system::SYSTEMD;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 use jobs::Jobs;
 
+/// The argument of the program where it serves jobs as another PID 1's process; then the share and what is to be reported.
+const SERVE: &str = "serve";
+
 fn main() -> Result<()> {
+    let arguments = std::env::args_os().skip(1).collect::<Vec<_>>();
     // An error that ends PID 1 makes the kernel panic, which ends the guest: the host reads both on the console.
-    let result = serve();
+    let result = match arguments.as_slice() {
+        [word, share, report] if word == SERVE => serve(share.into(), &report.to_string_lossy()),
+        _ => start(),
+    };
     if let Err(error) = &result {
         println!("init: {error:#}");
     }
     result
 }
 
-fn serve() -> Result<()> {
+fn start() -> Result<()> {
     let start = Instant::now();
     // A session without terminal, so that no job gets the console as its controlling terminal.
     nix::unistd::setsid().ok();
@@ -44,12 +57,21 @@ fn serve() -> Result<()> {
         network::bring_up("eth0", Some(network::GUEST))?;
     }
     mounts::attach_disks(&plan)?;
+    let report = format!("modules {loaded:.2?}, ready {:.2?} after init's start\n", start.elapsed());
+    if plan.system.is_none() {
+        return serve(plan.share, &report);
+    }
+    let arguments: [OsString; 3] = [SERVE.into(), plan.share.into(), report.into()];
+    Command::new("/proc/self/exe").args(arguments).spawn().context("start what serves jobs")?;
+    Err(Command::new(SYSTEMD).exec()).context(format!("start {SYSTEMD}"))
+}
 
+fn serve(share: PathBuf, report: &str) -> Result<()> {
+    nix::unistd::setsid().ok();
     let mut control = ports::open_port(CONTROL_PORT)?;
     let signals = Signals::catch(&[Signal::SIGCHLD])?;
-    let share = Share::new(plan.share);
-    let ready = start.elapsed();
-    write_whole(&share.up(), &format!("modules {loaded:.2?}, ready {ready:.2?} after init's start\n"))?;
+    let share = Share::new(share);
+    write_whole(&share.up(), report)?;
 
     let mut jobs = Jobs::new(share);
     let mut pending = Vec::new();

@@ -47,8 +47,9 @@ pub(super) fn enter_root(plan: &Plan) -> Result<()> {
     for dir in ["/mnt/upper", "/mnt/work"] {
         fs::create_dir(dir)?;
     }
-    let layers = "lowerdir=/host,upperdir=/mnt/upper,workdir=/mnt/work";
-    attach("overlay", NEW_ROOT, "overlay", MsFlags::empty(), layers)?;
+    let lower = plan.system.as_deref().map_or("/host".into(), on_host);
+    let layers = format!("lowerdir={},upperdir=/mnt/upper,workdir=/mnt/work", lower.display());
+    attach("overlay", NEW_ROOT, "overlay", MsFlags::empty(), &layers)?;
     for (kind, target, options) in [
         ("proc", "/proc", ""),
         ("sysfs", "/sys", ""),
@@ -66,6 +67,10 @@ pub(super) fn enter_root(plan: &Plan) -> Result<()> {
     {
         symlink(target, format!("{NEW_ROOT}/dev/{name}")).ok();
     }
+    for shown in &plan.shown {
+        let source = on_host(shown).display().to_string();
+        attach(&source, &format!("{NEW_ROOT}{}", shown.display()), "", MsFlags::MS_BIND, "")?;
+    }
     let share = format!("{NEW_ROOT}{}", plan.share.display());
     attach(SHARE_TAG, &share, "9p", MsFlags::empty(), &format!("{NINE_P},cache=none"))?;
 
@@ -76,6 +81,11 @@ pub(super) fn enter_root(plan: &Plan) -> Result<()> {
     nix::unistd::chroot(".").context("chroot")?;
     std::env::set_current_dir("/")?;
     nix::unistd::sethostname("guest").context("sethostname")
+}
+
+/// Where a path of the host is, before the new root is entered.
+fn on_host(path: &Path) -> PathBuf {
+    Path::new("/host").join(path.strip_prefix("/").unwrap_or(path))
 }
 
 /// Keeps one quota in force for as long as the guest runs. The kernel patches its scheduler's code when the first quota is set

@@ -1,0 +1,113 @@
+//! A small Debian with systemd, as a directory: the root of a guest whose PID 1 is to be the real one.
+//!
+//! Made of packages as the kernel is. No package's scripts have run: what a service of the tests needs of `/etc` is written here.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use super::debian::{self, apt};
+use super::run_dir::guest_dir;
+use super::tool;
+
+/// With all that they depend on. `libpam-systemd` makes the sessions of users.
+const PACKAGES: [&str; 9] = [
+    "base-files",
+    "base-passwd",
+    "coreutils",
+    "dash",
+    "procps",
+    "util-linux",
+    "systemd",
+    "dbus",
+    "libpam-systemd",
+];
+/// Where it becomes PID 1.
+pub const SYSTEMD: &str = "/usr/lib/systemd/systemd";
+/// An ordinary user of the guest.
+pub const USER: &str = "tenant";
+/// Its uid and gid.
+pub const USER_ID: u32 = 1000;
+/// What base-passwd's lists of users lack.
+const USERS: &str =
+    "messagebus:x:996:996::/nonexistent:/usr/sbin/nologin\ntenant:x:1000:1000::/home/tenant:/bin/sh\n";
+const GROUPS: &str = "messagebus:x:996:\ntenant:x:1000:\n";
+const NSSWITCH: &str = "passwd: files systemd\ngroup: files systemd\n";
+/// What PAM's services include; the real ones are put together by a package's script.
+const PAM: [(&str, &str); 5] = [
+    ("common-auth", "auth required pam_permit.so\n"),
+    ("common-account", "account required pam_permit.so\n"),
+    ("common-session", "session required pam_permit.so\nsession optional pam_systemd.so\n"),
+    ("common-session-noninteractive", "session required pam_permit.so\n"),
+    ("common-password", "password required pam_deny.so\n"),
+];
+/// Of no use in a guest without devices, and dear where each program is translated.
+const MASKED: [&str; 5] = [
+    "systemd-udevd.service",
+    "systemd-udev-trigger.service",
+    "systemd-random-seed.service",
+    "getty.target",
+    "systemd-firstboot.service",
+];
+
+/// The tree of a suite, if it has been fetched.
+pub fn find(suite: &str) -> Result<PathBuf> {
+    let dir = guest_dir()?.join(name(suite));
+    ensure!(
+        dir.is_dir(),
+        "there is no system of {suite} yet: run `bellows-kernel setup --systemd --suite {suite}`"
+    );
+    Ok(dir)
+}
+
+/// Fetches the tree of a suite unless it is there.
+pub fn fetch(suite: &str) -> Result<PathBuf> {
+    debian::fetch(&name(suite), |work, new| {
+        debian::read_lists(suite, work)?;
+        // As on a machine without any package: then nothing that is needed is taken for being there.
+        let mut command = apt(work, "apt-get");
+        command.args(["-o", "Dir::State::status=/dev/null", "install", "-y", "--download-only"]);
+        command.arg("--no-install-recommends").args(PACKAGES);
+        eprintln!("fetching {} and what they depend on", PACKAGES.join(", "));
+        tool::run(&mut command)?;
+        for dir in ["bin", "sbin", "lib", "lib64"] {
+            fs::create_dir_all(new.join("usr").join(dir))?;
+            symlink(format!("usr/{dir}"), new.join(dir))?;
+        }
+        debian::unpack(&work.join("cache/archives"), new)?;
+        configure(new)
+    })?;
+    find(suite)
+}
+
+fn name(suite: &str) -> String {
+    format!("{suite}.systemd")
+}
+
+fn configure(root: &Path) -> Result<()> {
+    let write = |path: &str, text: &str| {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap_or(root))?;
+        fs::write(&path, text).with_context(|| format!("write {}", path.display()))
+    };
+    for (file, more) in [("passwd", USERS), ("group", GROUPS)] {
+        let path = root.join(format!("usr/share/base-passwd/{file}.master"));
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        write(&format!("etc/{file}"), &(text + more))?;
+    }
+    write("etc/nsswitch.conf", NSSWITCH)?;
+    write("etc/machine-id", "")?;
+    for (file, text) in PAM {
+        write(&format!("etc/pam.d/{file}"), text)?;
+    }
+    symlink("/run", root.join("var/run"))?;
+    for unit in MASKED {
+        symlink("/dev/null", root.join("etc/systemd/system").join(unit))?;
+    }
+    for dir in ["home/tenant", "root", "tmp", "run", "proc", "sys", "dev", "var/tmp"] {
+        fs::create_dir_all(root.join(dir))?;
+    }
+    Ok(())
+}

@@ -20,7 +20,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::kernel::cgroup::{Cgroup, CgroupError};
-use crate::kernel::{parse, tell};
+use crate::kernel::{parse, tell, thread};
 use crate::workload::supervisor::{FAILSAFE, FAILSAFE_CPU};
 use crate::workload::{adoption, frozen, lease};
 
@@ -165,13 +165,21 @@ pub fn open_limits(root: &Cgroup) -> Result<Opened, CgroupError> {
     };
     for tenant in workloads.children()? {
         let Ok(tenant) = workloads.child(&tenant) else { continue };
-        for name in tenant.children().unwrap_or_default() {
-            match tenant.child(&name).and_then(|workload| open_one(&workload)) {
-                Ok(true) => opened.workloads += 1,
-                Ok(false) => {}
-                Err(e) if e.is_gone() => {}
-                Err(_) => opened.failed += 1,
+        let open_some = |names: &[String]| {
+            let mut opened = Opened::default();
+            for name in names {
+                match tenant.child(name).and_then(|workload| open_one(&workload)) {
+                    Ok(true) => opened.workloads += 1,
+                    Ok(false) => {}
+                    Err(e) if e.is_gone() => {}
+                    Err(_) => opened.failed += 1,
+                }
             }
+            opened
+        };
+        for part in thread::share(&tenant.children().unwrap_or_default(), open_some) {
+            opened.workloads += part.workloads;
+            opened.failed += part.failed;
         }
     }
     Ok(opened)

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use bellows::journal::What;
+use bellows::kernel::Cgroup;
 
 use crate::rig::{Agent, MIB, Tree, eventually, is_ended, is_grow, is_launched, number, read};
 
@@ -101,6 +102,37 @@ fn what_a_class_does_not_allow_is_refused() {
         assert!(text.contains(said), "{flags:?} {text}");
     }
     assert_eq!(run(&["--class", "steps", "--memory", "32M..64M"]).status.code(), Some(0));
+}
+
+/// What changes while no agent runs reaches who runs with the next one: the files that no law moves, and the failsafe.
+#[test]
+fn a_change_while_nobody_governs_is_made_up_for() {
+    let policies = Policies::new("meanwhile", CLASS);
+    let mut agent = policies.agent();
+    let mut journal = agent.follow();
+    let child = start(&agent, &["grow", "40", "--hold-ms", "60000"]);
+    journal.wait("default/by-rule", is_launched);
+    let cgroup = agent.tree.workload("by-rule");
+    let stands = |file: &str, value: &str| read(&cgroup.join(file)).trim() == value;
+    assert!(stands("cpu.weight", "321") && stands("pids.max", "77"));
+    agent.kill();
+    policies.write(&CLASS.replace("512MiB", "160MiB").replace("321", "123").replace("= 77", "= 78"));
+    agent.restart();
+    eventually("the weight is the new one", || stands("cpu.weight", "123"));
+    eventually("so is the number of processes", || stands("pids.max", "78"));
+    // The next death opens it to the new ceiling, not to the old one.
+    let failsafe = || {
+        let noted = Cgroup::open(&cgroup).and_then(|cgroup| cgroup.attribute("failsafe"));
+        String::from_utf8(noted.expect("readable").expect("noted"))
+            .expect("text")
+            .parse::<u64>()
+            .expect("bytes")
+    };
+    eventually("the failsafe follows the ceiling", || (160 * MIB..=200 * MIB).contains(&failsafe()));
+    eventually("it is governed", || number(&cgroup.join("memory.high")) <= 160 * MIB);
+    let mut child = child;
+    child.kill().expect("kill");
+    child.wait().expect("its end");
 }
 
 /// A change reaches a workload that grows meanwhile: it ends at the new ceiling. A broken file changes nothing.

@@ -168,6 +168,7 @@ impl Control {
         self.journal.record(unix_ns, &entry.name, what);
         let key = entry.key;
         self.attend(key, open, None);
+        self.protect(tenant);
         Ok(key)
     }
 

@@ -149,6 +149,7 @@ impl Control {
         match result.map_err(|e| e.to_string()) {
             Ok(open) => {
                 let (id, pid) = (open.cgroup().id(), open.running.pid());
+                let tenant = entry.identity().tenant.clone();
                 let took = clock::now().since(entry.admitted);
                 let limits = entry.law.limits();
                 let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -168,6 +169,7 @@ impl Control {
                     self.kept_runs(&name, id);
                 }
                 self.attend(key, open, None);
+                self.protect(&tenant);
                 // Its class may have changed while it was started.
                 let changed = self.reform(key);
                 self.rewrite(changed.into_iter().collect());
@@ -196,7 +198,8 @@ impl Control {
         }
     }
 
-    /// A workload runs: listens to it, has its quota governed, and shows it. `quota` is what an earlier agent had given it.
+    /// A workload runs: listens to it, has its quota governed, and shows it. `quota` is what an earlier agent had given it. What its
+    /// tenant is protected by is to be written after this.
     pub(super) fn attend(&mut self, key: Key, open: Box<Open>, quota: Option<Cpus>) {
         let Some(entry) = self.registry.get(key) else { return };
         let sources = Sources {
@@ -222,7 +225,6 @@ impl Control {
         self.table.insert(Arc::clone(&entry.published));
         let tenant = entry.identity().tenant.clone();
         self.watch_tenant(&tenant);
-        self.protect(&tenant);
     }
 
     fn launch_failed(&mut self, name: &Arc<str>, by: Option<&Arc<Caller>>, error: String) {

@@ -4,6 +4,7 @@
 //! that would be below use is put above it instead: the law's own way back after a release does both. What had ended is
 //! cleared away like any other end, by the workers; whoever asks for its exit code meanwhile waits for that.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bellows_policies::ruleset::{Adopt, DEFAULT_CLASS, Mode};
@@ -67,11 +68,12 @@ impl Control {
             let what = What::ForeignCgroup { name: foreign.name };
             self.journal.record(clock::unix_nanoseconds(), &self.node, what);
         }
-        let mut rewrites = Vec::new();
+        let (mut rewrites, mut tenants) = (Vec::new(), BTreeSet::new());
         for found in findings.workloads {
             self.beat(clock::now());
             let name: Arc<str> = found.identity.to_string().into();
             let is_running = found.running.process.is_some();
+            tenants.insert(found.identity.tenant.clone());
             match self.adopt(found) {
                 Err(error) => {
                     let text = format!("it is not taken over: {error}");
@@ -83,6 +85,9 @@ impl Control {
                 }
                 Ok(_) => taken.ended += 1,
             }
+        }
+        for tenant in &tenants {
+            self.protect(tenant);
         }
         self.rewrite(rewrites);
         self.settle_kept();

@@ -4,11 +4,12 @@
 //! that the number is in the workload's cgroup and PID 1 of a namespace just below our own; if the process behind the
 //! descriptor is not reaped even after that, its number was never free, and all of it was said of this very process.
 
+use std::fs::File;
 use std::os::fd::AsFd;
 
 use nix::unistd::Pid;
 
-use super::cgroup::{Cgroup, CgroupError};
+use super::cgroup::{Cgroup, CgroupError, read_whole};
 use super::spawn::Process;
 use super::sys;
 
@@ -44,7 +45,8 @@ fn is_inside(cgroup: &Cgroup, pid: i32) -> Result<bool, CgroupError> {
 }
 
 fn is_first(pid: i32, depth: usize) -> bool {
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let status = File::open(format!("/proc/{pid}/status")).and_then(|mut file| read_whole(&mut file));
+    let Ok(status) = status else { return false };
     namespace_pids(&status)
         .is_some_and(|pids| depth > 0 && pids.len() == depth + 1 && pids.last() == Some(&1))
 }

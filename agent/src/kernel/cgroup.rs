@@ -149,9 +149,7 @@ impl Cgroup {
 
     /// Reads a file whole.
     pub fn read(&self, file: &str) -> Result<String, CgroupError> {
-        let mut text = String::new();
-        self.open_read(file)?.read_to_string(&mut text).map_err(|e| self.error("read", file, e))?;
-        Ok(text)
+        read_whole(&mut self.open_read(file)?).map_err(|e| self.error("read", file, e))
     }
 
     /// Writes `value` to a file in one write.
@@ -265,6 +263,19 @@ impl AsFd for Cgroup {
 /// `trusted.*` cannot be rewritten by a tenant, whoever owns the directory.
 fn attribute_name(name: &str) -> CString {
     CString::new(format!("trusted.bellows.{name}")).unwrap_or_default()
+}
+
+/// Reads a file of the kernel's from here on: its size is not known before, and in most cases one read has it whole.
+pub(super) fn read_whole(file: &mut File) -> io::Result<String> {
+    const PAGE: usize = 4096;
+    let mut page = [0; PAGE];
+    let length = file.read(&mut page)?;
+    let mut text = String::from_utf8_lossy(&page[..length]).into_owned();
+    // The kernel gives as many whole lines as a page of its own holds: who is given less than half of one is at the end.
+    if length > PAGE / 2 {
+        file.read_to_string(&mut text)?;
+    }
+    Ok(text)
 }
 
 fn rewind_read(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {

@@ -1,6 +1,6 @@
 //! What a lane does to its own thread: priority, and being interruptible.
 
-use std::io;
+use std::{io, thread};
 
 use super::sys;
 
@@ -58,4 +58,28 @@ pub fn protect_process() -> u64 {
         crate::kernel::tell(&format!("cannot raise the number of open files: {error}"));
     }
     soft
+}
+
+/// Does `work` for all items on a few threads, each with a part of them in order; the results in the order of the parts. Few items,
+/// and those for which there is no thread to be had, are left to the calling one.
+pub fn share<T: Sync, R: Send>(items: &[T], work: impl Fn(&[T]) -> R + Sync) -> Vec<R> {
+    /// What is walked are directories of the kernel's, whose locks do not let more run at a time.
+    const THREADS: usize = 4;
+    /// A thread costs about as much as one item.
+    const LEAST: usize = 16;
+    let parts = items.chunks(items.len().div_ceil(THREADS).max(LEAST));
+    thread::scope(|scope| {
+        let work = &work;
+        let started: Vec<_> = parts
+            .map(|part| {
+                let builder = thread::Builder::new().name("bellows-walk".to_owned());
+                builder.spawn_scoped(scope, move || work(part)).map_err(|_| part)
+            })
+            .collect();
+        let finish = |started: Result<thread::ScopedJoinHandle<'_, R>, &[T]>| match started {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(part) => work(part),
+        };
+        started.into_iter().map(finish).collect()
+    })
 }

@@ -10,6 +10,7 @@
 //! Nothing else is asked: no file of the agent's own could disagree with the kernel. Empty tenants are removed too, here
 //! only: later a launch may be about to use one.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bellows_policies::Pin;
@@ -28,7 +29,7 @@ use super::stops::{self, Stop};
 use super::supervisor::{Birth, Ground, IDENTITY, INIT, Running, remove};
 use super::walls;
 use crate::kernel::cgroup::{Cgroup, CgroupError};
-use crate::kernel::{adopt, parse};
+use crate::kernel::{adopt, parse, thread};
 
 /// How long what has lost its init, or a launch that was cut short, may take to end by itself. Less than the watchdog's patience.
 const DYING: Duration = Duration::from_secs(1);
@@ -91,6 +92,14 @@ pub struct Findings {
 }
 
 impl Findings {
+    fn add(&mut self, part: Self) {
+        let Self { workloads, foreign, removed, trouble } = part;
+        self.workloads.extend(workloads);
+        self.foreign.extend(foreign);
+        self.removed.extend(removed);
+        self.trouble.extend(trouble);
+    }
+
     /// The ids of the cgroups that are there.
     #[must_use]
     pub fn ids(&self) -> Vec<u64> {
@@ -114,28 +123,35 @@ enum Kind {
 pub fn find(
     ground: &Ground,
     adopts: impl Fn(&str) -> bool,
-    mut beat: impl FnMut(),
+    beat: impl FnMut() + Send,
 ) -> Result<Findings, CgroupError> {
     let depth = adopt::depth();
+    let beat = Mutex::new(beat);
     let mut findings = Findings::default();
     for tenant in ground.workloads.children()? {
         let Ok(directory) = ground.workloads.child(&tenant) else { continue };
-        for name in directory.children()? {
-            beat();
-            let label = format!("{tenant}/{name}");
-            let looked = directory.child(&name).and_then(|cgroup| {
-                let kind = look(ground, &cgroup, (&tenant, &name), depth, adopts(&tenant))?;
-                sort(&mut findings, kind, &directory, &cgroup, &label)
-            });
-            match looked {
-                Err(e) if e.is_gone() => {}
-                Err(e) => findings.trouble.push(format!("{label} is not taken over: {e}")),
-                Ok(()) => {}
+        let adopts = adopts(&tenant);
+        let walk = |names: &[String]| {
+            let mut part = Findings::default();
+            for name in names {
+                beat.lock().unwrap_or_else(PoisonError::into_inner)();
+                let label = format!("{tenant}/{name}");
+                let looked = directory.child(name).and_then(|cgroup| {
+                    let kind = look(ground, &cgroup, (&tenant, name), depth, adopts)?;
+                    sort(&mut part, kind, &directory, &cgroup, &label)
+                });
+                match looked {
+                    Err(e) if e.is_gone() => {}
+                    Err(e) => part.trouble.push(format!("{label} is not taken over: {e}")),
+                    Ok(()) => {}
+                }
             }
+            part
+        };
+        for part in thread::share(&directory.children()?, walk) {
+            findings.add(part);
         }
-        if !adopts(&tenant)
-            && tenant.parse::<Name>().is_ok()
-            && directory.children().is_ok_and(|left| left.is_empty())
+        if !adopts && tenant.parse::<Name>().is_ok() && directory.children().is_ok_and(|left| left.is_empty())
         {
             // Refused when somebody else lives in it.
             let _ = ground.workloads.remove_child(&tenant);

@@ -35,5 +35,6 @@ mod takeover;
 mod takeover_ends;
 mod takeover_moments;
 mod tenants;
+mod terminal;
 mod turn;
 mod walls;

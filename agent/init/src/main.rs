@@ -13,6 +13,8 @@
 //! pid1     stage 2: the order of things, and what PID 1 does
 //! enter    a command beside a workload's own
 //! log      what writes the log of a detached one
+//! terminal a terminal for the command, made inside
+//! keeper   ... of a detached one: who is attached to it
 //! rights   capabilities, no_new_privs
 //! seccomp  the system calls that are refused
 //! ```
@@ -25,6 +27,7 @@
 //! Descriptors: 0-2 stdio, 3 the channel to the agent (SOCK_SEQPACKET, a message each way), 4 the exit record, 5 the order.
 
 mod enter;
+mod keeper;
 mod log;
 mod mounts;
 mod order;
@@ -34,6 +37,7 @@ mod root;
 mod seccomp;
 #[expect(unsafe_code, reason = "clone, fork, exec, and calls that nix lacks; see the file's head")]
 mod sys;
+mod terminal;
 mod tree;
 
 use std::ffi::CString;

@@ -301,6 +301,7 @@ fn start(
     let points: Vec<String> = mounts.iter().map(|m| m.point.display().to_string()).collect();
     let (stdio, logger) = logs::connect(&ground.init, cgroup, order.stdio)
         .map_err(|e| LaunchError::Spawn { error: SpawnError::Channel(e), out_of_memory: false })?;
+    let terminal = order.spec.life.terminal.then(|| spawn::TERMINAL.to_owned());
     let launch = Launch {
         cgroup,
         hostname: isolation.hostname.as_deref().unwrap_or(order.spec.identity.name.as_str()),
@@ -308,7 +309,7 @@ fn start(
         cgroup_mounts: &points,
         hidden_mounts: &points,
         ids,
-        isolation: isolation.words(),
+        isolation: isolation.words().into_iter().chain(terminal).collect(),
         argv: &order.spec.argv,
         env: &order.spec.env,
         stdio,

@@ -17,6 +17,7 @@ mod growth;
 mod held;
 mod ladder;
 mod life;
+mod nested;
 mod observe;
 mod operate;
 mod overflow;

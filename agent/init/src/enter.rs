@@ -21,7 +21,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{chroot, close, fchdir, setsid};
 
 use crate::order::Order;
-use crate::{CHANNEL, be_killable, pid1, rights, say, sys};
+use crate::{CHANNEL, be_killable, pid1, rights, say, sys, terminal};
 
 /// The workload's PID 1.
 const WORKLOAD: i32 = 4;
@@ -66,6 +66,9 @@ fn prepare(order: &Order) -> Result<(), String> {
     // From here on whoever is in there could look into this process, and take its descriptors.
     set_dumpable(false).map_err(|errno| format!("cannot hide init's memory: {errno}"))?;
     pid1::go_to(&order.cwd)?;
+    if order.terminal {
+        terminal::open()?;
+    }
     rights::give_up(order)
 }
 

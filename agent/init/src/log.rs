@@ -5,9 +5,11 @@
 //! any more, so it needs no agent, and no agent's death breaks the pipe. That the agent opens the files for the workload itself
 //! was rejected: then nothing bounds a flood while no agent runs, and copying and truncating loses what comes in between.
 //!
+//! With `--terminal` it reads from the workload's terminal, and keeps that for whoever attaches: see `keeper`.
+//!
 //! `log` is the current file, `log.1` the one before, and so on: `--files` of them in all, of `--bytes` each at most.
 //!
-//! Descriptors: 0 the pipe, 3 the directory.
+//! Descriptors: 0 the pipe, or the socket that the terminal comes by; 3 the directory.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -18,7 +20,7 @@ use nix::sys::signal::SigSet;
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, setsid, unlinkat};
 
-use crate::sys;
+use crate::{keeper, sys};
 
 /// The directory of the files.
 const DIRECTORY: i32 = 3;
@@ -26,7 +28,7 @@ const DIRECTORY: i32 = 3;
 const PIECE: usize = 64 * 1024;
 
 /// Where the log stands.
-struct Log {
+pub(crate) struct Log {
     directory: BorrowedFd<'static>,
     file: Option<File>,
     size: usize,
@@ -39,13 +41,14 @@ struct Log {
 
 /// Writes until the pipe ends. `arguments` are those after `--log`.
 pub(crate) fn run(arguments: impl Iterator<Item = Vec<u8>>) -> Result<(), String> {
-    let (mut bytes, mut files) = (0, 0);
+    let (mut bytes, mut files, mut has_terminal) = (0, 0, false);
     for argument in arguments {
         let text = String::from_utf8_lossy(&argument).into_owned();
         let number = |value: &str| value.parse::<usize>().map_err(|_| format!("{text:?} is no number"));
         match text.split_once('=') {
             Some(("--bytes", value)) => bytes = number(value)?,
             Some(("--files", value)) => files = number(value)?,
+            None if text == "--terminal" => has_terminal = true,
             _ => return Err(format!("unknown argument {text:?}")),
         }
     }
@@ -61,6 +64,9 @@ pub(crate) fn run(arguments: impl Iterator<Item = Vec<u8>>) -> Result<(), String
         files: files.max(1),
         lost: 0,
     };
+    if has_terminal {
+        return keeper::run(log);
+    }
     let mut pipe = File::from(sys::borrow(0).try_clone_to_owned().map_err(|e| e.to_string())?);
     let mut piece = vec![0_u8; PIECE];
     loop {
@@ -75,7 +81,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = Vec<u8>>) -> Result<(), String
 
 impl Log {
     /// Writes a piece. What cannot be written is dropped and counted: a full disk must not hold up the workload.
-    fn take(&mut self, piece: &[u8]) {
+    pub(crate) fn take(&mut self, piece: &[u8]) {
         if self.lost > 0 {
             let note = format!("[bellows: {} bytes are lost: the log could not be written]\n", self.lost);
             if self.put(note.as_bytes()) == 0 {

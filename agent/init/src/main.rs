@@ -13,6 +13,8 @@
 //! pid1     stage 2: the order of things, and what PID 1 does
 //! enter    a command beside a workload's own
 //! log      what writes the log of a detached one
+//! terminal a terminal for the command, made inside
+//! keeper   ... of a detached one: who is attached to it
 //! rights   capabilities, no_new_privs
 //! seccomp  the system calls that are refused
 //! ```
@@ -30,6 +32,7 @@
 #![cfg_attr(not(test), no_main)]
 
 mod enter;
+mod keeper;
 mod log;
 mod mounts;
 mod order;
@@ -39,6 +42,7 @@ mod root;
 mod seccomp;
 #[expect(unsafe_code, reason = "clone, fork, exec, and calls that nix lacks; see the file's head")]
 mod sys;
+mod terminal;
 mod tree;
 
 use std::ffi::CString;

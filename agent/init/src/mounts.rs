@@ -6,7 +6,7 @@
 //! On the host's root: the host's cgroup and proc mounts are detached, not covered: what is only covered, a root workload can uncover.
 //!
 //! Either way the cgroup2 mount shows the workload's own cgroup as its root, read-only; that its limits stay out of reach even when
-//! it is remounted is the work of `nsdelegate`.
+//! it is remounted is the work of `nsdelegate`. A nested workload can write to it, where files are its own.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -55,11 +55,20 @@ pub(crate) fn enter(order: &Order) -> Result<(), String> {
         put(top, SYS, c"sysfs", PLAIN.union(Attributes::RDONLY))?;
     }
     if tree::beneath(top, "sys/fs/cgroup").step("find /sys/fs/cgroup")?.is_some() {
-        put(top, "sys/fs/cgroup", c"cgroup2", PLAIN.union(Attributes::RDONLY))?;
+        put(
+            top,
+            "sys/fs/cgroup",
+            c"cgroup2",
+            if order.nested { PLAIN } else { PLAIN.union(Attributes::RDONLY) },
+        )?;
     }
     put(top, "dev/mqueue", c"mqueue", PLAIN)?;
-    MASKED.iter().try_for_each(|path| mask(top, path).step(&format!("mask /{path}")))?;
-    READ_ONLY.iter().try_for_each(|path| protect(top, path).step(&format!("make /{path} read-only")))?;
+    // Of a covered /proc and /sys the kernel lets nobody inside make new ones, which containers need. Who may mount could take the
+    // covers away besides.
+    if !order.nested {
+        MASKED.iter().try_for_each(|path| mask(top, path).step(&format!("mask /{path}")))?;
+        READ_ONLY.iter().try_for_each(|path| protect(top, path).step(&format!("make /{path} read-only")))?;
+    }
 
     // The old root comes to lie on the new one, so no directory has to be there for it.
     pivot_root(".", ".").step("change the root")?;
@@ -80,8 +89,11 @@ pub(crate) fn set_up(order: &Order) -> Result<(), String> {
         mount(Some("cgroup2"), point.as_str(), Some("cgroup2"), plain | MsFlags::MS_RDONLY, none)
             .map_err(|e| format!("cannot mount the workload's cgroup view at {point}: {e}"))?;
     }
+    // Made before the old one is let go: in a box of another bellows the kernel makes none where none can be seen.
+    let proc = filesystem(c"proc", &[], PLAIN).step("make /proc")?;
     umount2("/proc", MntFlags::MNT_DETACH).map_err(|e| format!("cannot detach /proc: {e}"))?;
-    mount(Some("proc"), "/proc", Some("proc"), plain, none).map_err(|e| format!("cannot mount /proc: {e}"))
+    let place = open("/proc", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
+    place.and_then(|place| attach(proc.as_fd(), place.as_fd())).step("mount /proc")
 }
 
 /// Mounts a new file system of this kind.

@@ -31,6 +31,10 @@ pub(crate) struct Order {
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) no_new_privs: bool,
     pub(crate) seccomp: bool,
+    /// It may make cgroups, mounts and namespaces of its own.
+    pub(crate) nested: bool,
+    /// Standard input is a socket, for which a terminal is made.
+    pub(crate) terminal: bool,
 }
 
 /// A root file system.
@@ -98,6 +102,8 @@ impl Order {
                 }),
                 "no-new-privs" => order.no_new_privs = true,
                 "seccomp" => order.seccomp = true,
+                "nested" => order.nested = true,
+                "terminal" => order.terminal = true,
                 // To leave out what is not understood would leave a wall out.
                 _ => return Err(format!("the order has an unknown word {word:?}")),
             }

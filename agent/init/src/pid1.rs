@@ -16,7 +16,7 @@ use nix::unistd::{
 };
 
 use crate::tree::Step;
-use crate::{CHANNEL, ORDER, Order, RECORD, mounts, rights, say, sys};
+use crate::{CHANNEL, ORDER, Order, RECORD, mounts, rights, say, sys, terminal};
 
 /// Exit codes that a shell uses for a command that cannot be started.
 const NOT_FOUND: i32 = 127;
@@ -83,6 +83,9 @@ fn prepare(order: &Order) -> Result<(), String> {
     }
     reset(order)?;
     go_to(&order.cwd)?;
+    if order.terminal {
+        terminal::open()?;
+    }
     // What stage 1 had open came along with the clone: not one descriptor of the host's may stay.
     sys::close_from(ORDER.unsigned_abs());
     rights::give_up(order)
@@ -115,7 +118,8 @@ pub(crate) fn become_root() -> nix::Result<()> {
 
 /// Becomes the command; comes back only as an exit.
 pub(crate) fn execute(order: &Order, command: &[CString]) {
-    if let Err(text) = rights::limit(&order.rlimits) {
+    let taken = if order.terminal { terminal::control() } else { Ok(()) };
+    if let Err(text) = taken.and_then(|()| rights::limit(&order.rlimits)) {
         say(&text);
         exit(NOT_EXECUTABLE);
     }

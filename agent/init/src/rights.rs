@@ -32,7 +32,7 @@ pub(crate) fn limit(rlimits: &[Rlimit]) -> Result<(), String> {
 
 /// Gives up what is not to be kept, for this process and all that come of it. Last of all steps: the others need it.
 pub(crate) fn give_up(order: &Order) -> Result<(), String> {
-    let filter = || if order.seccomp { seccomp::install() } else { Ok(()) };
+    let filter = || if order.seccomp { seccomp::install(order.nested) } else { Ok(()) };
     // Whoever has not promised to gain nothing by an execution must still be root to install a filter.
     if !order.no_new_privs {
         filter().step("install the seccomp filter")?;

@@ -17,9 +17,8 @@ const ARCH: u32 = 0xc000_00b7;
 /// The newest call that was looked at.
 const NEWEST: i64 = libc::SYS_mseal;
 
-/// Refused by EPERM, as the kernel refuses who is not root.
-const REFUSED: &[i64] = &[
-    // Mounts, and namespaces to make them in.
+/// Mounts, and namespaces to make them in: refused by EPERM, but to a nested workload.
+const NESTING: &[i64] = &[
     libc::SYS_mount,
     libc::SYS_umount2,
     libc::SYS_pivot_root,
@@ -32,11 +31,15 @@ const REFUSED: &[i64] = &[
     libc::SYS_mount_setattr,
     libc::SYS_unshare,
     libc::SYS_setns,
+    // Keyrings are not of any namespace.
+    libc::SYS_keyctl,
+];
+
+/// Refused by EPERM, as the kernel refuses who is not root.
+const REFUSED: &[i64] = &[
     // A file by its number, past every directory and mount.
     libc::SYS_open_by_handle_at,
     libc::SYS_name_to_handle_at,
-    // Keyrings are not of any namespace.
-    libc::SYS_keyctl,
     libc::SYS_add_key,
     libc::SYS_request_key,
     // Code for the kernel.
@@ -93,6 +96,9 @@ const NAMESPACES: i32 = libc::CLONE_NEWNS
 /// Puts a character into the input of a terminal, as if it had been typed by who sits there; and a selection of the console.
 const TERMINAL_INPUT: [u64; 2] = [libc::TIOCSTI, 0x541c];
 
+/// `KEYCTL_JOIN_SESSION_KEYRING`: what a container runtime needs, to leave a keyring behind. All after it do more.
+const JOIN_KEYRING: u32 = 1;
+
 /// Sockets that lead out of every network namespace, to the hypervisor and into the kernel's cryptography.
 const SOCKETS: [i32; 2] = [libc::AF_VSOCK, libc::AF_ALG];
 
@@ -111,23 +117,30 @@ const EQUAL: u32 = libc::BPF_JEQ;
 const ABOVE: u32 = libc::BPF_JGT;
 const ANY_BIT: u32 = libc::BPF_JSET;
 
-/// Installs the filter.
-pub(crate) fn install() -> nix::Result<()> {
-    sys::install_filter(&filter())
+/// Installs the filter; of a nested workload if it `nests`.
+pub(crate) fn install(nests: bool) -> nix::Result<()> {
+    sys::install_filter(&filter(nests))
 }
 
-fn filter() -> Vec<sock_filter> {
+fn filter(nests: bool) -> Vec<sock_filter> {
     let mut program = vec![load(ARCHITECTURE)];
     // Another architecture's calls have other numbers.
     program.extend([skip_if(EQUAL, ARCH, 1), answer(ENOSYS), load(NUMBER)]);
     // The numbers of x32 are up there, too.
     program.extend(when(ABOVE, word(NEWEST), ENOSYS));
-    // Its flags are in memory, where no filter sees them; the C library then falls back to clone.
-    program.extend(when(EQUAL, word(libc::SYS_clone3), ENOSYS));
     for &call in REFUSED {
         program.extend(when(EQUAL, word(call), EPERM));
     }
-    program.extend(by_argument(libc::SYS_clone, FIRST, &[(ANY_BIT, NAMESPACES.cast_unsigned(), EPERM)]));
+    if nests {
+        program.extend(by_argument(libc::SYS_keyctl, FIRST, &[(ABOVE, JOIN_KEYRING, EPERM)]));
+    } else {
+        // Its flags are in memory, where no filter sees them; the C library then falls back to clone.
+        program.extend(when(EQUAL, word(libc::SYS_clone3), ENOSYS));
+        for &call in NESTING {
+            program.extend(when(EQUAL, word(call), EPERM));
+        }
+        program.extend(by_argument(libc::SYS_clone, FIRST, &[(ANY_BIT, NAMESPACES.cast_unsigned(), EPERM)]));
+    }
     let terminal = TERMINAL_INPUT.map(|request| (EQUAL, word(request.cast_signed()), EPERM));
     program.extend(by_argument(libc::SYS_ioctl, SECOND, &terminal));
     let sockets = SOCKETS.map(|family| (EQUAL, family.cast_unsigned(), EAFNOSUPPORT));
@@ -180,8 +193,8 @@ mod tests {
     use super::*;
 
     /// The filter's answer, by a reader of the few instructions that it is made of.
-    fn asked(arch: u32, number: i64, first: u64, second: u64) -> u32 {
-        let (program, mut at, mut held) = (filter(), 0, 0);
+    fn asked(program: &[sock_filter], arch: u32, number: i64, first: u64, second: u64) -> u32 {
+        let (mut at, mut held) = (0, 0);
         loop {
             let sock_filter { code, jt, jf, k } = program[at];
             at += 1;
@@ -205,12 +218,22 @@ mod tests {
     }
 
     fn call(number: i64, first: u64, second: u64) -> u32 {
-        asked(ARCH, number, first, second)
+        asked(&filter(false), ARCH, number, first, second)
+    }
+
+    #[test]
+    fn a_nested_workload_may_mount_and_make_namespaces_and_no_more() {
+        let call = |number: i64, first: u64| asked(&filter(true), ARCH, number, first, 0);
+        assert!(REFUSED.iter().all(|&number| call(number, 0) == EPERM));
+        assert!(NESTING.iter().all(|&number| call(number, 0) == ALLOW));
+        assert_eq!((call(libc::SYS_clone3, 0), call(libc::SYS_clone, u64::MAX)), (ALLOW, ALLOW));
+        assert_eq!((call(libc::SYS_keyctl, 1), call(libc::SYS_keyctl, 2)), (ALLOW, EPERM));
+        assert_eq!(call(NEWEST + 1, 0), ENOSYS);
     }
 
     #[test]
     fn what_administrates_is_refused_and_work_is_not() {
-        assert!(REFUSED.iter().all(|&number| call(number, 0, 0) == EPERM));
+        assert!(REFUSED.iter().chain(NESTING).all(|&number| call(number, 0, 0) == EPERM));
         for number in [libc::SYS_read, libc::SYS_execve, libc::SYS_chroot, libc::SYS_futex, NEWEST] {
             assert_eq!(call(number, 0, 0), ALLOW, "{number}");
         }
@@ -236,6 +259,6 @@ mod tests {
         assert_eq!(call(libc::SYS_clone3, 0, 0), ENOSYS);
         assert_eq!(call(NEWEST + 1, 0, 0), ENOSYS);
         assert_eq!(call(0x4000_0000 + libc::SYS_mount, 0, 0), ENOSYS, "x32");
-        assert_eq!(asked(0x4000_0003, libc::SYS_read, 0, 0), ENOSYS, "i386");
+        assert_eq!(asked(&filter(false), 0x4000_0003, libc::SYS_read, 0, 0), ENOSYS, "i386");
     }
 }

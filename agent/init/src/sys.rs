@@ -71,9 +71,57 @@ pub(crate) fn close_from(first: u32) {
 /// A descriptor that the agent placed and that stays open as long as this process lives.
 pub(crate) fn borrow(number: i32) -> BorrowedFd<'static> {
     // SAFETY: the agent placed it before init was executed: 0 to 2 are standard input, output and error, 4 and 5 the exit record
-    // and the order; with `--enter` 4 is a pidfd, 5 a directory, 6 the order; with `--log` 3 is a directory. An order is not
+    // and the order; with `--enter` 4 is a pidfd, 5 a directory, 6 the order; with `--log` 3 is a directory and 4 a
+    // socket that is listened on. An order is not
     // borrowed when it is closed, and the others never are.
     unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+/// Bytes of a `winsize`: rows, columns, and the same in pixels, two bytes each.
+pub(crate) const WINDOW: usize = size_of::<libc::winsize>();
+
+/// The other end of a fresh terminal, by its master and not by a path; it does not become anybody's controlling terminal.
+pub(crate) fn slave(master: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    let unlocked: libc::c_int = 0;
+    // SAFETY: the request reads one int.
+    done(i64::from(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked) }))?;
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: the request takes flags, and gives a fresh descriptor.
+    owned(i64::from(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) }))
+}
+
+/// Sets the size of a terminal's window.
+pub(crate) fn set_window(terminal: BorrowedFd<'_>, size: &[u8; WINDOW]) -> nix::Result<()> {
+    // SAFETY: the request reads a winsize, which is these bytes and has no invalid value; the kernel copies bytewise.
+    done(i64::from(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, size.as_ptr()) }))
+}
+
+/// Makes it the controlling terminal of this process, which leads a session without one.
+pub(crate) fn take_terminal(terminal: BorrowedFd<'_>) -> nix::Result<()> {
+    // SAFETY: the request takes a number.
+    done(i64::from(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) }))
+}
+
+/// Has reads and writes wait.
+pub(crate) fn block(fd: BorrowedFd<'_>) -> nix::Result<()> {
+    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty())).map(drop)
+}
+
+/// Has reads and writes fail that would wait.
+pub(crate) fn unblock(fd: BorrowedFd<'_>) -> nix::Result<()> {
+    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).map(drop)
+}
+
+/// The next who connects.
+pub(crate) fn accept(listener: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    let flags = nix::sys::socket::SockFlag::SOCK_CLOEXEC;
+    nix::sys::socket::accept4(listener.as_raw_fd(), flags).map(own)
+}
+
+/// Takes ownership of a descriptor that the kernel has just handed over as a bare number.
+pub(crate) fn own(number: RawFd) -> OwnedFd {
+    // SAFETY: the callers pass what accept or recvmsg delivered, once: nobody else owns it.
+    unsafe { OwnedFd::from_raw_fd(number) }
 }
 
 /// Replaces this process by `argv[0]`, looked up in the PATH of `env`; returns only when that failed.

@@ -39,7 +39,7 @@ async fn exec(
     Path((tenant, name)): Path<(Name, Name)>,
     Body(request): Body<ExecRequest>,
 ) -> Result<Json<Executed>, Response> {
-    let ExecRequest { argv, env, cwd, stdio } = request;
+    let ExecRequest { argv, env, cwd, stdio, terminal } = request;
     let is_torn = argv.iter().chain(&env).chain([&cwd]).any(|text| text.contains('\0'));
     if argv.first().is_none_or(String::is_empty) || !cwd.starts_with('/') || is_torn {
         let text = "a command and an absolute working directory are needed, and no NUL bytes in them";
@@ -49,7 +49,7 @@ async fn exec(
         let text = "the stdio token is not known: it is valid while its connection to stdio.sock is open";
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, text));
     };
-    let command = Beside { argv, env, cwd, isolation: Vec::new(), stdio: descriptors };
+    let command = Beside { argv, env, cwd, isolation: Vec::new(), terminal, stdio: descriptors };
     let process = shared.control.exec(tenant, name, command, by).await.map_err(refused)?;
     let guard = Guard::new(process, stdio, shared.executing.clone());
     let code = guard.wait().await.map_err(|error| {

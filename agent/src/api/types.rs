@@ -54,6 +54,9 @@ pub struct ExecRequest {
     pub cwd: String,
     /// The token that `stdio.sock` gave for its standard input, output and error. Signals are sent to it by that, too.
     pub stdio: String,
+    /// Whether it gets a terminal. Its standard input is a SOCK_SEQPACKET socket then, by which the terminal's master comes.
+    #[serde(default)]
+    pub terminal: bool,
 }
 
 /// How a command beside a workload has ended.

@@ -40,6 +40,7 @@ const AFTER_HELP: &str = r#"A file, with all that it can say; a name and a comma
   stop = { signal = "INT", grace = "30s" }
   restart = "on-failure"
   log = { size = "4M", files = 3 }
+  terminal = false
 
 Several in one file are each a table [[workload]]. What a file does not say is as of `bellows run --detach` without that flag; of
 the environment of this command nothing is passed on. Bounds and class are changed while the workload runs; so is how it ends and
@@ -95,6 +96,8 @@ struct Wanted {
     #[serde(default)]
     stop: Stop,
     restart: Option<Restart>,
+    #[serde(default)]
+    terminal: bool,
     #[serde(default)]
     log: Log,
 }
@@ -215,6 +218,7 @@ fn spec(wanted: Wanted) -> anyhow::Result<Spec<Asked>> {
                 bytes: bytes.transpose()?.unwrap_or(usual.log.bytes),
                 files: wanted.log.files.unwrap_or(usual.log.files),
             },
+            terminal: wanted.terminal,
         };
         let cwd = wanted.cwd.unwrap_or_else(|| "/".to_owned());
         let spec = Spec { identity, argv: wanted.command, env, cwd, isolation: wanted.isolation, life };
@@ -238,7 +242,7 @@ mod tests {
                     [[workload]]\nname = \"b\"\ncommand = [\"z\"]\n";
         let two = parse(text).unwrap();
         assert_eq!(two.len(), 2);
-        let Life { stop_signal, grace_seconds, restart, log } = two[0].life.clone();
+        let Life { stop_signal, grace_seconds, restart, log, .. } = two[0].life.clone();
         assert_eq!((stop_signal, grace_seconds, restart), (2, 30, Restart::OnFailure));
         assert_eq!((log.bytes, log.files), (Bytes::mib(4), 3));
         assert_eq!(two[0].env[..2], ["A=1", "B=2"]);

@@ -1,7 +1,7 @@
 //! The client's side of the API: HTTP over the agent's Unix socket.
 
 use std::io::{IoSlice, Read};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 
@@ -57,11 +57,13 @@ impl Client {
         Ok(self.send(Method::GET, path, Bytes::new()).await?.into_body())
     }
 
-    /// Passes this process' standard input, output and error to the agent. The token is good as long as the second value lives.
-    pub(super) fn pass_stdio(&self) -> anyhow::Result<(String, StdStream)> {
+    /// Passes this process' standard input, output and error to the agent, or what stands for all three. The token is good as
+    /// long as the second value lives.
+    #[expect(clippy::needless_pass_by_value, reason = "it is closed here: only the workload is to have it")]
+    pub(super) fn pass_stdio(&self, instead: Option<OwnedFd>) -> anyhow::Result<(String, StdStream)> {
         let path = self.directory.join(STDIO_SOCKET);
         let mut stream = StdStream::connect(&path).map_err(|e| self.unreachable(&e))?;
-        let numbers: [RawFd; 3] = [0, 1, 2];
+        let numbers: [RawFd; 3] = instead.as_ref().map_or([0, 1, 2], |fd| [fd.as_raw_fd(); 3]);
         let rights = [ControlMessage::ScmRights(&numbers)];
         sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(b"3")], &rights, MsgFlags::empty(), None)
             .context("cannot pass standard input, output and error to the agent (is one of them closed?)")?;

@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::Connection;
 use super::apply::PATH;
 use super::client::Client;
 use super::run::Signals;
+use super::terminal::{Ordered, Seat};
+use super::{Connection, Failure};
 use crate::api::types::{ExecRequest, Executed, SignalRequest};
 use crate::workload::spec::Name;
 
@@ -30,6 +31,9 @@ pub(super) struct Arguments {
     /// A variable of its environment, which otherwise is PATH, and this command's TERM, LANG and LC_ALL; repeatable.
     #[arg(long, value_name = "NAME=VALUE")]
     env: Vec<String>,
+    /// Give it a terminal: the one at standard input.
+    #[arg(long, short)]
+    terminal: bool,
     #[command(flatten)]
     connection: Connection,
     /// The command and its arguments.
@@ -38,18 +42,26 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { tenant, name, cwd, env, connection, command } = arguments;
+    let Arguments { tenant, name, cwd, env, terminal, connection, command } = arguments;
     let client = Client::new(&connection.runtime_dir);
     // Before it is started: a signal that comes meanwhile is for it.
     let mut signals = Signals::listen()?;
-    let (stdio, _descriptors) = client.pass_stdio()?;
-    let request = ExecRequest { argv: command, env: with_the_usual(env), cwd, stdio: stdio.clone() };
+    let (ordered, instead) = terminal.then(Ordered::new).transpose()?.unzip();
+    let (stdio, _descriptors) = client.pass_stdio(instead)?;
+    let env = with_the_usual(env);
+    let request = ExecRequest { argv: command, env, cwd, stdio: stdio.clone(), terminal };
     let path = format!("/api/v1/workloads/{tenant}/{name}/exec");
     let end = client.post::<Executed>(&path, &request);
     tokio::pin!(end);
-    let Executed { code } = loop {
+    let mut seat: Option<Seat> = None;
+    let mut is_awaited = terminal;
+    let ended = loop {
         tokio::select! {
-            ended = &mut end => break ended?,
+            ended = &mut end => break ended,
+            taken = sit_down(ordered.as_ref()), if is_awaited => {
+                is_awaited = false;
+                seat = taken?;
+            }
             number = signals.next() => {
                 let path = format!("/api/v1/execs/{stdio}/signal");
                 if let Err(error) = client.order(&path, &SignalRequest { signal: number }).await {
@@ -58,7 +70,23 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             }
         }
     };
-    Ok(ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1)))
+    match (&ended, seat) {
+        (Err(error), Some(seat)) if error.downcast_ref::<Failure>().is_none() => {
+            // Only the agent is gone. It goes on, and so does its terminal.
+            eprint!("bellows: lost the agent; how the command ends will not be known\r\n");
+            seat.stay().await;
+        }
+        (_, Some(seat)) => seat.stand_up().await,
+        (_, None) => {}
+    }
+    Ok(ExitCode::from(u8::try_from(ended?.code & 0xff).unwrap_or(1)))
+}
+
+async fn sit_down(ordered: Option<&Ordered>) -> anyhow::Result<Option<Seat>> {
+    match ordered {
+        Some(ordered) => ordered.sit_down().await,
+        None => Ok(None),
+    }
 }
 
 /// What was asked for, which comes last and counts, and what everybody needs. Whoever is in the workload can read it.

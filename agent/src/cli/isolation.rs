@@ -36,6 +36,10 @@ pub(super) struct Flags {
     /// Its monotonic and boot-time clocks: the host's, or ones that begin with it [default: host].
     #[arg(long, value_enum)]
     time: Option<Namespace>,
+    /// Let it have containers inside: cgroups, mounts and namespaces of its own, and all capabilities over them. Its limits stay out
+    /// of its reach, but the wall is a smaller one. Needs --isolation tenant.
+    #[arg(long)]
+    nested: bool,
     /// Keep a capability that --isolation takes away, for example net_admin; repeatable.
     #[arg(long, value_name = "CAPABILITY")]
     cap_add: Vec<Capability>,
@@ -66,6 +70,10 @@ impl Flags {
         isolation.mounts.extend(self.bind.into_iter().map(|bind| bind.0));
         isolation.mounts.extend(self.tmpfs.into_iter().map(|tmpfs| tmpfs.0));
         isolation.hostname = self.hostname;
+        isolation.nested = self.nested;
+        if self.nested {
+            isolation.capabilities = None;
+        }
         isolation.namespaces.net = self.net.unwrap_or(isolation.namespaces.net);
         isolation.namespaces.time = self.time.unwrap_or(isolation.namespaces.time);
         isolation.seccomp = self.seccomp.unwrap_or(isolation.seccomp);

@@ -2,6 +2,7 @@
 
 mod agent;
 mod apply;
+mod attach;
 mod client;
 mod config;
 mod doctor;
@@ -23,6 +24,7 @@ mod set;
 mod simulate;
 mod stop;
 mod tenants;
+mod terminal;
 mod text;
 
 use std::path::PathBuf;
@@ -59,6 +61,8 @@ enum Verb {
     Apply(apply::Arguments),
     /// Run a command beside a workload, in its namespaces and its cgroup.
     Exec(exec::Arguments),
+    /// Sit down at the terminal of a detached workload.
+    Attach(attach::Arguments),
     /// Show what a detached workload has said.
     Logs(logs::Arguments),
     /// List workloads.
@@ -136,6 +140,7 @@ pub fn main() -> ExitCode {
         Verb::Explain(arguments) => on_runtime(explain::run(arguments)),
         Verb::Stop(arguments) => on_runtime(stop::run(arguments)),
         Verb::Apply(arguments) => on_runtime(apply::run(arguments)),
+        Verb::Attach(arguments) => on_runtime(attach::run(arguments)),
         Verb::Exec(arguments) => on_runtime(exec::run(arguments)),
         Verb::Logs(arguments) => on_runtime(logs::run(arguments)),
         Verb::Rm(arguments) => on_runtime(stop::rm(arguments)),

@@ -13,6 +13,7 @@ use super::client::Client;
 use super::isolation::Flags;
 use super::kill::SignalNumber;
 use super::stop;
+use super::terminal::Ordered;
 use super::{Connection, Failure};
 use crate::api::types::{LaunchRequest, SignalRequest};
 use crate::control::{Ended, Launched};
@@ -42,6 +43,9 @@ pub(super) struct Arguments {
     /// Start it and leave it alone: its output goes to a log (`bellows logs`), and the agent remembers how it ended.
     #[arg(long, short)]
     detach: bool,
+    /// Give it a terminal: the one at standard input, or with --detach one that `bellows attach` sits down at.
+    #[arg(long, short)]
+    terminal: bool,
     #[command(flatten)]
     life: LifeArguments,
     /// Print how it ended as JSON on standard error; of a detached one, that it was started, on standard output.
@@ -87,6 +91,7 @@ impl LifeArguments {
                 bytes: self.log_size.unwrap_or(usual.log.bytes),
                 files: self.log_files.unwrap_or(usual.log.files),
             },
+            terminal: false,
         }
     }
 }
@@ -108,13 +113,15 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (tenant, name) = (arguments.tenant.clone(), arguments.name.clone());
     let Arguments { tenant: owner, name: own, memory, cpu, class, .. } = arguments;
     let identity = Asked { tenant: owner, name: own, class, memory, cpu };
-    let spec = spec(identity, arguments.command, arguments.isolation.isolation(), arguments.life.life())?;
+    let life = Life { terminal: arguments.terminal, ..arguments.life.life() };
+    let spec = spec(identity, arguments.command, arguments.isolation.isolation(), life)?;
     if arguments.detach {
         return detach(&client, spec, arguments.json).await;
     }
     // Before the launch: a signal that comes meanwhile is for the workload.
     let mut signals = Signals::listen()?;
-    let (stdio, connection) = client.pass_stdio()?;
+    let (terminal, instead) = arguments.terminal.then(Ordered::new).transpose()?.unzip();
+    let (stdio, connection) = client.pass_stdio(instead)?;
     let request = LaunchRequest { spec, stdio: Some(stdio) };
     let launched: Launched = client.post("/api/v1/workloads", &request).await.map_err(|error| {
         if error.downcast_ref::<Failure>().is_some() {
@@ -123,6 +130,10 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         error.context(format!("{tenant}/{name} may have been started or not: `bellows ps` tells"))
     })?;
     drop(connection);
+    let seat = match &terminal {
+        Some(terminal) => terminal.sit_down().await?,
+        None => None,
+    };
 
     let label = format!("{tenant}/{name}");
     let wait = wait_for_end(&client, &label, launched.id);
@@ -138,6 +149,9 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             }
         }
     };
+    if let Some(seat) = seat {
+        seat.stand_up().await;
+    }
     if arguments.json {
         eprintln!("{}", serde_json::to_string(&ended)?);
     } else if !matches!(ended.exit, Exit::Exited { .. }) {

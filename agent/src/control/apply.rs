@@ -94,6 +94,6 @@ impl Control {
     /// Where the output of a detached one goes.
     pub(super) fn logged(&self, spec: &Spec) -> Stdio {
         let directory = self.keep.shelf.path(&spec.identity.tenant, &spec.identity.name);
-        Stdio::Logged { directory, bounds: spec.life.log }
+        Stdio::Logged { directory, bounds: spec.life.log, terminal: spec.life.terminal }
     }
 }

@@ -8,6 +8,7 @@ use super::control_loop::Control;
 use super::handle::Refused;
 use super::lanes::Job;
 use crate::journal::{Caller, Deed, What};
+use crate::kernel::adopt;
 use crate::kernel::clock;
 use crate::kernel::spawn::{self, Beside, Process, Program};
 use crate::workload::lifecycle::State;
@@ -28,8 +29,13 @@ impl Execution {
     pub(super) fn carry_out(self, program: &Program) {
         let Self { running, command, reply } = self;
         let started = match &running.process {
-            Some(first) => spawn::enter(program, &running.cgroup, first, command)
-                .map_err(|error| Refused::Failed(error.to_string())),
+            // A nested workload's own cgroup takes no processes.
+            Some(first) => match adopt::place(&running.cgroup, first.pid) {
+                Ok(Some(place)) => spawn::enter(program, &place, first, command)
+                    .map_err(|error| Refused::Failed(error.to_string())),
+                Ok(None) => Err(Refused::Failed("it has ended".to_owned())),
+                Err(error) => Err(Refused::Failed(error.to_string())),
+            },
             None => Err(Refused::Failed("it has ended".to_owned())),
         };
         if let Err(Ok(process)) = reply.send(started) {

@@ -24,24 +24,24 @@ pub fn depth() -> usize {
 pub fn init(cgroup: &Cgroup, pid: i32, depth: usize) -> Result<Option<Process>, CgroupError> {
     // Whatever the refusal: there is no such process that could be listened to.
     let Ok(pidfd) = sys::pidfd_open(Pid::from_raw(pid)) else { return Ok(None) };
-    let is_init = is_inside(cgroup, pid)? && is_first(pid, depth);
+    let is_init = place(cgroup, pid)?.is_some() && is_first(pid, depth);
     let is_unreaped = sys::pidfd_send_signal(pidfd.as_fd(), 0).is_ok();
     Ok((is_init && is_unreaped).then_some(Process { pid, pidfd }))
 }
 
-/// In the cgroup, or below it: a workload may have moved itself there.
-fn is_inside(cgroup: &Cgroup, pid: i32) -> Result<bool, CgroupError> {
+/// The cgroup that a process is in: this one, or one below it, where a workload may have moved itself; `None` when it is in neither.
+pub fn place(cgroup: &Cgroup, pid: i32) -> Result<Option<Cgroup>, CgroupError> {
     if cgroup.processes()?.contains(&pid) {
-        return Ok(true);
+        return Ok(Some(cgroup.clone()));
     }
-    for name in cgroup.children()? {
-        match cgroup.child(&name).and_then(|child| is_inside(&child, pid)) {
-            Ok(false) => {}
-            Err(e) if e.is_gone() => {}
+    for child in cgroup.below()? {
+        match child.and_then(|child| place(&child, pid)) {
+            Ok(None) => {}
+            Err(e) if e.is_gone() || e.is_threaded() => {}
             found => return found,
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 fn is_first(pid: i32, depth: usize) -> bool {

@@ -2,22 +2,23 @@
 //!
 //! Identity is the directory's inode (the cgroup id); the path is kept for error texts only.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, fstat, mkdirat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, unlinkat};
 
-use super::{parse, sys};
+use super::{discover, parse, sys};
 
 /// An open cgroup directory. Cloning shares the descriptor.
 #[derive(Debug, Clone)]
@@ -47,6 +48,12 @@ impl CgroupError {
     #[must_use]
     pub fn is_taken(&self) -> bool {
         self.source.raw_os_error() == Some(libc::EEXIST)
+    }
+
+    /// It is one of threads, which lists no processes.
+    #[must_use]
+    pub fn is_threaded(&self) -> bool {
+        self.source.raw_os_error() == Some(libc::EOPNOTSUPP)
     }
 
     /// The cgroup still has processes or children.
@@ -114,21 +121,71 @@ impl Cgroup {
             .map_err(|e| self.error("remove the cgroup", name, e.into()))
     }
 
+    /// Removes a child with all that is below, deepest first. The kernel may say EBUSY for a moment after the last process has
+    /// gone.
+    pub fn remove_tree(&self, name: &str) -> Result<(), CgroupError> {
+        self.remove_named(&self.named(name)?)
+    }
+
+    fn remove_named(&self, name: &CStr) -> Result<(), CgroupError> {
+        const TRIES: u32 = 50;
+        let child = self.child_named(name)?;
+        for below in child.names()? {
+            child.remove_named(&below)?;
+        }
+        for attempt in 1.. {
+            let removed = unlinkat(&*self.dir, name, UnlinkatFlags::RemoveDir)
+                .map_err(|e| self.error("remove the cgroup", &name.to_string_lossy(), e.into()));
+            match removed {
+                Err(e) if e.is_busy() && attempt < TRIES => std::thread::sleep(Duration::from_millis(5)),
+                other => return other,
+            }
+        }
+        Ok(())
+    }
+
     /// The names of the child cgroups.
     pub fn children(&self) -> Result<Vec<String>, CgroupError> {
+        let names = self.names()?;
+        let mut names: Vec<String> = names.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// The child cgroups, each opened when it is its turn. What a workload makes may have names that are no text.
+    pub fn below(&self) -> Result<impl Iterator<Item = Result<Self, CgroupError>>, CgroupError> {
+        Ok(self.names()?.into_iter().map(|name| self.child_named(&name)))
+    }
+
+    fn names(&self) -> Result<Vec<CString>, CgroupError> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut dir = Dir::openat(&*self.dir, ".", flags, Mode::empty())
             .map_err(|e| self.error("list", "", e.into()))?;
         let mut names = Vec::new();
         for entry in dir.iter() {
             let entry = entry.map_err(|e| self.error("list", "", e.into()))?;
-            let name = entry.file_name().to_string_lossy();
-            if entry.file_type() == Some(nix::dir::Type::Directory) && name != "." && name != ".." {
-                names.push(name.into_owned());
+            let name = entry.file_name();
+            if entry.file_type() == Some(nix::dir::Type::Directory) && name != c"." && name != c".." {
+                names.push(name.to_owned());
             }
         }
-        names.sort_unstable();
         Ok(names)
+    }
+
+    fn child_named(&self, name: &CStr) -> Result<Self, CgroupError> {
+        let dir = sys::openat2_beneath(self.dir.as_fd(), name, libc::O_RDONLY | libc::O_DIRECTORY)
+            .map_err(|e| self.error("open the cgroup", &name.to_string_lossy(), e))?;
+        Self::from_dir(dir, self.path.join(OsStr::from_bytes(name.to_bytes())))
+    }
+
+    /// Delegates it to this user and group: the directory, and the files by which processes are moved and controllers handed on.
+    /// The limits stay their owner's.
+    pub fn give(&self, owner: u32) -> Result<(), CgroupError> {
+        let (user, group) = (Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)));
+        ["cgroup.procs", "cgroup.threads", "cgroup.subtree_control", "."].iter().try_for_each(|file| {
+            fchownat(&*self.dir, *file, user, group, AtFlags::AT_SYMLINK_NOFOLLOW)
+                .map_err(|e| self.error("delegate", file, e.into()))
+        })
     }
 
     /// Opens one of its files for reading.
@@ -243,9 +300,12 @@ impl Cgroup {
     }
 
     fn open_beneath(&self, action: &'static str, name: &str, flags: i32) -> Result<OwnedFd, CgroupError> {
-        let path = CString::new(name)
-            .map_err(|_| self.error(action, name, io::Error::from(io::ErrorKind::InvalidInput)))?;
+        let path = self.named(name)?;
         sys::openat2_beneath(self.dir.as_fd(), &path, flags).map_err(|e| self.error(action, name, e))
+    }
+
+    fn named(&self, name: &str) -> Result<CString, CgroupError> {
+        CString::new(name).map_err(|_| self.error("open", name, io::Error::from(io::ErrorKind::InvalidInput)))
     }
 
     fn error(&self, action: &'static str, name: &str, source: io::Error) -> CgroupError {
@@ -260,9 +320,12 @@ impl AsFd for Cgroup {
     }
 }
 
-/// `trusted.*` cannot be rewritten by a tenant, whoever owns the directory.
+/// `trusted.*` cannot be rewritten by a tenant, whoever owns the directory. It takes the machine's root, though: who is root of a
+/// user namespace only (bellows inside bellows) has `user.*`, which whoever owns the directory can write.
 fn attribute_name(name: &str) -> CString {
-    CString::new(format!("trusted.bellows.{name}")).unwrap_or_default()
+    static KIND: OnceLock<&str> = OnceLock::new();
+    let kind = KIND.get_or_init(|| if discover::has_all_users() { "trusted" } else { "user" });
+    CString::new(format!("{kind}.bellows.{name}")).unwrap_or_default()
 }
 
 /// Reads a file of the kernel's from here on: its size is not known before, and in most cases one read has it whole.

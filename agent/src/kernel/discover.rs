@@ -35,6 +35,17 @@ pub fn own_cgroup() -> io::Result<PathBuf> {
         .ok_or_else(|| io::Error::other(format!("no cgroup2 mount shows {path}")))
 }
 
+/// Whether root is the machine's root here, and not only that of a user namespace.
+#[must_use]
+pub fn has_all_users() -> bool {
+    // What cannot be read is there on every machine that has user namespaces.
+    fs::read_to_string("/proc/self/uid_map").map_or(true, |text| is_all(&text))
+}
+
+fn is_all(uid_map: &str) -> bool {
+    uid_map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
 /// Total memory of the machine.
 pub fn machine_memory() -> io::Result<Bytes> {
     let text = fs::read_to_string("/proc/meminfo")?;
@@ -93,6 +104,12 @@ mod tests {
         assert_eq!(mounts[0].point, Path::new("/sys/fs/cgroup/unified"));
         assert!(mounts[0].options.contains(&"nsdelegate".to_owned()));
         assert_eq!(mounts[1].root, Path::new("/a b"));
+    }
+
+    #[test]
+    fn the_machines_users_are_all() {
+        assert!(is_all("         0          0 4294967295\n"));
+        assert!(!is_all("         0 1610612736      65536\n"));
     }
 
     #[test]

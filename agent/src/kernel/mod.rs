@@ -13,6 +13,7 @@
 //! process    what runs in a cgroup, by size
 //! spawn      a process started inside a cgroup
 //! adopt      a process that another agent started: found by pid, and made certain
+//! terminal   who sits at one, and the way to that of a workload
 //! tell       a line for the operator, that cannot fail
 //! sys        the one file with `unsafe`
 //! ```
@@ -33,6 +34,7 @@ pub mod swap;
 #[expect(unsafe_code, reason = "system calls that neither std nor nix offers; see the file's head")]
 mod sys;
 mod tell;
+pub mod terminal;
 pub mod thread;
 pub mod watch;
 

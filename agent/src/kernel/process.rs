@@ -21,13 +21,27 @@ pub struct Process {
     pub rss: Bytes,
 }
 
-/// The `most` largest processes of a cgroup, the largest first, and how many there are. One that ends meanwhile is left out.
+/// The `most` largest processes of a cgroup and below, the largest first, and how many there are. One that ends meanwhile is left out.
 pub fn largest(cgroup: &Cgroup, most: usize) -> Result<(Vec<Process>, usize), CgroupError> {
-    let pids = cgroup.processes()?;
+    let mut pids = Vec::new();
+    gather(cgroup, &mut pids)?;
     let mut found: Vec<Process> = pids.iter().take(LOOKED_AT).filter_map(|&pid| look(pid)).collect();
     found.sort_by_key(|process| std::cmp::Reverse(process.rss));
     found.truncate(most);
     Ok((found, pids.len()))
+}
+
+/// Those below, too: a nested workload's are there.
+fn gather(cgroup: &Cgroup, pids: &mut Vec<i32>) -> Result<(), CgroupError> {
+    pids.extend(cgroup.processes()?);
+    for child in cgroup.below()? {
+        if pids.len() >= LOOKED_AT {
+            break;
+        }
+        // One that is gone, or is one of threads, has nothing to tell.
+        let _ = child.and_then(|child| gather(&child, pids));
+    }
+    Ok(())
 }
 
 /// The name of a process, which it chooses itself: nothing of it may steer a terminal.

@@ -108,6 +108,8 @@ pub struct Beside {
     pub cwd: String,
     /// What the workload's own command has given up, word by word; so does this one.
     pub isolation: Vec<String>,
+    /// Whether it gets a terminal; standard input is a socket then, by which that comes.
+    pub terminal: bool,
     /// Standard input, output and error.
     pub stdio: [OwnedFd; 3],
 }
@@ -163,6 +165,8 @@ impl From<Errno> for SpawnError {
     }
 }
 
+/// What init is told for who gets a terminal.
+pub const TERMINAL: &str = "terminal";
 /// Seconds that init may take for each of its messages.
 const ANSWER_DEADLINE_S: i64 = 20;
 /// The first descriptor number that is free for ours, above all that the child will be given.
@@ -237,6 +241,7 @@ pub fn enter(
     let mut words = vec!["cwd".to_owned(), command.cwd, "files".to_owned(), program.open_files.to_string()];
     words.extend(command.env.into_iter().flat_map(|variable| ["env".to_owned(), variable]));
     words.extend(command.isolation);
+    words.extend(command.terminal.then(|| TERMINAL.to_owned()));
     let order = sheet(&words)?;
     let [stdin, stdout, stderr] = command.stdio;
     let root = File::options()

@@ -282,6 +282,21 @@ unsafe fn clone3_call(
     }
 }
 
+/// The size of the window of a terminal.
+pub(super) fn window(fd: BorrowedFd<'_>) -> io::Result<[u8; size_of::<libc::winsize>()]> {
+    let mut size = [0_u8; size_of::<libc::winsize>()];
+    // SAFETY: the request writes a winsize, for which there is room; the kernel copies bytewise.
+    let r = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCGWINSZ, size.as_mut_ptr()) };
+    if r == 0 { Ok(size) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sets the size of the window of a terminal.
+pub(super) fn set_window(fd: BorrowedFd<'_>, size: &[u8; size_of::<libc::winsize>()]) -> io::Result<()> {
+    // SAFETY: the request reads a winsize, which is these bytes and has no invalid value; the kernel copies bytewise.
+    let r = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCSWINSZ, size.as_ptr()) };
+    if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 fn owned_fd(result: i64) -> io::Result<OwnedFd> {
     match i32::try_from(result) {
         // SAFETY: the call that gave `result` succeeded and handed over a fresh descriptor.

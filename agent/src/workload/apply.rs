@@ -4,7 +4,7 @@
 //! |---|---|
 //! | class, bounds | it is governed by the new ones while it runs |
 //! | how it ends, when it is started again, how large its log is | from now on; a log from the next start on |
-//! | whether it has a quota, the command, anything else | it is stopped and started again |
+//! | whether it has a quota, or a terminal, the command, anything else | it is stopped and started again |
 //!
 //! The comparison goes over the fields as they are written on the wire, so that one that is added is compared, and starts the
 //! workload anew unless it is named here.
@@ -112,7 +112,8 @@ fn is_done(present: &Present<'_>) -> bool {
 fn is_live(difference: &Difference) -> bool {
     let field = difference.field.as_str();
     let is_quota_kept = difference.from != NONE && difference.to != NONE;
-    matches!(field, "class" | "memory") || (field == "cpu" && is_quota_kept) || field.starts_with("life.")
+    let is_life = field.starts_with("life.") && field != "life.terminal";
+    matches!(field, "class" | "memory") || (field == "cpu" && is_quota_kept) || is_life
 }
 
 /// How an absent value is written.

@@ -51,6 +51,9 @@ pub struct Isolation {
     pub rlimits: Vec<Rlimit>,
     /// System calls that only administrate a machine are refused.
     pub seccomp: bool,
+    /// It may make cgroups, mounts and namespaces of its own, for containers inside. Its limits stay out of its reach.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub nested: bool,
 }
 
 /// A root file system.
@@ -184,6 +187,9 @@ impl Isolation {
         if self.mounts.len() > MOUNTS {
             return Some(format!("{} mounts are more than the {MOUNTS} that are allowed", self.mounts.len()));
         }
+        if self.nested && !self.has_own_users() {
+            return Some("nested needs users of its own, as --isolation tenant has them".to_owned());
+        }
         if let Some(name) = &self.hostname
             && !is_hostname(name)
         {
@@ -239,8 +245,8 @@ impl Isolation {
         if self.no_new_privs {
             say(&["no-new-privs"]);
         }
-        if self.seccomp {
-            say(&["seccomp"]);
+        for (word, _) in [("seccomp", self.seccomp), ("nested", self.nested)].iter().filter(|(_, is)| *is) {
+            say(&[word]);
         }
         words
     }

@@ -31,6 +31,9 @@ pub struct Life {
     pub restart: Restart,
     /// Bounds of its log. Only a detached one has a log.
     pub log: LogBounds,
+    /// Whether it has a terminal: its client's, or one that is kept for who attaches.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub terminal: bool,
 }
 
 /// When a workload is started again that has ended of itself. One that was told to end stays so.
@@ -63,6 +66,7 @@ impl Default for Life {
             grace_seconds: 10,
             restart: Restart::default(),
             log: LogBounds::default(),
+            terminal: false,
         }
     }
 }

@@ -13,6 +13,7 @@ use nix::fcntl::OFlag;
 use super::life::LogBounds;
 use crate::kernel::cgroup::Cgroup;
 use crate::kernel::spawn::{self, Process, Program};
+use crate::kernel::terminal;
 
 /// Standard input, output and error of a workload.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub enum Stdio {
         directory: PathBuf,
         /// How large they may become.
         bounds: LogBounds,
+        /// Whether it gets a terminal, which is kept for who attaches.
+        terminal: bool,
     },
 }
 
@@ -35,18 +38,26 @@ pub fn connect(
     cgroup: &Cgroup,
     stdio: Stdio,
 ) -> io::Result<([OwnedFd; 3], Option<Process>)> {
-    let (directory, bounds) = match stdio {
+    let (directory, bounds, has_terminal) = match stdio {
         Stdio::Passed(descriptors) => return Ok((descriptors, None)),
-        Stdio::Logged { directory, bounds } => (directory, bounds),
+        Stdio::Logged { directory, bounds, terminal } => (directory, bounds, terminal),
     };
     let null = || File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from);
-    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-    let arguments = [
+    let mut arguments = vec![
         "bellows-init".to_owned(),
         "--log".to_owned(),
         format!("--bytes={}", bounds.bytes.0),
         format!("--files={}", bounds.files),
     ];
+    if has_terminal {
+        arguments.push("--terminal".to_owned());
+        let (ours, theirs) = terminal::pair()?;
+        let listener = terminal::listen_in(&directory)?;
+        let descriptors = [ours, null()?, null()?, File::open(directory)?.into(), listener];
+        let keeper = spawn::start_helper(program, cgroup, &arguments, descriptors)?;
+        return Ok(([theirs.try_clone()?, theirs.try_clone()?, theirs], Some(keeper)));
+    }
+    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     let descriptors = [read, null()?, null()?, File::open(directory)?.into()];
     let logger = spawn::start_helper(program, cgroup, &arguments, descriptors)?;
     Ok(([null()?, write.try_clone()?, write], Some(logger)))

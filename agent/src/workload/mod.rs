@@ -16,6 +16,7 @@
 //! tree        the delegated subtree: taken, locked, laid out
 //! supervisor  launch and teardown on their own threads; results come back to the control loop
 //! truth       how one ended, from three witnesses, pure
+//! nest        the cgroups of a workload that makes more of its own
 //! records     how workloads ended, on disk
 //! frozen      who is frozen, and for whom or by whose order
 //! adoption    cgroups that somebody else made in a tenant's
@@ -35,6 +36,7 @@ pub mod lease;
 pub mod life;
 pub mod lifecycle;
 pub mod logs;
+mod nest;
 pub mod pins;
 pub mod records;
 pub mod restart;

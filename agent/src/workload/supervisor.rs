@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::ids::{IdsError, Ranges};
 use super::life;
 use super::logs::{self, Stdio};
+use super::nest::Nest;
 use super::records::{Ended, Records};
 use super::spec::{Identity, Name, Spec};
 use super::{stated, truth, walls};
@@ -183,7 +184,9 @@ pub fn launch(ground: &Ground, order: LaunchOrder) -> Result<Running, LaunchErro
     let result = furnish(&cgroup, &order).and_then(|()| {
         let (path, file) = ground.records.create(cgroup.id());
         let record = file.map_err(|source| LaunchError::Record { path, source })?;
-        start(ground, (&tenant, &cgroup), order, record).inspect_err(|_| ground.records.discard(cgroup.id()))
+        let nest = order.spec.isolation.nested.then(|| Nest::lay_out(&cgroup)).transpose()?;
+        start(ground, (&tenant, &cgroup, nest), order, record)
+            .inspect_err(|_| ground.records.discard(cgroup.id()))
     });
     match result {
         Ok((process, None)) => Ok(Running::new(cgroup, Some(process))),
@@ -291,7 +294,7 @@ fn furnish(cgroup: &Cgroup, order: &LaunchOrder) -> Result<(), LaunchError> {
 
 fn start(
     ground: &Ground,
-    (tenant, cgroup): (&Cgroup, &Cgroup),
+    (tenant, cgroup, nest): (&Cgroup, &Cgroup, Option<Nest>),
     order: LaunchOrder,
     record: File,
 ) -> Result<(Process, Option<Process>), LaunchError> {
@@ -302,16 +305,18 @@ fn start(
     let mounts = discover::cgroup_mounts()
         .map_err(|e| LaunchError::Spawn { error: SpawnError::Channel(e), out_of_memory: false })?;
     let points: Vec<String> = mounts.iter().map(|m| m.point.display().to_string()).collect();
-    let (stdio, logger) = logs::connect(&ground.init, cgroup, order.stdio)
-        .map_err(|e| LaunchError::Spawn { error: SpawnError::Channel(e), out_of_memory: false })?;
+    let (stdio, logger) =
+        logs::connect(&ground.init, nest.as_ref().map_or(cgroup, |nest| &nest.keeper), order.stdio)
+            .map_err(|e| LaunchError::Spawn { error: SpawnError::Channel(e), out_of_memory: false })?;
+    let terminal = order.spec.life.terminal.then(|| spawn::TERMINAL.to_owned());
     let launch = Launch {
-        cgroup,
+        cgroup: nest.as_ref().map_or(cgroup, |nest| &nest.payload),
         hostname: isolation.hostname.as_deref().unwrap_or(order.spec.identity.name.as_str()),
         cwd: &order.spec.cwd,
         cgroup_mounts: &points,
         hidden_mounts: &points,
         ids,
-        isolation: isolation.words(),
+        isolation: isolation.words().into_iter().chain(terminal).collect(),
         argv: &order.spec.argv,
         env: &order.spec.env,
         stdio,
@@ -321,7 +326,9 @@ fn start(
     let announce = |pid| {
         let birth = Birth { pid, unix_ns: clock::unix_nanoseconds() };
         let text = serde_json::to_vec(&birth).unwrap_or_default();
-        cgroup.set_attribute(INIT, &text).map_err(io::Error::other)
+        cgroup.set_attribute(INIT, &text).map_err(io::Error::other)?;
+        let nested = nest.as_ref().zip(ids).map(|(nest, ids)| nest.hand_over(pid, ids.first));
+        nested.unwrap_or(Ok(())).map_err(io::Error::other)
     };
     match spawn::start(&ground.init, launch, announce) {
         Ok(process) => Ok((process, logger)),
@@ -338,7 +345,7 @@ fn explain(error: LaunchError, cgroup: &Cgroup) -> LaunchError {
     match error {
         LaunchError::Spawn { error, .. } => {
             let killed = cgroup
-                .read("memory.events.local")
+                .read("memory.events")
                 .is_ok_and(|text| parse::memory_events(text.as_bytes()).oom_kill > 0);
             LaunchError::Spawn { error, out_of_memory: killed }
         }
@@ -365,18 +372,7 @@ fn cgroup_name(cgroup: &Cgroup) -> &str {
     cgroup.path().file_name().and_then(|n| n.to_str()).unwrap_or_default()
 }
 
-/// `rmdir`, leaf first. The kernel may say EBUSY for a moment after the last process has gone.
+/// Removes a child with all that is below.
 pub(super) fn remove(parent: &Cgroup, name: &str) -> Result<(), CgroupError> {
-    const TRIES: u32 = 50;
-    let child = parent.child(name)?;
-    for nested in child.children()? {
-        remove(&child, &nested)?;
-    }
-    for attempt in 1.. {
-        match parent.remove_child(name) {
-            Err(e) if e.is_busy() && attempt < TRIES => std::thread::sleep(Duration::from_millis(5)),
-            other => return other,
-        }
-    }
-    Ok(())
+    parent.remove_tree(name)
 }

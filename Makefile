@@ -25,6 +25,8 @@ test: build setup
 	cargo test --release --locked --workspace --exclude bellows-tests
 	$(BIN)/bellows policy test policies/presets/tests/*.toml
 	cargo test --release --locked -p bellows-tests --lib --bin bellows-demo --test tidy --test native
+	$(KERNEL) with --systemd --memory 2G --timeout 600 -- \
+		cargo test --release --locked -p bellows-tests --test systemd -- --test-threads=1 --show-output
 	$(KERNEL) with --memory 3G --swap 1G --timeout 1800 -- \
 		cargo test --release --locked -p bellows-tests --test kernel -- --test-threads=1 --show-output
 
@@ -51,7 +53,7 @@ build: toolchain
 	cargo build --release --locked --workspace
 
 setup: build
-	$(KERNEL) setup
+	$(KERNEL) setup --systemd
 
 toolchain:
 	@command -v cargo >/dev/null || { \

@@ -86,7 +86,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     // Of workload only what a name is.
     ("policy", &["workload"]),
     ("simulate", &["policy", "workload"]),
-    ("reload", &["control", "kernel", "policy"]),
+    ("notify", &["control", "kernel"]),
+    ("reload", &["control", "kernel", "notify", "policy"]),
     // From kernel only received descriptors and the name of a peer; from workload the types of the wire.
     ("api", &["control", "journal", "metrics", "workload", "kernel"]),
     (

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bellows_policies::Budget;
@@ -13,8 +14,9 @@ use crate::api;
 use crate::config::{Config, OnExit};
 use crate::control::{self, Command, Control, Takeover};
 use crate::journal;
-use crate::kernel::{clock, discover, feature::can_reclaim, spawn::Program, support};
+use crate::kernel::{Cgroup, clock, discover, feature::can_reclaim, spawn::Program, support};
 use crate::metrics::Metrics;
+use crate::notify::{self, Manager};
 use crate::policy;
 use crate::reload;
 use crate::watchdog::Heartbeat;
@@ -27,6 +29,7 @@ use crate::workload::{takeover, tree};
 /// Runs the agent until SIGTERM or SIGINT.
 pub fn run(config: &Config) -> anyhow::Result<()> {
     let started = clock::now();
+    let manager = Manager::from_environment();
     let root = tree::find_root(config.root.as_deref())?;
     if let Some(text) = support::failures(&support::checks(Some(&root))) {
         bail!(
@@ -35,7 +38,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         );
     }
     let init = find_init()?;
-    let tree = tree::take(&root)?;
+    let tree = tree::take(&root, manager.is_there())?;
     let open_files = crate::kernel::thread::protect_process();
 
     let machine = tree::capacity(&tree.root).context("cannot find out how much memory there is")?;
@@ -103,17 +106,15 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         let server = api::serve(&handle, &config.runtime_dir, config.http.listen).await?;
         // The capacity stays what it was at the start, whatever the files say of it later.
         let node = policy::Node { given: Some(capacity), ..node };
-        tokio::spawn(reload::follow(handle.clone(), config.policies.clone(), node, version));
+        let directory = config.policies.clone();
+        tokio::spawn(reload::follow(handle.clone(), directory, node, version, manager.clone()));
         crate::kernel::tell(&format!("governing {}", root.display()));
-        if taken != Takeover::default() {
-            let Takeover { running, ended, foreign } = taken;
-            crate::kernel::tell(&format!(
-                "took over {running} workloads in {} ms ({ended} had ended, {foreign} others are left alone)",
-                took.as_millis()
-            ));
-        }
+        tell_taken(&taken, took);
         crate::kernel::tell(&format!("granting {pool} (capacity {capacity}, reserve {reserve})"));
         crate::kernel::tell(&format!("metrics at http://{}/metrics", server.address));
+        manager.ready(&notify::status(&handle));
+        let (root, workloads) = (tree.root.clone(), tree.workloads.clone());
+        tokio::spawn(manager.clone().accompany(handle.clone(), move || restore(&root, &workloads)));
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -122,6 +123,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         }
         anyhow::Ok(server)
     });
+    manager.stopping("limits are opened");
     let end_workloads = config.agent.on_exit == OnExit::Stop && served.is_ok();
     let _ = handle.send(Command::Shutdown { end_workloads });
     let ran = loop_thread.join().map_err(|_| anyhow::anyhow!("the control loop panicked"))?;
@@ -131,6 +133,23 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     drop(drain);
     served?;
     ran.context("the control loop failed")
+}
+
+fn restore(root: &Cgroup, workloads: &Cgroup) {
+    // Where it is refused, that was told when the floors were protected first.
+    if tree::restore_protection(root, workloads).unwrap_or(false) {
+        crate::kernel::tell("the service manager had set back what protects the floors: it is as it was");
+    }
+}
+
+fn tell_taken(taken: &Takeover, took: Duration) {
+    let Takeover { running, ended, foreign } = taken;
+    if *taken != Takeover::default() {
+        crate::kernel::tell(&format!(
+            "took over {running} workloads in {} ms ({ended} had ended, {foreign} others are left alone)",
+            took.as_millis()
+        ));
+    }
 }
 
 /// The policies to begin with. Wrong ones are refused whole: there are no older ones to fall back to, and to govern by half of
@@ -171,12 +190,22 @@ pub fn checks(root: Option<&Path>) -> Vec<support::Check> {
     support::checks(found.as_deref().or(root))
 }
 
+/// Keeps a delegated cgroup for an agent that is elsewhere: a service manager removes one that nobody is in. Stays in a leaf, so that
+/// the cgroup can hand its controllers on.
+pub fn hold() -> anyhow::Result<()> {
+    tree::hold(&tree::find_root(None)?)?;
+    Manager::from_environment().ready("kept for the agent");
+    loop {
+        nix::unistd::pause();
+    }
+}
+
 /// Opens all limits below `root` without an agent; returns how many workloads were opened and how many failed.
 pub fn release_without_agent(root: Option<&Path>) -> anyhow::Result<(usize, usize)> {
     let root = match root {
         Some(root) => root.to_owned(),
         None => discover::own_cgroup().context("name the agent's root with --root")?,
     };
-    let opened = crate::watchdog::open_limits(&crate::kernel::Cgroup::open(&root)?)?;
+    let opened = crate::watchdog::open_limits(&Cgroup::open(&root)?)?;
     Ok((opened.workloads, opened.failed))
 }

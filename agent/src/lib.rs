@@ -11,6 +11,7 @@ pub mod control;
 pub mod journal;
 pub mod kernel;
 pub mod metrics;
+pub mod notify;
 pub mod policy;
 pub mod reload;
 pub mod simulate;

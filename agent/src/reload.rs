@@ -18,13 +18,20 @@ use tokio::sync::Notify;
 
 use crate::control::{Command, Handle, Refused};
 use crate::kernel::{clock, tell};
+use crate::notify::{self, Manager};
 use crate::policy::{self, Compiled, Node};
 
 /// Changes come in bursts: the first is waited upon for so long.
 const DEBOUNCE: Duration = Duration::from_millis(200);
 
 /// Reloads for as long as the agent lives. `version` is that of the policies in force.
-pub async fn follow(handle: Handle, directory: PathBuf, node: Node, mut version: String) -> io::Result<()> {
+pub async fn follow(
+    handle: Handle,
+    directory: PathBuf,
+    node: Node,
+    mut version: String,
+    manager: Manager,
+) -> io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let inotify = Inotify::init()?;
     let (mut watches, change) = (inotify.watches(), Arc::new(Notify::new()));
@@ -39,17 +46,27 @@ pub async fn follow(handle: Handle, directory: PathBuf, node: Node, mut version:
         let compiled = tokio::task::spawn_blocking(move || policy::load(&path, node)).await?;
         if is_asked || compiled.rules.version != version {
             version.clone_from(&compiled.rules.version);
+            let is_refused = compiled.refusal().is_some();
             if let Err(refused) = hand_over(&handle, compiled) {
                 tell(&format!("policies are not reloaded: {refused}"));
                 handle.metrics.policies.refused();
                 // The next change or signal tries again.
                 version.clear();
             }
+            if is_asked {
+                // A manager knows no reload that failed.
+                let but =
+                    if is_refused { "; new policies were refused, see `bellows policy check`" } else { "" };
+                manager.ready(&(notify::status(&handle) + but));
+            }
         }
         is_asked = tokio::select! {
             Some(()) = hangup.recv() => true,
             () = change.notified() => false,
         };
+        if is_asked {
+            manager.reloading();
+        }
     }
 }
 

@@ -48,6 +48,8 @@ impl Heartbeat {
         let watchdog = Command::new("/proc/self/exe")
             .args(["watchdog", "--root"])
             .arg(root)
+            // It needs none of it, and what is meant for the agent alone (NOTIFY_SOCKET) is nobody else's.
+            .env_clear()
             .stdin(Stdio::from(read))
             .stdout(Stdio::null())
             .process_group(0)

@@ -77,6 +77,11 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+pub(super) fn hold() -> anyhow::Result<ExitCode> {
+    crate::agent::hold()?;
+    Ok(ExitCode::SUCCESS)
+}
+
 pub(super) fn watchdog(arguments: &WatchdogArguments) -> anyhow::Result<ExitCode> {
     crate::watchdog::run(&arguments.root)?;
     Ok(ExitCode::SUCCESS)

@@ -99,6 +99,9 @@ enum Verb {
     Config(config::Arguments),
     /// Check, show, test and simulate policies; works without an agent.
     Policy(policy::Arguments),
+    /// Started by systemd: keeps a delegated cgroup for the agent.
+    #[command(hide = true)]
+    Hold,
     /// Started by the agent: opens limits when the agent dies or hangs.
     #[command(hide = true)]
     Watchdog(agent::WatchdogArguments),
@@ -128,6 +131,7 @@ pub fn main() -> ExitCode {
     die_on_panic();
     let result = match Cli::parse().verb {
         Verb::Agent(arguments) => agent::run(arguments),
+        Verb::Hold => agent::hold(),
         Verb::Watchdog(arguments) => agent::watchdog(&arguments),
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Config(arguments) => Ok(config::run(arguments)),

@@ -284,6 +284,14 @@ impl Cgroup {
         }
     }
 
+    /// Whether a service manager says of it that it is handed over: systemd does, from version 251 on.
+    #[must_use]
+    pub fn is_delegated(&self) -> bool {
+        let mut buffer = [0; 8];
+        let length = sys::fgetxattr(self.dir.as_fd(), c"user.delegate", &mut buffer).unwrap_or(0);
+        buffer.starts_with(b"1") && length == 1
+    }
+
     /// The pids of the processes in it, not below.
     pub fn processes(&self) -> Result<Vec<i32>, CgroupError> {
         Ok(self.read("cgroup.procs")?.lines().filter_map(|pid| pid.parse().ok()).collect())

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <root>/                no processes
-//!   supervisor/          the agent and its watchdog
+//!   supervisor/          the agent and its watchdog; what keeps the root for them, where they are a service elsewhere
 //!   workloads/<tenant>/<workload>/
 //! ```
 
@@ -59,28 +59,58 @@ pub enum TreeError {
     Unknown(#[from] io::Error),
 }
 
-/// The root that the agent governs: the one that was named, or the cgroup it was started in. After a restart within its
-/// own `supervisor/` that is one level up.
+/// The root that the agent governs: the one that was named, or the cgroup it was started in. Within a `supervisor/` that an
+/// earlier agent, or a service manager, has made of it, that is one level up.
 pub fn find_root(named: Option<&Path>) -> Result<PathBuf, TreeError> {
     if let Some(root) = named {
         return Ok(root.to_owned());
     }
     let own = discover::own_cgroup()?;
-    let restarted = own.ends_with(SUPERVISOR) && own.with_file_name("workloads").is_dir();
-    Ok(if restarted { own.parent().unwrap_or(&own).to_owned() } else { own })
+    let above = own.parent().unwrap_or(&own);
+    let is_below = own.ends_with(SUPERVISOR)
+        && (above.join("workloads").is_dir() || Cgroup::open(above).is_ok_and(|root| root.is_delegated()));
+    Ok(if is_below { above.to_owned() } else { own })
 }
 
-/// Takes `root`: locks it, moves this process to `supervisor/`, enables controllers, makes `workloads/`.
-pub fn take(root: &Path) -> Result<Tree, TreeError> {
+/// Takes `root`: locks it, moves this process to `supervisor/`, enables controllers, makes `workloads/`. The process of a service
+/// (`is_service`) that is outside of the root stays where it is: its manager knows it by that place, and protects it there.
+pub fn take(root: &Path, is_service: bool) -> Result<Tree, TreeError> {
     let root = Cgroup::open(root)?;
     let lock = lock(&root)?;
-    let supervisor = root.ensure_child(SUPERVISOR)?;
-    supervisor.write("cgroup.procs", "0")?;
+    let stays = is_service && discover::own_cgroup().is_ok_and(|own| !own.starts_with(root.path()));
+    let supervisor = (!stays).then(|| enter(&root)).transpose()?;
     enable_controllers(&root).map_err(|error| inhabited(error, &root))?;
-    protect(&supervisor);
+    supervisor.as_ref().inspect(|supervisor| protect(supervisor));
     let workloads = root.ensure_child("workloads")?;
     enable_controllers(&workloads)?;
     Ok(Tree { root, workloads, _lock: lock })
+}
+
+/// Has this process live in `root`, and nothing else.
+pub fn hold(root: &Path) -> Result<(), TreeError> {
+    enter(&Cgroup::open(root)?)?;
+    Ok(())
+}
+
+fn enter(root: &Cgroup) -> Result<Cgroup, CgroupError> {
+    let supervisor = root.ensure_child(SUPERVISOR)?;
+    supervisor.write("cgroup.procs", "0")?;
+    Ok(supervisor)
+}
+
+/// The root grants at least what is promised below it. A service manager that reloads its units sets that back to what the unit says:
+/// true where it had.
+pub fn restore_protection(root: &Cgroup, workloads: &Cgroup) -> Result<bool, CgroupError> {
+    let read = |cgroup: &Cgroup, file| Ok(parse::limit(cgroup.read(file)?.as_bytes()));
+    let mut was_set_back = false;
+    for file in ["memory.min", "memory.low"] {
+        let (granted, promised) = (read(root, file)?, read(workloads, file)?);
+        if let Some(promised) = promised.filter(|_| granted < promised) {
+            root.write(file, &promised.to_string())?;
+            was_set_back = true;
+        }
+    }
+    Ok(was_set_back)
 }
 
 /// What the node can grant from: the memory of the machine, or the lowest limit of the root and of all that is above it. Beyond

@@ -1,0 +1,25 @@
+//! The units themselves: understood by this systemd, and how exposed they are.
+
+use crate::rig::{Installed, deployed, run, text, version};
+
+/// As `systemd-analyze security` counts, in tenths. An agent that starts other people's programs as root can hardly be confined
+/// without confining them; `deploy/systemd/bellows.service` weighs each option.
+const EXPOSURES: [(&str, u32); 3] =
+    [("bellows-tree.service", 25), ("bellows.service", 92), ("one-unit/bellows.service", 96)];
+
+#[test]
+fn this_systemd_understands_them() {
+    let _installed = Installed::new(&[]);
+    for (unit, most) in EXPOSURES {
+        let path = deployed(unit).display().to_string();
+        if version() >= 254 || !unit.contains('/') {
+            let output = run(&["systemd-analyze", "verify", "--man=no", &path]);
+            assert!(output.status.success() && text(&output).is_empty(), "{unit}: {}", text(&output));
+        }
+        let threshold = format!("--threshold={most}");
+        let output = run(&["systemd-analyze", "security", "--offline=true", "--no-pager", &threshold, &path]);
+        let said = text(&output);
+        eprintln!("{}", said.lines().last().unwrap_or_default());
+        assert!(output.status.success(), "{unit} is more exposed than {most}:\n{said}");
+    }
+}

@@ -24,7 +24,7 @@ demo: build setup
 test: build setup
 	cargo test --release --locked --workspace --exclude bellows-tests
 	$(BIN)/bellows policy test policies/presets/tests/*.toml
-	cargo test --release --locked -p bellows-tests --lib --bin bellows-demo --test tidy --test native
+	cargo test --release --locked -p bellows-tests --lib --bin bellows-demo --test tidy --test native --test fuzz
 	$(KERNEL) with --memory 3G --swap 1G --timeout 1800 -- \
 		cargo test --release --locked -p bellows-tests --test kernel -- --test-threads=1 --show-output
 

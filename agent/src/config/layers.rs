@@ -83,6 +83,13 @@ pub fn read(overrides: &Overrides) -> Reading {
     Reader::new(files, diagnostics).read(variables.into_iter().chain(flags))
 }
 
+/// Reads one file's text alone.
+#[must_use]
+pub fn read_text(text: &str) -> Reading {
+    let source = Source { name: "config.toml".to_owned(), text: text.to_owned() };
+    Reader::new(vec![source], Vec::new()).read(std::iter::empty())
+}
+
 impl Reading {
     /// Where a value comes from: a file and its line, an environment variable, a flag, or `default`.
     #[must_use]

@@ -246,7 +246,9 @@ fn end_path(directory: &Path, id: u64) -> PathBuf {
     directory.join(format!("{id}.end"))
 }
 
-fn parse(record: &str) -> Witness {
+/// What init wrote.
+#[must_use]
+pub fn parse(record: &str) -> Witness {
     let Some(line) = record.lines().next() else { return Witness::Silent };
     let number = |text: &str| text.parse().ok();
     let exit = match line.split_once(' ') {

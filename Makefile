@@ -24,10 +24,10 @@ demo: build setup
 test: build setup
 	cargo test --release --locked --workspace --exclude bellows-tests
 	$(BIN)/bellows policy test policies/presets/tests/*.toml
-	cargo test --release --locked -p bellows-tests --lib --bin bellows-demo --test tidy --test native
+	cargo test --release --locked -p bellows-tests --lib --bin bellows-demo --test tidy --test native --test fuzz
 	$(KERNEL) with --systemd --memory 2G --timeout 600 -- \
 		cargo test --release --locked -p bellows-tests --test systemd -- --test-threads=1 --show-output
-	$(KERNEL) with --memory 3G --swap 1G --timeout 1800 -- \
+	$(KERNEL) with --memory 3G --swap 1G --timeout 2700 -- \
 		cargo test --release --locked -p bellows-tests --test kernel -- --test-threads=1 --show-output
 
 # Each of Debian's kernels in turn, with a summary.

@@ -82,14 +82,15 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("watchdog", &["kernel", "workload"]),
     ("control", &["kernel", "workload", "journal", "metrics", "watchdog"]),
     // Of policy only how mistakes are told; of workload only the pool of user ids.
-    ("config", &["journal", "kernel", "policy", "workload"]),
+    ("config", &["access", "journal", "kernel", "policy", "workload"]),
+    ("access", &["workload"]),
     // Of workload only what a name is.
     ("policy", &["workload"]),
     ("simulate", &["policy", "workload"]),
     ("notify", &["control", "kernel"]),
     ("reload", &["control", "kernel", "notify", "policy"]),
     // From kernel only received descriptors and the name of a peer; from workload the types of the wire.
-    ("api", &["control", "journal", "metrics", "workload", "kernel"]),
+    ("api", &["access", "control", "journal", "metrics", "workload", "kernel"]),
     (
         "cli",
         &[

@@ -103,7 +103,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let served = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let server = api::serve(&handle, &config.runtime_dir, config.http.listen).await?;
+        let server = api::serve(&handle, &config.runtime_dir, config.http.listen, &config.api).await?;
         // The capacity stays what it was at the start, whatever the files say of it later.
         let node = policy::Node { given: Some(capacity), ..node };
         let directory = config.policies.clone();

@@ -3,6 +3,7 @@
 //!
 //! From an event to a write, reading downwards: [`kernel::watch`], [`control`], `bellows_policies::step`, `control::actuator`.
 
+pub mod access;
 pub mod agent;
 pub mod api;
 pub mod cli;

@@ -3,6 +3,7 @@
 //!
 //! A test that cannot run fails: without `BELLOWS_CGROUP` there is nothing to prove anything on.
 
+mod access;
 mod adoption;
 mod asking;
 mod boxed;

@@ -93,6 +93,12 @@ fn run() {
         say(&text);
         exit(1);
     }
+    if let Some(owner) = order.users
+        && let Err(errno) = rights::act_as(owner)
+    {
+        say(&format!("cannot act as user {owner}: {errno}"));
+        exit(1);
+    }
     match sys::clone_sibling(namespaces(&order), || pid1::run(&order, &command)) {
         Ok(pid) => say(&format!("pid {pid}")),
         Err(errno) => {

@@ -2,6 +2,7 @@
 
 use nix::errno::Errno;
 use nix::sys::prctl::set_no_new_privs;
+use nix::unistd::{Uid, setresuid};
 
 use crate::order::{Order, Rlimit};
 use crate::tree::Step;
@@ -20,6 +21,15 @@ pub(crate) fn make_room(rlimits: &[Rlimit]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Makes `user` the one that namespaces to come belong to, and keeps all capabilities. What is counted for each user of the host
+/// (inotify instances and watches, locked memory, namespaces) is counted for whoever made the user namespace, too: without this, for
+/// the host's root, and one box could use up what the host's own services need.
+pub(crate) fn act_as(user: u32) -> nix::Result<()> {
+    sys::keep_capabilities()?;
+    let same = Uid::from_raw(u32::MAX);
+    setresuid(same, Uid::from_raw(user), same)
 }
 
 /// Sets the limits of this process, the command's.

@@ -16,6 +16,7 @@ use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, SFlag, fstat, makedev, mkdirat, mknodat, umask};
+use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{Gid, Uid, fchdir, fchown, symlinkat};
 
 use crate::order::{Mount, Order, Root};
@@ -28,6 +29,8 @@ pub(crate) const SYS: &str = "sys";
 const DEV: &str = "dev";
 /// Where on the host the new root waits.
 const PLACE: &str = "/dev";
+/// Of linux/magic.h: where pipes without a name are.
+const PIPEFS: FsType = FsType(0x5049_5045);
 
 /// Of `/dev`: it holds names, hardly any data.
 const DEV_SIZE: &str = "65536";
@@ -36,6 +39,9 @@ const DEV_FILES: &str = "128";
 const SHM_SIZE: &str = "67108864";
 /// The group `tty`, which owns terminals wherever there is one.
 const TTY: u32 = 5;
+
+/// The kernel has some thousands for all boxes together.
+const TERMINALS: &str = "128";
 
 const DEVICES: [(&str, u64, u64); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
@@ -161,7 +167,7 @@ fn devices(top: BorrowedFd<'_>, owner: u32) -> Result<(), String> {
     }
     attach(dev.as_fd(), place.as_fd()).step("mount /dev")?;
     let shm = [("size", SHM_SIZE), ("mode", "1777"), ("uid", &id), ("gid", &id)];
-    let pts = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", tty.as_str())];
+    let pts = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", tty.as_str()), ("max", TERMINALS)];
     let nested: [(_, &std::ffi::CStr, &[(&str, &str)], _); 2] = [
         ("shm", c"tmpfs", &shm, PLAIN),
         ("pts", c"devpts", &pts, Attributes::NOSUID.union(Attributes::NOEXEC)),
@@ -200,11 +206,12 @@ fn add(top: BorrowedFd<'_>, mount: &Mount, source: Option<&OwnedFd>) -> Result<(
 }
 
 /// Pipes of standard input, output and error become the workload's, so that it can open them anew as `/dev/stdout`. They are no more
-/// than it holds already; terminals and files are their owners', and stay that.
+/// than it holds already; terminals and files are their owners', and stay that. So are pipes with a name: whoever passes one on may
+/// write to it, and need not own it.
 fn give_pipes(owner: u32) -> nix::Result<()> {
     for number in 0..=2 {
         let fd = sys::borrow(number);
-        if tree::is(&fstat(fd)?, SFlag::S_IFIFO) {
+        if tree::is(&fstat(fd)?, SFlag::S_IFIFO) && fstatfs(fd)?.filesystem_type() == PIPEFS {
             fchown(fd, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))?;
         }
     }

@@ -241,6 +241,14 @@ pub(crate) fn drop_bounding(capability: u8) -> nix::Result<()> {
     done(i64::from(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0) }))
 }
 
+/// Changes of users take no capabilities from here on. A new user namespace begins without this.
+pub(crate) fn keep_capabilities() -> nix::Result<()> {
+    /// Of linux/securebits.h: SECBIT_NO_SETUID_FIXUP.
+    const NO_SETUID_FIXUP: libc::c_ulong = 1 << 2;
+    // SAFETY: no pointers are involved.
+    done(i64::from(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, NO_SETUID_FIXUP, 0, 0, 0) }))
+}
+
 /// Empties the ambient set.
 pub(crate) fn clear_ambient() -> nix::Result<()> {
     // SAFETY: no pointers are involved.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::extract::{ConnectInfo, Path, State};
+use axum::extract::{ConnectInfo, Extension, Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::post;
@@ -14,6 +14,7 @@ use axum::{Json, Router};
 use super::Shared;
 use super::routes::{Body, problem, refused};
 use super::types::{ExecRequest, Executed, Peer, SignalRequest};
+use crate::access::Rights;
 use crate::kernel::spawn::{self, Beside, Ended, Process};
 use crate::workload::spec::Name;
 
@@ -36,6 +37,7 @@ pub(super) fn routes() -> Router<Shared> {
 async fn exec(
     State(shared): State<Shared>,
     ConnectInfo(Peer(by)): ConnectInfo<Peer>,
+    Extension(rights): Extension<Arc<Rights>>,
     Path((tenant, name)): Path<(Name, Name)>,
     Body(request): Body<ExecRequest>,
 ) -> Result<Json<Executed>, Response> {
@@ -50,7 +52,8 @@ async fn exec(
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, text));
     };
     let command = Beside { argv, env, cwd, isolation: Vec::new(), terminal, stdio: descriptors };
-    let process = shared.control.exec(tenant, name, command, by).await.map_err(refused)?;
+    let process =
+        shared.control.exec(tenant, name, command, !rights.is_operator(), by).await.map_err(refused)?;
     let guard = Guard::new(process, stdio, shared.executing.clone());
     let code = guard.wait().await.map_err(|error| {
         problem(StatusCode::INTERNAL_SERVER_ERROR, &format!("how it ended is not known: {error}"))

@@ -1,14 +1,18 @@
 //! `GET /api/v1/explain/{id}` and `/api/v1/explain/{tenant}/{name}`: everything that is known about a record, or about a workload,
 //! in one answer. Read from the journal and from what is published; the control loop is not asked.
 
+use std::sync::Arc;
+
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::Shared;
+use super::gate::{shown, tenant_of};
 use super::routes::problem;
 use super::types::{Holder, RecordExplained, WorkloadExplained, WorkloadView};
+use crate::access::{Need, Rights};
 use crate::journal::{Filter, Record, What};
 use crate::workload::spec::Name;
 
@@ -21,35 +25,43 @@ const HOLDERS: usize = 4;
 
 pub(super) async fn record(
     State(shared): State<Shared>,
+    Extension(rights): Extension<Arc<Rights>>,
     Path(id): Path<u64>,
 ) -> Result<Json<RecordExplained>, Response> {
     let journal = &shared.control.journal;
     let kept = journal.read(&Filter::default());
-    let find = |id: u64| kept.binary_search_by_key(&id, |record| record.id).ok().map(|index| &*kept[index]);
+    let find = |id: u64| kept.binary_search_by_key(&id, |record| record.id).ok().map(|index| &kept[index]);
     let record = find(id).ok_or_else(|| unknown(id, journal.bounds()))?;
+    if !rights.sees(tenant_of(record)) {
+        // Without whose it is.
+        let text = rights.may(Need::SeeAll, None).err().unwrap_or_default();
+        return Err(problem(StatusCode::FORBIDDEN, &format!("record {id} is none of yours: {text}")));
+    }
+    let own = |record: &Arc<Record>| (*shown(record, &rights)).clone();
 
     let mut before: Vec<Record> = Vec::new();
     let mut at = record.prior;
     while let Some(prior) = at.and_then(find).filter(|_| before.len() < BEFORE) {
-        before.push(prior.clone());
+        before.push(own(prior));
         at = prior.prior;
     }
     before.reverse();
-    let follows = |other: &Record| other.prior == Some(id) && other.workload == record.workload;
-    let after = kept.iter().filter(|other| follows(other)).map(|other| (**other).clone()).collect();
-    let incidents = journal.incidents(Some(&record.workload)).iter().map(|r| (**r).clone()).collect();
+    let follows = |other: &Arc<Record>| other.prior == Some(id) && other.workload == record.workload;
+    let after = kept.iter().filter(|other| follows(other)).map(own).collect();
+    let incidents = journal.incidents(Some(&record.workload)).iter().map(own).collect();
     Ok(Json(RecordExplained {
         laws: record.version.as_deref().and_then(|version| journal.laws(version)).map(|laws| (*laws).clone()),
-        record: record.clone(),
+        record: own(record),
         before,
         after,
         incidents,
-        holders: holders(&shared),
+        holders: holders(&shared, &rights),
     }))
 }
 
 pub(super) async fn workload(
     State(shared): State<Shared>,
+    Extension(rights): Extension<Arc<Rights>>,
     Path((tenant, name)): Path<(Name, Name)>,
 ) -> Result<Json<WorkloadExplained>, Response> {
     let journal = &shared.control.journal;
@@ -64,7 +76,7 @@ pub(super) async fn workload(
         let text = format!("nothing is known of {full}: `bellows ps` lists what runs");
         return Err(problem(StatusCode::NOT_FOUND, &text));
     }
-    let own = |record: &std::sync::Arc<Record>| (**record).clone();
+    let own = |record: &Arc<Record>| (*shown(record, &rights)).clone();
     let acts = |what: &What| !matches!(what, What::OutcomeSeen { .. } | What::Incident(_));
     let mut records: Vec<Record> = of.iter().rev().filter(|r| acts(&r.what)).take(RECENT).map(own).collect();
     records.reverse();
@@ -80,18 +92,19 @@ pub(super) async fn workload(
         records,
         held,
         incidents: journal.incidents(Some(&full)).iter().map(own).collect(),
-        holders: holders(&shared),
+        holders: holders(&shared, &rights),
     }))
 }
 
-/// The workloads that hold the largest grants now, the largest first.
-fn holders(shared: &Shared) -> Vec<Holder> {
+/// The workloads that hold the largest grants now, the largest first; of those that the caller sees.
+fn holders(shared: &Shared, rights: &Rights) -> Vec<Holder> {
     let mut all: Vec<Holder> = shared
         .control
         .table
         .list()
         .iter()
         .map(|p| WorkloadView::from(&**p))
+        .filter(|view| rights.sees(Some(&view.tenant)))
         .filter_map(|view| {
             let workload = format!("{}/{}", view.tenant, view.name);
             Some(Holder {

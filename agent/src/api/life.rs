@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{ConnectInfo, Path, State};
+use axum::extract::{ConnectInfo, Extension, Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::post;
@@ -12,6 +12,7 @@ use axum::{Json, Router};
 use super::Shared;
 use super::routes::{Body, problem, refused};
 use super::types::{ApplyRequest, Peer, StopRequest};
+use crate::access::Rights;
 use crate::control::{Handle, Order, Refused, Telling};
 use crate::journal::{Caller, Deed, What};
 use crate::workload::apply::{self, Action, ApplyPlan};
@@ -32,11 +33,13 @@ pub(super) fn routes() -> Router<Shared> {
 async fn apply(
     State(shared): State<Shared>,
     ConnectInfo(Peer(by)): ConnectInfo<Peer>,
+    Extension(rights): Extension<Arc<Rights>>,
     Body(ApplyRequest { spec, dry_run }): Body<ApplyRequest>,
 ) -> Result<Json<ApplyPlan>, Response> {
     if let Some(text) = spec.problem() {
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, &text));
     }
+    let _seat = shared.admit(&spec, &by, &rights, "apply")?;
     let control = &shared.control;
     let (plan, class) = control.plan(spec.clone()).await.map_err(refused)?;
     if !dry_run {

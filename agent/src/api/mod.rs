@@ -2,15 +2,18 @@
 //! descriptors.
 //!
 //! ```text
-//! api.sock    0660; launch, apply, exec, stop, freeze, rm, signal, set, pin, release, and everything that can be read; who asks is recorded
-//! stdio.sock  0660; three descriptors in, a token out; a launch names the token
+//! api.sock    launch, apply, exec, stop, freeze, rm, signal, set, pin, release, and everything that can be read; who asks is recorded
+//! stdio.sock  three descriptors in, a token out; a launch names the token
 //! tcp         GET only: /metrics /healthz /readyz /api/v1/{workloads,tenants,events,incidents,explain}
 //! ```
+//! Both sockets have the mode and the owners of `[api]`, and its lists say who may do what: see `gate` and the part `access`.
 //! The agent hands descriptors on and keeps none: its death breaks no pipe of a workload.
 
 mod detached;
+mod door;
 mod exec;
 mod explain;
+mod gate;
 mod life;
 mod routes;
 mod since;
@@ -20,7 +23,7 @@ pub mod types;
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +34,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use self::since::seconds_of;
+use crate::access::{Access, Api};
 use crate::control::Handle;
 
 /// The control socket's file name in the runtime directory.
@@ -67,14 +71,22 @@ struct Shared {
     control: Handle,
     stdio: Arc<stdio::Tokens>,
     executing: exec::Executing,
+    gate: Arc<gate::Gate>,
 }
 
 /// Opens all three listeners and serves them on the current runtime.
-pub async fn serve(control: &Handle, runtime_dir: &Path, listen: SocketAddr) -> anyhow::Result<Server> {
-    let shared =
-        Shared { control: control.clone(), stdio: Arc::default(), executing: exec::Executing::default() };
-    let api = bind(&runtime_dir.join(API_SOCKET))?;
-    let descriptors = bind(&runtime_dir.join(STDIO_SOCKET))?;
+pub async fn serve(
+    control: &Handle,
+    runtime_dir: &Path,
+    listen: SocketAddr,
+    lists: &Api,
+) -> anyhow::Result<Server> {
+    let access = Access::new(lists).map_err(|(key, text)| anyhow::anyhow!("{key}: {text}"))?;
+    let gate = Arc::new(gate::Gate::new(access));
+    let (executing, stdio) = (exec::Executing::default(), Arc::default());
+    let shared = Shared { control: control.clone(), stdio, executing, gate: Arc::clone(&gate) };
+    let api = door::Door::new(bind(&runtime_dir.join(API_SOCKET), lists)?, Arc::clone(&gate));
+    let descriptors = bind(&runtime_dir.join(STDIO_SOCKET), lists)?;
     let tcp = TcpListener::bind(listen)
         .await
         .with_context(|| format!("cannot listen on {listen} (another agent? choose one with --listen)"))?;
@@ -91,16 +103,20 @@ pub async fn serve(control: &Handle, runtime_dir: &Path, listen: SocketAddr) -> 
     let control = axum::serve(api, router).with_graceful_shutdown(ended());
     let reading = axum::serve(tcp, routes::reading(shared.clone())).with_graceful_shutdown(ended());
     let tasks = vec![tokio::spawn(control.into_future()), tokio::spawn(reading.into_future())];
-    tokio::spawn(stdio::serve(descriptors, shared.stdio));
+    tokio::spawn(stdio::serve(descriptors, shared.stdio, gate));
     Ok(Server { address, ending, tasks })
 }
 
 /// Binds a Unix socket, over a leftover of a dead agent. That none lives is certain: the tree is locked.
-fn bind(path: &PathBuf) -> anyhow::Result<UnixListener> {
+fn bind(path: &PathBuf, lists: &Api) -> anyhow::Result<UnixListener> {
     if path.exists() {
         fs::remove_file(path).with_context(|| format!("cannot replace {}", path.display()))?;
     }
     let listener = UnixListener::bind(path).with_context(|| format!("cannot bind {}", path.display()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+    let (owner, group) = lists.owners().map_err(anyhow::Error::msg)?;
+    // Its owner first: it is opened to nobody before that.
+    chown(path, owner, group)
+        .with_context(|| format!("cannot give {} to api.owner and api.group", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(lists.mode.0))?;
     Ok(listener)
 }

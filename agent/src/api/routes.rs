@@ -1,31 +1,32 @@
 //! The routes. Thin: each translates a request for the control loop, or reads what is published.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequest, Path, State};
+use axum::extract::{ConnectInfo, Extension, FromRequest, Path, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
 use super::Shared;
 use super::exec;
 use super::explain;
+use super::gate;
 use super::life;
 use super::stream::{events, incidents};
 use super::types::{
     LaunchRequest, Peer, PinRequest, Problem, Released, SignalRequest, TenantRow, WorkloadView,
 };
+use crate::access::Rights;
 use crate::control::{Ended, Launched, Order, Refused, Wanted};
 use crate::journal::What;
 use crate::metrics;
 use crate::workload::change::Change;
 use crate::workload::life::Restart;
 use crate::workload::spec::{Asked, Name};
-
-/// The largest request body: arguments and environment of a command, which the kernel bounds at 2 MiB.
-const BODY: usize = 4 << 20;
 
 /// Everything, for the control socket.
 pub(super) fn control(shared: Shared) -> Router {
@@ -39,13 +40,16 @@ pub(super) fn control(shared: Shared) -> Router {
         .route("/api/v1/workloads/{tenant}/{name}/unpin", post(unpin))
         .route("/api/v1/exits/{id}", get(exit))
         .route("/api/v1/release", post(release))
-        .layer(DefaultBodyLimit::max(BODY))
         .with_state(shared.clone());
-    reading(shared).merge(changing)
+    readable(shared.clone()).merge(changing).layer(from_fn_with_state(shared, gate::guard))
 }
 
 /// What only reads, for TCP too.
 pub(super) fn reading(shared: Shared) -> Router {
+    readable(shared.clone()).layer(from_fn_with_state(shared, gate::guard_tcp))
+}
+
+fn readable(shared: Shared) -> Router {
     Router::new()
         .route("/metrics", get(exposition))
         .route("/healthz", get(healthy))
@@ -65,6 +69,7 @@ pub(super) fn reading(shared: Shared) -> Router {
 async fn launch(
     State(shared): State<Shared>,
     ConnectInfo(Peer(by)): ConnectInfo<Peer>,
+    Extension(rights): Extension<Arc<Rights>>,
     Body(request): Body<LaunchRequest>,
 ) -> Result<(StatusCode, Json<Launched>), Response> {
     let LaunchRequest { spec, stdio } = request;
@@ -75,6 +80,7 @@ async fn launch(
         let text = "only a detached workload is started again: the client of another one is there to do that";
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, text));
     }
+    let _seat = shared.admit(&spec, &by, &rights, "launch")?;
     let claimed = stdio.map(|token| shared.stdio.claim(&token).ok_or(()));
     let Ok(descriptors) = claimed.transpose() else {
         let text = "the stdio token is not known: it is valid while its connection to stdio.sock is open";
@@ -84,8 +90,12 @@ async fn launch(
     Ok((StatusCode::CREATED, Json(launched)))
 }
 
-async fn exit(State(shared): State<Shared>, Path(id): Path<u64>) -> Result<Json<Ended>, Response> {
-    shared.control.wait(id).await.map(Json).map_err(refused)
+async fn exit(
+    State(shared): State<Shared>,
+    Extension(rights): Extension<Arc<Rights>>,
+    Path(id): Path<u64>,
+) -> Result<Json<Ended>, Response> {
+    shared.control.wait_among(id, rights.scope()).await.map(Json).map_err(refused)
 }
 
 async fn send_signal(
@@ -105,9 +115,13 @@ async fn send_signal(
 async fn set(
     State(shared): State<Shared>,
     ConnectInfo(Peer(by)): ConnectInfo<Peer>,
+    Extension(rights): Extension<Arc<Rights>>,
     Path((tenant, name)): Path<(Name, Name)>,
     Body(change): Body<Change>,
 ) -> Result<Json<What>, Response> {
+    if let Err(text) = rights.may_change(&tenant, &change) {
+        return Err(shared.refuse(&by, &rights, &format!("{tenant}/{name}"), "set", &text));
+    }
     shared.control.operate(tenant, name, Order::Set(change), by).await.map(Json).map_err(refused)
 }
 
@@ -137,7 +151,10 @@ async fn release(
     Ok(Json(Released { workloads: opened.workloads, failed: opened.failed }))
 }
 
-async fn list(State(shared): State<Shared>) -> Json<Vec<WorkloadView>> {
+async fn list(
+    State(shared): State<Shared>,
+    Extension(rights): Extension<Arc<Rights>>,
+) -> Json<Vec<WorkloadView>> {
     let kept = shared.control.kept.list();
     let mut views: Vec<WorkloadView> =
         shared.control.table.list().iter().map(|p| WorkloadView::from(&**p)).collect();
@@ -149,11 +166,17 @@ async fn list(State(shared): State<Shared>) -> Json<Vec<WorkloadView>> {
             None => views.push((&**kept).into()),
         }
     }
+    views.retain(|view| rights.sees(Some(&view.tenant)));
     Json(views)
 }
 
-async fn tenants(State(shared): State<Shared>) -> Json<Vec<TenantRow>> {
-    Json(shared.control.tenants.list().iter().map(|p| TenantRow::from(&**p)).collect())
+async fn tenants(
+    State(shared): State<Shared>,
+    Extension(rights): Extension<Arc<Rights>>,
+) -> Json<Vec<TenantRow>> {
+    let all = shared.control.tenants.list();
+    let seen = all.iter().filter(|p| rights.sees(Some(&p.tenant)));
+    Json(seen.map(|p| TenantRow::from(&**p)).collect())
 }
 
 async fn exposition(State(shared): State<Shared>) -> Response {

@@ -13,6 +13,8 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 
+use super::gate::Gate;
+use super::types::Peer;
 use crate::kernel::spawn::own_received;
 
 /// Tokens that may be open at a time.
@@ -49,15 +51,19 @@ impl Tokens {
 }
 
 /// Serves the socket until the runtime ends.
-pub(super) async fn serve(listener: UnixListener, tokens: Arc<Tokens>) {
+pub(super) async fn serve(listener: UnixListener, tokens: Arc<Tokens>, gate: Arc<Gate>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             // Out of descriptors, most likely: let others close some.
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             continue;
         };
+        // Who can start nothing has nothing to pass on; what is passed is on the account of who connects.
+        let Peer(by) = Peer::of(&stream);
+        let Some(Ok(ticket)) = gate.rights(&by).acts().then(|| gate.connect(&by)) else { continue };
         let tokens = Arc::clone(&tokens);
         tokio::spawn(async move {
+            let _ticket = ticket;
             if let Err(error) = hold(stream, &tokens).await {
                 crate::kernel::tell(&format!("stdio socket: {error}"));
             }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -19,9 +19,11 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
+use super::gate::{shown, tenant_of};
 use super::routes::problem;
 use super::since::{self, Since};
 use super::{Shared, explain};
+use crate::access::Rights;
 use crate::journal::{Filter, Record};
 use crate::kernel::clock;
 
@@ -42,12 +44,18 @@ pub(super) struct Wanted {
 
 pub(super) async fn events(
     State(shared): State<Shared>,
+    Extension(rights): Extension<Arc<Rights>>,
     wanted: Result<Query<Wanted>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
     let Query(wanted) = wanted.map_err(|e| problem(StatusCode::BAD_REQUEST, &e.body_text()))?;
     let journal = &shared.control.journal;
-    let mut filter = Filter { workload: wanted.workload, reason: wanted.reason, ..Filter::default() };
+    let mut filter = Filter {
+        workload: wanted.workload,
+        reason: wanted.reason,
+        tenants: rights.scope(),
+        ..Filter::default()
+    };
     match wanted.since.map(|text| since::parse(&text, clock::unix_nanoseconds())).transpose() {
         Ok(Some(Since::After(id))) if id > journal.bounds().1 => {
             return Err(explain::unknown(id, journal.bounds()));
@@ -64,12 +72,15 @@ pub(super) async fn events(
     if let Some(limit) = wanted.limit {
         kept.drain(..kept.len().saturating_sub(limit));
     }
+    for record in &mut kept {
+        *record = shown(record, &rights);
+    }
     if !wanted.follow {
         return Ok(Json(kept).into_response());
     }
     let replay = tokio_stream::iter(kept).map(|record| Ok::<_, Infallible>(event(&record)));
     let live = live.filter_map(move |next| match next {
-        Ok(record) => filter.wants(&record).then(|| Ok(event(&record))),
+        Ok(record) => filter.wants(&record).then(|| Ok(event(&shown(&record, &rights)))),
         Err(BroadcastStreamRecvError::Lagged(count)) => {
             Some(Ok(Event::default().event("missed").data(count.to_string())))
         }
@@ -93,10 +104,13 @@ pub(super) struct Whose {
 /// `GET /api/v1/incidents`.
 pub(super) async fn incidents(
     State(shared): State<Shared>,
+    Extension(rights): Extension<Arc<Rights>>,
     whose: Result<Query<Whose>, QueryRejection>,
 ) -> Result<Json<Vec<Arc<Record>>>, Response> {
     let Query(whose) = whose.map_err(|e| problem(StatusCode::BAD_REQUEST, &e.body_text()))?;
-    Ok(Json(shared.control.journal.incidents(whose.workload.as_deref())))
+    let all = shared.control.journal.incidents(whose.workload.as_deref());
+    let seen = all.iter().filter(|record| rights.sees(tenant_of(record)));
+    Ok(Json(seen.map(|record| shown(record, &rights)).collect()))
 }
 
 fn event(record: &Arc<Record>) -> Event {

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::extract::connect_info::Connected;
-use axum::serve::IncomingStream;
 use bellows_policies::ruleset::Mode;
 use bellows_policies::units::{Bounds, Bytes};
 use bellows_policies::{AssignedBy, CpuBounds, Cpus, Pin};
 use serde::{Deserialize, Serialize};
-use tokio::net::UnixListener;
+use tokio::net::UnixStream;
 
 pub use super::detached::DetachedView;
 use crate::journal::{Caller, Laws, Record};
@@ -341,14 +339,17 @@ pub struct Problem {
 #[derive(Debug, Clone)]
 pub struct Peer(pub Arc<Caller>);
 
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        let credentials = stream.io().peer_cred().ok();
+impl Peer {
+    /// Whoever has connected.
+    pub(super) fn of(stream: &UnixStream) -> Self {
+        let credentials = stream.peer_cred().ok();
         // Unknown is nobody, never root.
         let uid = credentials.map_or(u32::MAX, |known| known.uid());
         let pid = credentials.and_then(|known| known.pid()).unwrap_or(0);
+        let own = credentials.map(|known| known.gid());
+        let groups = process::peer_groups(stream).into_iter().chain(own).collect();
         // Asked now, while it is most likely still the one that connected.
         let command = process::name(pid).unwrap_or_else(|| "?".to_owned());
-        Self(Arc::new(Caller { uid, pid, command }))
+        Self(Arc::new(Caller { uid, groups, pid, command }))
     }
 }

@@ -175,7 +175,8 @@ fn told(label: &str, plan: &ApplyPlan, is_dry: bool) -> String {
     text
 }
 
-fn parse(text: &str) -> anyhow::Result<Vec<Spec<Asked>>> {
+/// The workloads that a file asks for; each could be launched by what it says.
+pub fn parse(text: &str) -> anyhow::Result<Vec<Spec<Asked>>> {
     // Not by serde's untagged enum, which would say of every mistake the same.
     let is_several = toml::from_str::<toml::Table>(text)?.contains_key("workload");
     let document = if is_several {

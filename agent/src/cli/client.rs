@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -65,10 +66,19 @@ impl Client {
         let mut stream = StdStream::connect(&path).map_err(|e| self.unreachable(&e))?;
         let numbers: [RawFd; 3] = instead.as_ref().map_or([0, 1, 2], |fd| [fd.as_raw_fd(); 3]);
         let rights = [ControlMessage::ScmRights(&numbers)];
-        sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(b"3")], &rights, MsgFlags::empty(), None)
-            .context("cannot pass standard input, output and error to the agent (is one of them closed?)")?;
+        let sent =
+            sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(b"3")], &rights, MsgFlags::MSG_NOSIGNAL, None);
+        // Whoever may start nothing finds the connection closed, now or when the token is read.
+        if !matches!(sent, Err(Errno::EPIPE | Errno::ECONNRESET)) {
+            sent.context(
+                "cannot pass standard input, output and error to the agent (is one of them closed?)",
+            )?;
+        }
         let mut token = [0_u8; 33];
-        stream.read_exact(&mut token).context("the agent gave no token for standard input and output")?;
+        stream.read_exact(&mut token).map_err(|_| {
+            let text = "the agent takes no standard input and output of you: who may start something is in [api] of its configuration";
+            anyhow!(Failure { text: text.to_owned(), code: REFUSED, is_passing: false })
+        })?;
         Ok((String::from_utf8_lossy(&token).trim_end().to_owned(), stream))
     }
 
@@ -94,11 +104,19 @@ impl Client {
         Err(anyhow!(Failure {
             text: detail,
             code: exit_code(status),
-            is_passing: status == StatusCode::SERVICE_UNAVAILABLE,
+            is_passing: [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&status),
         }))
     }
 
     fn unreachable(&self, error: &std::io::Error) -> anyhow::Error {
+        if error.kind() == std::io::ErrorKind::PermissionDenied {
+            let text = format!(
+                "you may not open the agent's sockets in {}: their owner, group and mode are api.owner, api.group and api.mode of \
+                 its configuration, and its operator's to change",
+                self.directory.display()
+            );
+            return anyhow!(Failure { text, code: REFUSED, is_passing: false });
+        }
         anyhow!(
             "no agent answers in {}: {error} (start one with `bellows agent`, or name its directory with --runtime-dir)",
             self.directory.display()
@@ -114,7 +132,10 @@ async fn parse<T: DeserializeOwned>(response: Response<Incoming>) -> anyhow::Res
 fn exit_code(status: StatusCode) -> u8 {
     match status {
         StatusCode::NOT_FOUND => NOT_FOUND,
-        StatusCode::CONFLICT | StatusCode::INSUFFICIENT_STORAGE | StatusCode::UNPROCESSABLE_ENTITY => REFUSED,
+        StatusCode::CONFLICT
+        | StatusCode::FORBIDDEN
+        | StatusCode::INSUFFICIENT_STORAGE
+        | StatusCode::UNPROCESSABLE_ENTITY => REFUSED,
         _ => 1,
     }
 }

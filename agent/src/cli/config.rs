@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use bellows_policies::ruleset::Defaults;
 use clap::{Args, Subcommand};
+use serde_json::Value;
 
 use super::CHECK_FAILED;
 use super::agent::Flags;
@@ -87,6 +88,16 @@ fn policies(config: &Config) -> Compiled {
     policy::load(&config.policies, node)
 }
 
+/// What JSON has for a text, a number, a flag or a list of those, TOML has too.
+fn toml(value: &Value) -> String {
+    let Value::Object(members) = value else { return value.to_string() };
+    let members: Vec<String> = members
+        .iter()
+        .map(|(key, value)| format!("{} = {}", Value::from(key.as_str()), toml(value)))
+        .collect();
+    format!("{{ {} }}", members.join(", "))
+}
+
 fn show(reading: &Reading, origins: bool, json: bool) -> ExitCode {
     if !reading.diagnostics.is_empty() {
         reading.told().iter().for_each(|told| eprintln!("{told}"));
@@ -99,7 +110,7 @@ fn show(reading: &Reading, origins: bool, json: bool) -> ExitCode {
             let value = if origins { serde_json::json!({ "value": value, "origin": origin }) } else { value };
             (key, value)
         });
-        println!("{}", serde_json::Value::Object(told.collect()));
+        println!("{}", Value::Object(told.collect()));
         return ExitCode::SUCCESS;
     }
     let mut section = String::new();
@@ -109,8 +120,8 @@ fn show(reading: &Reading, origins: bool, json: bool) -> ExitCode {
             println!("\n[{of}]");
             of.clone_into(&mut section);
         }
-        // What JSON has for a text, a number or a flag, TOML has too.
-        let line = if value.is_null() { format!("# {key} is not set") } else { format!("{key} = {value}") };
+        let line =
+            if value.is_null() { format!("# {key} is not set") } else { format!("{key} = {}", toml(&value)) };
         if origins { println!("{line:<40} # {}", reading.origin(&path)) } else { println!("{line}") }
     }
     ExitCode::SUCCESS

@@ -32,6 +32,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use self::apply::parse as workload_files;
 use crate::config::RUNTIME_DIR;
 
 /// Exit codes besides 0 and 1; 2 (usage) is clap's.

@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn who_asked_is_told() {
-        let by = Caller { uid: 1000, pid: 118, command: "bellows".to_owned() };
+        let by = Caller { uid: 1000, groups: Box::default(), pid: 118, command: "bellows".to_owned() };
         let record = Record {
             id: 1,
             unix_ns: 0,

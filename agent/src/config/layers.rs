@@ -20,6 +20,8 @@ use toml::de::{DeTable, DeValue};
 use super::{Config, SYSTEM_FILE};
 use crate::policy::{self, Diagnostic, Place, Source, meant};
 
+/// Keys whose value is a table, of keys that are not ours to name.
+const TABLES: [&str; 1] = ["api.tenants"];
 /// What an environment variable of ours begins with.
 const PREFIX: &str = "BELLOWS__";
 
@@ -81,6 +83,13 @@ pub fn read(overrides: &Overrides) -> Reading {
     Reader::new(files, diagnostics).read(variables.into_iter().chain(flags))
 }
 
+/// Reads one file's text alone.
+#[must_use]
+pub fn read_text(text: &str) -> Reading {
+    let source = Source { name: "config.toml".to_owned(), text: text.to_owned() };
+    Reader::new(vec![source], Vec::new()).read(std::iter::empty())
+}
+
 impl Reading {
     /// Where a value comes from: a file and its line, an environment variable, a flag, or `default`.
     #[must_use]
@@ -107,7 +116,7 @@ impl Reading {
 fn leaves(config: &Config) -> Vec<(String, Value)> {
     fn walk(prefix: &str, value: Value, found: &mut Vec<(String, Value)>) {
         match value {
-            Value::Object(members) => {
+            Value::Object(members) if !TABLES.contains(&prefix) => {
                 for (key, value) in members {
                     let path = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
                     walk(&path, value, found);
@@ -263,8 +272,14 @@ fn plain(value: &DeValue<'_>) -> Setting {
             digits.parse::<f64>().map_or(digits.into(), Setting::from)
         }
         DeValue::Datetime(date) => date.to_string().into(),
-        DeValue::Array(_) => Vec::<Setting>::new().into(),
-        DeValue::Table(_) => Map::<String, Setting>::new().into(),
+        DeValue::Array(items) => items.iter().map(|item| plain(item.get_ref())).collect::<Vec<_>>().into(),
+        DeValue::Table(table) => {
+            let mut members = Map::<String, Setting>::new();
+            for (key, value) in table {
+                members.insert(key.get_ref().to_string(), plain(value.get_ref()));
+            }
+            members.into()
+        }
     }
 }
 

@@ -16,7 +16,8 @@ use bellows_policies::units::Bytes;
 use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
-pub use self::layers::{Overrides, Reading, load, read};
+pub use self::layers::{Overrides, Reading, load, read, read_text};
+use crate::access::Api;
 use crate::journal::Settings;
 use crate::kernel::watch::Hearing;
 use crate::workload::ids::Pool;
@@ -39,6 +40,8 @@ pub struct Config {
     pub runtime_dir: PathBuf,
     /// The directory of policies.
     pub policies: PathBuf,
+    /// Who may do what on the control socket.
+    pub api: Api,
     /// What is listened on.
     pub http: Http,
     /// The node's budget.
@@ -133,6 +136,7 @@ impl Default for Config {
             root: None,
             runtime_dir: RUNTIME_DIR.into(),
             policies: POLICIES.into(),
+            api: Api::default(),
             http: Http::default(),
             node: Node::default(),
             journal: Journal::default(),
@@ -198,6 +202,9 @@ impl Config {
         if self.journal.max_file.0 < Bytes::MIB {
             let text = format!("journal.max_file = {}: it has to be 1 MiB at least", self.journal.max_file.0);
             tell(&["journal.max_file"], text);
+        }
+        for (key, text) in self.api.problems() {
+            tell(&[&key], text);
         }
         if let Some(problem) = self.isolation.problem() {
             let key = problem.split(':').next().unwrap_or_default();

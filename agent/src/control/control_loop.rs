@@ -131,6 +131,7 @@ impl Control {
             tenants: tenants.table(),
             kept: Table::default(),
             journal: parts.readers,
+            teller: parts.journal.clone(),
         };
         let climb = Climb::new(parts.rules.node.ladder, GripLane::start(&handle, &parts.journal)?);
         let node_memory = NodeMemoryWatch::new(parts.rules.node.pressure, &parts.ground.root, &mut watcher);
@@ -263,12 +264,12 @@ impl Control {
                 Command::ShrinkDone { key, result } => self.shrink_done(key, result),
                 Command::Gripped { key, result } => self.gripped(key, result),
                 Command::Paused { key, is_freeze, result } => self.paused(key, is_freeze, result),
-                Command::Wait { id, reply } => self.wait_for_end(id, reply),
+                Command::Wait { id, whose, reply } => self.wait_for_end(id, whose.as_deref(), reply),
                 Command::Operate { tenant, name, order, by, reply } => {
                     self.operate(&tenant, &name, order, &by, reply);
                 }
-                Command::Exec { tenant, name, command, by, reply } => {
-                    self.exec(&tenant, &name, *command, &by, reply);
+                Command::Exec { tenant, name, command, only_boxed, by, reply } => {
+                    self.exec((&tenant, &name), *command, only_boxed, &by, reply);
                 }
                 Command::Plan { spec, reply } => {
                     let _ = reply.send(self.plan_apply(&spec));

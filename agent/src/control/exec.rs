@@ -50,9 +50,9 @@ impl Control {
     /// Has a command started beside a workload; the answer is the worker's.
     pub(super) fn exec(
         &mut self,
-        tenant: &Name,
-        name: &Name,
+        (tenant, name): (&Name, &Name),
         mut command: Beside,
+        only_boxed: bool,
         by: &Arc<Caller>,
         reply: oneshot::Sender<Result<Process, Refused>>,
     ) {
@@ -67,6 +67,10 @@ impl Control {
             Some(entry) if entry.is_frozen() || entry.state != State::Running => {
                 let state = if entry.is_frozen() { State::Frozen } else { entry.state };
                 Err(Refused::NotAllowed(format!("{full} is {}", state.as_str())))
+            }
+            Some(entry) if only_boxed && !walls::are_whole(&entry.spec.isolation) => {
+                let text = "is in no whole box: only operators may enter it, since it leads to the host";
+                Err(Refused::NotAllowed(format!("{full} {text}")))
             }
             Some(entry) => match &entry.open {
                 Some(open) => {

@@ -16,7 +16,7 @@ use super::grips::Done;
 use super::operate::Order;
 use super::registry::Open;
 use super::shrinker::Reclaimed;
-use crate::journal::{Caller, Journal, What};
+use crate::journal::{Caller, Journal, What, Writer};
 use crate::kernel::cgroup::CgroupError;
 use crate::kernel::clock;
 use crate::kernel::spawn::{Beside, Process};
@@ -50,6 +50,8 @@ pub enum Command {
     Wait {
         /// Its id.
         id: u64,
+        /// Only if it is of one of these tenants.
+        whose: Option<Vec<String>>,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Ended, Refused>>,
     },
@@ -81,6 +83,8 @@ pub enum Command {
         name: Name,
         /// What.
         command: Box<Beside>,
+        /// Only if nothing of the host can be had in there: its box is whole.
+        only_boxed: bool,
         /// Who asks.
         by: Arc<Caller>,
         /// Where the answer goes, when the command has been executed.
@@ -243,6 +247,7 @@ pub struct Handle {
     pub kept: Table<Kept>,
     /// What has happened.
     pub journal: Journal,
+    pub(super) teller: Writer,
 }
 
 impl Handle {
@@ -281,7 +286,18 @@ impl Handle {
 
     /// Waits until the workload with this id has ended.
     pub async fn wait(&self, id: u64) -> Result<Ended, Refused> {
-        self.ask(|reply| Command::Wait { id, reply }).await?
+        self.wait_among(id, None).await
+    }
+
+    /// The same for who sees only what is of these tenants: there is nothing else.
+    pub async fn wait_among(&self, id: u64, whose: Option<Vec<String>>) -> Result<Ended, Refused> {
+        self.ask(|reply| Command::Wait { id, whose, reply }).await?
+    }
+
+    /// Has the journal told of an order that was refused because of who gave it, before it came here.
+    pub fn tell_refused(&self, workload: &str, by: &Arc<Caller>, order: &str, error: &str) {
+        let what = What::OrderRefused { order: order.to_owned(), error: error.to_owned() };
+        self.teller.ordered(clock::unix_nanoseconds(), &workload.into(), Some(by), what);
     }
 
     /// Has an order about a workload carried out; what the journal was told of it.
@@ -306,9 +322,11 @@ impl Handle {
         tenant: Name,
         name: Name,
         command: Beside,
+        only_boxed: bool,
         by: Arc<Caller>,
     ) -> Result<Process, Refused> {
-        self.ask(|reply| Command::Exec { tenant, name, command: Box::new(command), by, reply }).await?
+        let command = Box::new(command);
+        self.ask(|reply| Command::Exec { tenant, name, command, only_boxed, by, reply }).await?
     }
 
     /// Has a detached workload that runs be asked for as `spec` from now on.

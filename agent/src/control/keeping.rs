@@ -141,7 +141,10 @@ impl Control {
 
     /// It could not be. By whoever asked for it that is dealt with; what its rule has tried is tried again.
     pub(super) fn kept_failed(&mut self, name: &Arc<str>, text: &str, was_asked: bool) {
-        let ended = Ended { exit: Exit::Exited { code: 1 }, code: 1, text: format!("not started: {text}") };
+        let ended = Ended {
+            text: format!("not started: {text}"),
+            ..Ended::new(Exit::Exited { code: 1 }, Bytes::ZERO, Bytes::ZERO)
+        };
         self.kept_over(name, State::Failed, was_asked, Duration::ZERO, ended);
     }
 

@@ -314,13 +314,23 @@ impl Control {
         }
     }
 
-    pub(super) fn wait_for_end(&mut self, id: u64, reply: oneshot::Sender<Result<Ended, Refused>>) {
+    pub(super) fn wait_for_end(
+        &mut self,
+        id: u64,
+        whose: Option<&[String]>,
+        reply: oneshot::Sender<Result<Ended, Refused>>,
+    ) {
+        let is_seen = |tenant: &Name| whose.is_none_or(|own| own.iter().any(|own| own == tenant.as_str()));
         // Those that live first: an end may be remembered from before a reboot, with the same id.
-        if let Some(entry) = self.registry.find_id(id) {
+        if let Some(entry) = self.registry.find_id(id).filter(|entry| is_seen(&entry.identity().tenant)) {
             // Clients that hung up wait no more.
             entry.waiting.retain(|waiting| !waiting.is_closed());
             entry.waiting.push(reply);
-        } else if let Some(ended) = self.registry.recall(id) {
+        } else if let Some(ended) = self
+            .registry
+            .recall(id)
+            .filter(|ended| whose.is_none() || ended.tenant.as_ref().is_some_and(is_seen))
+        {
             let _ = reply.send(Ok(ended.clone()));
         } else {
             let _ = reply.send(Err(Refused::NotFound(format!("with id {id}"))));

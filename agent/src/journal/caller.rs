@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct Caller {
     /// Its user.
     pub uid: u32,
+    /// Its groups, the supplementary ones too: what it may do may depend on them. Not recorded.
+    #[serde(skip)]
+    pub groups: Box<[u32]>,
     /// Its process as the agent sees it; 0 when it is in a pid namespace that the agent does not see.
     pub pid: i32,
     /// The name of that process, which it chooses itself: a hint, no proof.

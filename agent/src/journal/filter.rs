@@ -13,6 +13,8 @@ pub struct Filter {
     pub from_unix_ns: u64,
     /// Only those of this workload, `tenant/name`.
     pub workload: Option<String>,
+    /// Only those of workloads of these tenants.
+    pub tenants: Option<Vec<String>>,
     /// Only those with this reason.
     pub reason: Option<Reason>,
 }
@@ -24,6 +26,12 @@ impl Filter {
         record.id > self.after
             && record.unix_ns >= self.from_unix_ns
             && self.workload.as_deref().is_none_or(|workload| *workload == *record.workload)
+            && self.tenants.as_ref().is_none_or(|tenants| {
+                record
+                    .workload
+                    .split_once('/')
+                    .is_some_and(|(of, _)| tenants.iter().any(|tenant| tenant == of))
+            })
             && self.reason.is_none_or(|reason| record.what.reason() == Some(reason))
     }
 }

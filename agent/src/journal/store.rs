@@ -9,8 +9,9 @@
 //! disk, has torn is skipped when it is read, and closed before the next one is written.
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ use serde::{Deserialize, Serialize};
 use super::laws::Laws;
 use super::record::Record;
 
+/// Mode of its files.
+const MODE: u32 = 0o640;
 /// A batch this long is written at once: what waits in memory is bounded.
 const BATCH: usize = 256 * 1024;
 
@@ -67,7 +70,8 @@ pub(super) struct Store {
 impl Store {
     /// Opens the journal in its directory, which is made if need be, and reads back its last `most` records.
     pub(super) fn open(settings: Settings, most: usize) -> io::Result<(Self, Past)> {
-        fs::create_dir_all(&settings.directory)?;
+        // What happened to one tenant is not for the users of another.
+        DirBuilder::new().recursive(true).mode(0o750).create(&settings.directory)?;
         let numbers = numbers(&settings.directory)?;
         let mut past = Past::default();
         for number in numbers.iter().rev() {
@@ -145,7 +149,7 @@ impl Store {
     /// Goes on with the last file.
     fn resume(&mut self) -> io::Result<()> {
         let path = path(&self.settings.directory, self.number);
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(MODE).open(path)?;
         self.size = file.metadata()?.len();
         if self.size > 0 {
             let mut last = [0_u8];
@@ -160,8 +164,11 @@ impl Store {
     /// Begins the next file, and removes the oldest.
     fn begin(&mut self) -> io::Result<()> {
         let number = self.number + 1;
-        let mut file =
-            OpenOptions::new().append(true).create(true).open(path(&self.settings.directory, number))?;
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(MODE)
+            .open(path(&self.settings.directory, number))?;
         // The batch may begin with it already; twice does no harm.
         file.write_all(self.head.as_bytes())?;
         (self.number, self.file, self.size, self.is_torn) =
@@ -214,6 +221,7 @@ fn read(path: &Path, most: usize, past: &mut Past) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::journal::What;
+    use std::os::unix::fs::PermissionsExt;
 
     fn settings(name: &str, max_file: u64, files: usize) -> Settings {
         let directory = std::env::temp_dir().join(format!("bellows-journal-{name}-{}", std::process::id()));
@@ -250,6 +258,10 @@ mod tests {
         let kept = numbers(&settings.directory).unwrap();
         assert_eq!(kept.len(), 3);
         assert!(kept[0] > 3, "{kept:?}");
+        for place in [settings.directory.clone(), path(&settings.directory, kept[0])] {
+            let mode = fs::metadata(&place).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7, 0, "{} is of no use to others", place.display());
+        }
         let (mut store, past) = Store::open(settings.clone(), 5).unwrap();
         assert_eq!(ids(&past), [996, 997, 998, 999, 1000], "the last ones, in order");
         assert_eq!(*past.laws[0], laws, "each file begins with the laws, which read back as the very same");

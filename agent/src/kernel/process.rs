@@ -1,11 +1,12 @@
 //! What runs in a cgroup, by size: for a snapshot that people read, not for decisions.
 
 use std::fs;
+use std::os::fd::AsFd;
 
 use bellows_policies::units::{Bytes, PAGE};
 
 use super::cgroup::{Cgroup, CgroupError};
-use super::parse;
+use super::{parse, sys};
 
 /// Processes that are looked at: a fork bomb must not hold up who takes the snapshot.
 const LOOKED_AT: usize = 1024;
@@ -49,6 +50,12 @@ fn gather(cgroup: &Cgroup, pids: &mut Vec<i32>) -> Result<(), CgroupError> {
 pub fn name(pid: i32) -> Option<String> {
     let comm = fs::read(format!("/proc/{pid}/comm")).ok()?;
     Some(String::from_utf8_lossy(&comm).trim_end().replace(char::is_control, "?"))
+}
+
+/// The supplementary groups of whoever has connected to a Unix socket; none where the kernel does not tell.
+#[must_use]
+pub fn peer_groups(stream: impl AsFd) -> Vec<u32> {
+    sys::peer_groups(stream.as_fd()).unwrap_or_default()
 }
 
 fn look(pid: i32) -> Option<Process> {

@@ -270,7 +270,7 @@ fn hand_over(
     announce: impl FnOnce(Pid) -> io::Result<()>,
 ) -> Result<Process, SpawnError> {
     let text = receive(ours)?.ok_or(SpawnError::Silent)?;
-    let Some(pid) = text.strip_prefix("pid ").and_then(|n| n.parse().ok()).map(Pid::from_raw) else {
+    let Some(pid) = told_pid(&text).map(Pid::from_raw) else {
         return Err(SpawnError::Init(text));
     };
     // Stage 2 is our child by CLONE_PARENT and nobody else reaps it: the number is still its own.
@@ -283,6 +283,12 @@ fn hand_over(
         None => Ok(Process { pid: pid.as_raw(), pidfd }),
         Some(text) => Err(SpawnError::Init(text)),
     }
+}
+
+/// The pid of stage 2 in what stage 1 says, if it says one. Zero and less would mean groups of processes.
+#[must_use]
+pub fn told_pid(text: &str) -> Option<i32> {
+    text.strip_prefix("pid ")?.parse().ok().filter(|pid| *pid > 0)
 }
 
 /// Reaps the process behind `pidfd` and tells how it ended; `None` when it was not our child (after a takeover).

@@ -60,6 +60,8 @@ pub struct Metrics {
     pub overflows: IntCounter,
     /// Commands refused because the control queue was full.
     pub commands_refused: IntCounter,
+    /// Requests that were refused because of who asked, or how much.
+    pub api_refused: IntCounter,
     /// Detail reads that were asked for while the reader's queue was full.
     pub details_dropped: IntCounter,
     /// Incidents that nobody looked at because the looker's queue was full.
@@ -143,6 +145,10 @@ impl Metrics {
             commands_refused: counter(
                 "bellows_commands_refused_total",
                 "Commands refused because the control queue was full.",
+            )?,
+            api_refused: counter(
+                "bellows_api_refused_total",
+                "Requests refused because of who asked, or how much.",
             )?,
             details_dropped: counter(
                 "bellows_detail_reads_dropped_total",

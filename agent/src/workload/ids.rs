@@ -77,7 +77,8 @@ impl Pool {
     }
 
     /// The first free range from the tenant's own place on.
-    fn choose(&self, tenant: &str, taken: &[IdRange]) -> Option<IdRange> {
+    #[must_use]
+    pub fn choose(&self, tenant: &str, taken: &[IdRange]) -> Option<IdRange> {
         let tenants = u64::from(self.tenants);
         (0..tenants)
             .filter_map(|n| u32::try_from((place(tenant) % tenants + n) % tenants).ok())

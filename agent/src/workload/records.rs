@@ -11,11 +11,14 @@
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use bellows_policies::units::Bytes;
 use serde::{Deserialize, Serialize};
+
+use super::spec::Name;
 
 /// Ends that are remembered for a client that asks late.
 pub const REMEMBERED: usize = 1024;
@@ -49,6 +52,9 @@ pub struct Ended {
     pub code: i32,
     /// In words.
     pub text: String,
+    /// Whose it was; unknown of a record of old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Name>,
 }
 
 /// What init wrote.
@@ -102,7 +108,13 @@ impl Ended {
             }
             Exit::Vanished => "nobody knows how it ended: its exit record is gone".to_owned(),
         };
-        Self { exit, code: exit.code(), text }
+        Self { exit, code: exit.code(), text, tenant: None }
+    }
+
+    /// The same, of a workload of this tenant.
+    #[must_use]
+    pub fn of(self, tenant: &Name) -> Self {
+        Self { tenant: Some(tenant.clone()), ..self }
     }
 
     /// The same, with how often it had asked for more in vain since its limit was raised last.
@@ -122,6 +134,8 @@ impl Records {
     pub fn open(runtime_dir: &Path) -> io::Result<Self> {
         let directory = runtime_dir.join("exits");
         fs::create_dir_all(&directory)?;
+        // How the workloads of one tenant end is not for the users of another.
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o750))?;
         Ok(Self { directory, kept: Mutex::default() })
     }
 
@@ -232,7 +246,9 @@ fn end_path(directory: &Path, id: u64) -> PathBuf {
     directory.join(format!("{id}.end"))
 }
 
-fn parse(record: &str) -> Witness {
+/// What init wrote.
+#[must_use]
+pub fn parse(record: &str) -> Witness {
     let Some(line) = record.lines().next() else { return Witness::Silent };
     let number = |text: &str| text.parse().ok();
     let exit = match line.split_once(' ') {
@@ -281,6 +297,8 @@ mod tests {
             records.keep(id, &exited(i32::try_from(id % 100).unwrap())).unwrap();
         }
         assert_eq!(fs::read_dir(runtime_dir.join("exits")).unwrap().count(), REMEMBERED);
+        let mode = fs::metadata(runtime_dir.join("exits")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7, 0, "of no use to others");
         let found = Records::open(&runtime_dir).unwrap().recover(&[]).unwrap();
         assert_eq!(found.len(), REMEMBERED);
         assert_eq!(found.iter().find(|(id, _)| *id == 107).map(|(_, e)| e.code), Some(7));

@@ -234,6 +234,7 @@ pub fn tear_down(
     };
     let exit = truth::how_it_ended(ground.records.witness(cgroup.id()), events, process);
     let ended = Ended::new(exit, last.granted, identity.memory.ceiling).after_denials(last.denials);
+    let ended = ended.of(&identity.tenant);
     // Before anything is removed: an agent that dies from here on has told how it ended.
     if let Err(error) = ground.records.keep(cgroup.id(), &ended) {
         crate::kernel::tell(&format!("cannot keep how {identity} ended: {error}"));

@@ -1,7 +1,8 @@
 //! What a workload's command has given up, noted on its cgroup: a command that enters the workload later gives up the same, also
 //! under the next agent. What its root is made of stands already, and is not noted.
 
-use super::isolation::{Isolation, Root};
+use super::capability::Capability;
+use super::isolation::{Isolation, Namespace, Namespaces, Root};
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 
 /// The extended attribute that holds it, as JSON.
@@ -27,6 +28,28 @@ pub fn read(cgroup: &Cgroup) -> Result<Isolation, CgroupError> {
     let noted = cgroup.attribute(WALLS)?;
     Ok(noted
         .map_or_else(Isolation::default, |json| serde_json::from_slice(&json).unwrap_or_else(|_| highest())))
+}
+
+/// Whether it is the whole box, or more: nothing in there leads to the host or to others.
+#[must_use]
+pub fn are_whole(isolation: &Isolation) -> bool {
+    // All of it by name: whatever is added has to be thought about here.
+    let Isolation {
+        root: _,
+        mounts: _,
+        hostname: _,
+        namespaces,
+        no_new_privs,
+        capabilities,
+        rlimits: _,
+        seccomp,
+        nested,
+    } = isolation;
+    let Namespaces { user, net, time: _ } = namespaces;
+    let usual = Capability::of_a_tenant();
+    let keeps_few = capabilities.as_ref().is_some_and(|kept| kept.iter().all(|one| usual.contains(one)));
+    let has_own = (*user, *net) == (Namespace::New, Namespace::New);
+    has_own && *no_new_privs && *seccomp && keeps_few && !*nested
 }
 
 /// What init is told for a command that enters, word by word.

@@ -161,7 +161,7 @@ mod tests {
             assert_eq!(said(20, change), "");
             assert_eq!(said(10, change), "");
         }
-        let refused: [(Alter, &str); 16] = [
+        let refused: [(Alter, &str); 17] = [
             (|s| s.isolation = Isolation::default(), "--isolation tenant"),
             (|s| s.isolation.namespaces.user = Namespace::Host, "has to be whole"),
             (|s| s.isolation.namespaces.net = Namespace::Host, "has to be whole"),

@@ -33,10 +33,20 @@ pub fn read(cgroup: &Cgroup) -> Result<Isolation, CgroupError> {
 /// Whether it is the whole box, or more: nothing in there leads to the host or to others.
 #[must_use]
 pub fn are_whole(isolation: &Isolation) -> bool {
-    let Isolation { namespaces: Namespaces { user, net, time: _ }, no_new_privs, seccomp, .. } = isolation;
+    // Each part by name: what a box may have besides one day is to be thought about here.
+    let Isolation {
+        root: _,
+        mounts: _,
+        hostname: _,
+        namespaces,
+        no_new_privs,
+        capabilities,
+        rlimits: _,
+        seccomp,
+    } = isolation;
+    let Namespaces { user, net, time: _ } = namespaces;
     let usual = Capability::of_a_tenant();
-    let keeps_few =
-        isolation.capabilities.as_ref().is_some_and(|kept| kept.iter().all(|one| usual.contains(one)));
+    let keeps_few = capabilities.as_ref().is_some_and(|kept| kept.iter().all(|one| usual.contains(one)));
     (*user, *net) == (Namespace::New, Namespace::New) && *no_new_privs && *seccomp && keeps_few
 }
 

@@ -33,6 +33,7 @@ mod rig;
 mod shrinks;
 mod squeeze;
 mod stall;
+mod storms;
 mod surface;
 mod swap;
 mod takeover;

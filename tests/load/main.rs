@@ -41,6 +41,8 @@ enum Verb {
     Burn(churn::Burn),
     /// Does what a trace says of one workload.
     Follow(follow::Follow),
+    /// Answers each byte of its standard input by one, after some work in as much memory: a neighbour that is asked.
+    Serve { kib: usize },
     /// Sleeps.
     Idle { seconds: u64 },
 }
@@ -81,6 +83,7 @@ fn main() -> ExitCode {
                 return ExitCode::FAILURE;
             }
         }
+        Verb::Serve { kib } => serve(kib),
         Verb::Idle { seconds } => thread::sleep(Duration::from_secs(seconds)),
     }
     ExitCode::SUCCESS
@@ -137,6 +140,19 @@ fn fill(mapping: &mut sys::Mapping, populate: Option<usize>, pause: Duration) {
         }
         if !pause.is_zero() {
             thread::sleep(pause);
+        }
+    }
+}
+
+fn serve(kib: usize) {
+    let mut memory = vec![0_u8; kib * 1024];
+    let (mut asked, mut out) = ([0_u8; 1], std::io::stdout().lock());
+    while let Ok(1) = std::io::stdin().read(&mut asked) {
+        for place in memory.chunks_mut(64) {
+            place[0] = place[0].wrapping_add(asked[0]);
+        }
+        if out.write_all(&asked).and_then(|()| out.flush()).is_err() {
+            return;
         }
     }
 }

@@ -33,7 +33,7 @@ pub fn read(cgroup: &Cgroup) -> Result<Isolation, CgroupError> {
 /// Whether it is the whole box, or more: nothing in there leads to the host or to others.
 #[must_use]
 pub fn are_whole(isolation: &Isolation) -> bool {
-    // All of it by name: whatever is added has to be thought about here.
+    // Each part by name: what a box may have besides one day is to be thought about here.
     let Isolation {
         root: _,
         mounts: _,

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,7 +12,8 @@ use std::time::{Duration, Instant};
 use crate::boxed::TENANT;
 use crate::life::told;
 use crate::rig::{
-    Agent, Finished, Run, Tree, eventually, eventually_or_tell, field, is_launched, number, program, read,
+    Agent, Finished, MIB, Run, Tree, eventually, eventually_or_tell, field, is_launched, number, program,
+    read,
 };
 
 /// `pids.max` of each workload here.
@@ -218,6 +220,10 @@ fn processes() {
 #[test]
 fn memory() {
     let mut ground = Ground::new("memory");
+    let within = |_: &Agent, cgroup: &Path| {
+        // It may be gone by then.
+        assert!(number(&cgroup.join("memory.peak")) <= 80 * MIB, "{}", number(&cgroup.join("memory.peak")));
+    };
     let load = program("bellows-load").display().to_string();
     let hog = format!("while :; do {load} grow 300; done");
     // The kernel ends all of it; it is told so, and not that we have.
@@ -229,6 +235,28 @@ fn memory() {
         "perl -e 'mkdir(\"/dev/shm/\" . $n++ . \"x\" x 200) or $f++ while !$f; print \"$n\\n\"; sleep 300'";
     let finished = ground.weather("directories", &[], directories, ended);
     assert!(finished.code == 137 && finished.err.contains("out of memory at its ceiling"), "{finished:?}");
+    let shm = "while :; do dd if=/dev/zero of=/dev/shm/f bs=1M 2>/dev/null; done";
+    // What is there has a size, which is met before the ceiling or after it.
+    let finished = ground.weather("shm", &[], shm, |_, cgroup| {
+        let peak = || number(&cgroup.join("memory.peak"));
+        eventually("it has all there is", || !cgroup.exists() || peak() >= 60 * MIB);
+        assert!(peak() <= 80 * MIB, "{}", peak());
+    });
+    assert_eq!(finished.code, 137, "{finished:?}");
+
+    // Page cache: what is written to a file on a disk that the workload was given.
+    let scratch = std::env::var_os("BELLOWS_SCRATCH").expect("BELLOWS_SCRATCH is set with BELLOWS_CGROUP");
+    let directory = PathBuf::from(scratch).join("storm");
+    fs::create_dir_all(&directory).expect("directory");
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).expect("mode");
+    let bind = format!("{}:/mnt:rw", directory.display());
+    let cache =
+        "while :; do dd if=/dev/zero of=/mnt/f bs=1M count=150 2>/dev/null; cat /mnt/f > /dev/null; done";
+    ground.weather("cache", &["--bind", &bind], cache, |agent, cgroup| {
+        within(agent, cgroup);
+        assert!(number(&cgroup.join("memory.current")) > 0, "it lives: cache ends nobody");
+    });
+    fs::remove_dir_all(&directory).expect("removed");
 }
 
 #[test]

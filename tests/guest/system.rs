@@ -102,6 +102,8 @@ fn configure(root: &Path) -> Result<()> {
     for (file, text) in PAM {
         write(&format!("etc/pam.d/{file}"), text)?;
     }
+    // A package has it as a directory, for its script to replace.
+    fs::remove_dir(root.join("var/run"))?;
     symlink("/run", root.join("var/run"))?;
     for unit in MASKED {
         symlink("/dev/null", root.join("etc/systemd/system").join(unit))?;

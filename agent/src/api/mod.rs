@@ -34,6 +34,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use self::since::seconds_of;
+pub use self::stdio::REFUSAL as STDIO_REFUSAL;
 use crate::access::{Access, Api};
 use crate::control::Handle;
 

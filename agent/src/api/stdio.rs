@@ -20,6 +20,9 @@ use crate::kernel::spawn::own_received;
 /// Tokens that may be open at a time.
 const MOST: usize = 1024;
 
+/// What whoever may start nothing reads in place of a token, and as long as one: an agent that dies says nothing.
+pub const REFUSAL: &[u8; 33] = b"--------------------------------\n";
+
 /// How long a client may take to send its descriptors.
 const DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -53,14 +56,19 @@ impl Tokens {
 /// Serves the socket until the runtime ends.
 pub(super) async fn serve(listener: UnixListener, tokens: Arc<Tokens>, gate: Arc<Gate>) {
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((mut stream, _)) = listener.accept().await else {
             // Out of descriptors, most likely: let others close some.
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             continue;
         };
         // Who can start nothing has nothing to pass on; what is passed is on the account of who connects.
         let Peer(by) = Peer::of(&stream);
-        let Some(Ok(ticket)) = gate.rights(&by).acts().then(|| gate.connect(&by)) else { continue };
+        if !gate.rights(&by).acts() {
+            // There is room: nothing has been written there before.
+            tokio::spawn(async move { stream.write_all(REFUSAL).await });
+            continue;
+        }
+        let Ok(ticket) = gate.connect(&by) else { continue };
         let tokens = Arc::clone(&tokens);
         tokio::spawn(async move {
             let _ticket = ticket;

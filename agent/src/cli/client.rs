@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response, StatusCode};
@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 
 use super::{Failure, NOT_FOUND, REFUSED};
 use crate::api::types::Problem;
-use crate::api::{API_SOCKET, STDIO_SOCKET};
+use crate::api::{API_SOCKET, STDIO_REFUSAL, STDIO_SOCKET};
 
 /// A way to the agent; each request has a connection of its own.
 #[derive(Debug, Clone)]
@@ -68,17 +68,18 @@ impl Client {
         let rights = [ControlMessage::ScmRights(&numbers)];
         let sent =
             sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(b"3")], &rights, MsgFlags::MSG_NOSIGNAL, None);
-        // Whoever may start nothing finds the connection closed, now or when the token is read.
+        // Whoever may start nothing finds the connection closed, and is told so where the token would be.
         if !matches!(sent, Err(Errno::EPIPE | Errno::ECONNRESET)) {
             sent.context(
                 "cannot pass standard input, output and error to the agent (is one of them closed?)",
             )?;
         }
         let mut token = [0_u8; 33];
-        stream.read_exact(&mut token).map_err(|_| {
+        stream.read_exact(&mut token).context("the agent gave no token for standard input and output")?;
+        if token == *STDIO_REFUSAL {
             let text = "the agent takes no standard input and output of you: who may start something is in [api] of its configuration";
-            anyhow!(Failure { text: text.to_owned(), code: REFUSED, is_passing: false })
-        })?;
+            bail!(Failure { text: text.to_owned(), code: REFUSED, is_passing: false });
+        }
         Ok((String::from_utf8_lossy(&token).trim_end().to_owned(), stream))
     }
 

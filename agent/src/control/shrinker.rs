@@ -139,8 +139,9 @@ impl Shrink {
     }
 
     /// Lowers `memory.high` to `to`, use before it in steps, for as long as each step helps.
-    fn lower_high(&self, to: Bytes) -> io::Result<()> {
-        let mut current = self.files.current()?;
+    fn lower_high(&self, to: Bytes) -> io::Result<Reclaimed> {
+        let before = self.files.current()?;
+        let mut current = before;
         while current.saturating_sub(to) > STEP && !self.is_cancelled() {
             self.files.high.write(Limit::At(current.saturating_sub(STEP).page_floor()))?;
             let after = self.files.current()?;
@@ -149,7 +150,10 @@ impl Shrink {
             }
             current = after;
         }
-        if self.is_cancelled() { Ok(()) } else { self.files.high.write(Limit::At(to)) }
+        if !self.is_cancelled() {
+            self.files.high.write(Limit::At(to))?;
+        }
+        Ok(Reclaimed { before, after: self.files.current()? })
     }
 
     fn carry_out(&self) -> io::Result<Option<Reclaimed>> {
@@ -157,9 +161,10 @@ impl Shrink {
             return Ok(None);
         }
         match self.act {
-            Act::LowerHigh(high) => self.lower_high(high).map(|()| None),
-            Act::Reclaim(bytes) => self.files.reclaim(bytes).map(Some),
+            Act::LowerHigh(high) => self.lower_high(high),
+            Act::Reclaim(bytes) => self.files.reclaim(bytes),
         }
+        .map(Some)
     }
 }
 

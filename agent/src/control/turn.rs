@@ -248,14 +248,13 @@ impl Control {
             }
             return;
         }
-        let is_cache = matches!(shrink.plan, Plan::Write { reason: Reason::CacheSqueezed, .. });
-        let left = (is_cache && result.is_ok()).then(|| open.current().ok()).flatten();
-        let plan = left.map_or(shrink.plan, |current| met(shrink.plan, entry.law.law(), current));
-        if plan != shrink.plan {
+        let left = result.ok().flatten().map(|reclaimed| reclaimed.after);
+        let plan = left.map_or(shrink.plan, |left| met(shrink.plan, entry.law.law(), left));
+        if let Plan::Write { to, .. } = plan
+            && plan != shrink.plan
+        {
             entry.law.found_warm();
-            if let Plan::Write { to, .. } = plan {
-                let _ = actuator::raise(open, to);
-            }
+            entry.is_unsure |= actuator::raise(open, to).is_err();
         }
         let what = match (plan, result) {
             (Plan::Write { verb, to, reason, evidence, .. }, Ok(_)) => {

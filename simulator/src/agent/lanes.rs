@@ -181,17 +181,14 @@ impl Job {
     fn leave(&self, node: &mut Node) -> Result<Option<Reclaimed>, Errno> {
         node.stir(self.id);
         let group = node.groups.get_mut(&self.id).ok_or(Errno::Gone)?;
+        let before = group.current();
         match self.act {
-            Act::LowerHigh(high) => {
-                group.memory.reclaim_to(high);
-                Ok(None)
-            }
+            Act::LowerHigh(high) => group.memory.reclaim_to(high),
             Act::Reclaim(bytes) => {
-                let before = group.current();
                 group.memory.take(bytes.0);
-                Ok(Some(Reclaimed { before, after: group.current() }))
             }
         }
+        Ok(Some(Reclaimed { before, after: group.current() }))
     }
 
     fn finish(

@@ -212,8 +212,8 @@ impl Agent {
             restore(node, id, to);
             return self.count(node, id);
         }
-        let current = node.groups.get(&id).map_or(Bytes::ZERO, crate::cgroup::Cgroup::current);
-        let plan = if result.is_ok() { met(job.plan, entry.law.law(), current) } else { job.plan };
+        let left = result.ok().flatten().map(|reclaimed| reclaimed.after);
+        let plan = left.map_or(job.plan, |left| met(job.plan, entry.law.law(), left));
         if let Plan::Write { to, .. } = plan
             && plan != job.plan
         {

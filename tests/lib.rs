@@ -3,3 +3,4 @@
 pub mod guest;
 pub mod plant;
 pub mod programs;
+pub mod socket;

@@ -1,18 +1,13 @@
 //! A real `bellows agent` process: started with a configuration, asked over its sockets, ended by SIGTERM.
-//!
-//! The client is a few lines of HTTP over the Unix socket. A `bellows run` per workload would be a thousand processes more.
 
 use std::fs::File;
-use std::io::{IoSlice, Read, Write};
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use bellows::api::types::{LaunchRequest, WorkloadView};
-use bellows::api::{API_SOCKET, STDIO_SOCKET};
 use bellows::control::{Ended, Launched};
 use bellows::journal::Record;
 use bellows::kernel::{Cgroup, clock};
@@ -21,16 +16,14 @@ use bellows::workload::life::Life;
 use bellows::workload::spec::{Asked, Spec};
 use bellows_policies::CpuBounds;
 use bellows_policies::units::{Bounds, Bytes, Instant as Moment};
+use bellows_tests::socket::{self, Answer};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::unistd::Pid;
 
 use crate::cpu;
 use crate::tree::{self, Place};
 
 const START_DEADLINE: Duration = Duration::from_secs(30);
-/// An answer of the API; a launch under full load takes a while.
-const ANSWER_DEADLINE: Duration = Duration::from_mins(1);
 /// Ending a thousand workloads takes a while, too.
 const STOP_DEADLINE: Duration = Duration::from_secs(90);
 const PAUSE: Duration = Duration::from_millis(5);
@@ -354,46 +347,19 @@ fn send(
     stdio: Option<[BorrowedFd<'_>; 3]>,
 ) -> anyhow::Result<Launched> {
     // The token is good as long as its connection is open.
-    let held = stdio.map(|stdio| hand_over(runtime_dir, stdio)).transpose()?;
+    let held = stdio.map(|stdio| socket::hand_over(runtime_dir, stdio)).transpose();
+    let held = held.context("the agent gave no token for standard input and output")?;
     let (_connection, token) = held.unzip();
     let body = serde_json::to_string(&LaunchRequest { spec, stdio: token })?;
     Ok(serde_json::from_slice(&ask(runtime_dir, "POST", "/api/v1/workloads", &body)?)?)
 }
 
-/// Hands over standard input, output and error; the connection, and the token that it gave.
-fn hand_over(runtime_dir: &Path, stdio: [BorrowedFd<'_>; 3]) -> anyhow::Result<(UnixStream, String)> {
-    let mut stream = connect(&runtime_dir.join(STDIO_SOCKET))?;
-    let numbers = stdio.map(|fd| fd.as_raw_fd());
-    let rights = [ControlMessage::ScmRights(&numbers)];
-    sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(b"3")], &rights, MsgFlags::empty(), None)?;
-    let mut token = [0; 33];
-    stream.read_exact(&mut token).context("the agent gave no token for standard input and output")?;
-    Ok((stream, String::from_utf8_lossy(&token).trim_end().to_owned()))
-}
-
-/// One request on a connection of its own; its answer's body, or an error with it.
+/// One request; its answer's body, or an error with it.
 fn ask(runtime_dir: &Path, method: &str, path: &str, body: &str) -> anyhow::Result<Vec<u8>> {
-    let mut stream = connect(&runtime_dir.join(API_SOCKET))?;
-    let length = body.len();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nhost: bellows\r\nconnection: close\r\ncontent-type: application/json\r\n\
-         content-length: {length}\r\n\r\n{body}"
-    )?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).with_context(|| format!("no answer to {method} {path}"))?;
-    let end = answer.windows(4).position(|w| w == b"\r\n\r\n").context("the answer has no head")?;
-    let body = answer.split_off(end + 4);
-    let status = answer.split(|&b| b == b' ').nth(1).context("the answer has no status")?;
-    if !status.starts_with(b"2") {
+    let Answer { status, body } = socket::ask(runtime_dir, method, path, body)
+        .with_context(|| format!("no answer to {method} {path} in {}", runtime_dir.display()))?;
+    if status / 100 != 2 {
         bail!("{method} {path}: {}", String::from_utf8_lossy(&body));
     }
     Ok(body)
-}
-
-fn connect(socket: &Path) -> anyhow::Result<UnixStream> {
-    let stream = UnixStream::connect(socket).with_context(|| format!("cannot reach {}", socket.display()))?;
-    stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
-    stream.set_write_timeout(Some(ANSWER_DEADLINE))?;
-    Ok(stream)
 }

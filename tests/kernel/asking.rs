@@ -1,9 +1,8 @@
-//! Orders over the agent's socket without a process of its own for each: whoever wants to meet the moment of an order cannot wait
-//! for a client to start.
+//! Orders over the agent's socket, of which it may not live to answer all.
 
 use std::fs::File;
-use std::io::{self, IoSlice, Read, Write};
-use std::os::fd::AsRawFd;
+use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -11,9 +10,7 @@ use bellows::api::types::LaunchRequest;
 use bellows::workload::isolation::Isolation;
 use bellows::workload::life::Life;
 use bellows::workload::spec::{Asked, Spec};
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-
-use crate::rig::PATIENCE;
+use bellows_tests::socket;
 
 /// What came of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,32 +23,13 @@ pub(crate) enum Answer {
     None,
 }
 
-/// One request on a connection of its own.
+/// One request.
 pub(crate) fn ask(runtime_dir: &Path, method: &str, path: &str, body: &str) -> Answer {
-    let Ok(answer) = exchange(runtime_dir, method, path, body) else { return Answer::None };
-    let Some((head, body)) = answer.split_once("\r\n\r\n") else { return Answer::None };
-    let length =
-        head.lines().find_map(|l| l.to_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok());
-    if length.is_some_and(|length| body.len() < length) {
+    let Ok(socket::Answer { status, body }) = socket::ask(runtime_dir, method, path, body) else {
         return Answer::None;
-    }
-    let is_done = head.split(' ').nth(1).is_some_and(|status| status.starts_with('2'));
-    if is_done { Answer::Done(body.to_owned()) } else { Answer::Refused(body.to_owned()) }
-}
-
-fn exchange(runtime_dir: &Path, method: &str, path: &str, body: &str) -> io::Result<String> {
-    let mut stream = UnixStream::connect(runtime_dir.join("api.sock"))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let length = body.len();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nhost: bellows\r\nconnection: close\r\ncontent-type: application/json\r\n\
-         content-length: {length}\r\n\r\n{body}"
-    )?;
-    let mut answer = String::new();
-    // Cut off in the middle: what has come tells.
-    let _ = stream.read_to_string(&mut answer);
-    Ok(answer)
+    };
+    let body = String::from_utf8_lossy(&body).into_owned();
+    if status / 100 == 2 { Answer::Done(body) } else { Answer::Refused(body) }
 }
 
 /// What is to run: a command within bounds of memory.
@@ -78,12 +56,5 @@ pub(crate) fn launch(runtime_dir: &Path, spec: Spec<Asked>, is_detached: bool) -
 /// Hands over `/dev/null` as standard input, output and error: a token, good for as long as the connection.
 pub(crate) fn token(runtime_dir: &Path) -> io::Result<(UnixStream, String)> {
     let null = File::options().read(true).write(true).open("/dev/null")?;
-    let mut stream = UnixStream::connect(runtime_dir.join("stdio.sock"))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let numbers = [null.as_raw_fd(); 3];
-    let rights = [ControlMessage::ScmRights(&numbers)];
-    sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(b"3")], &rights, MsgFlags::empty(), None)?;
-    let mut token = [0; 33];
-    stream.read_exact(&mut token)?;
-    Ok((stream, String::from_utf8_lossy(&token).trim_end().to_owned()))
+    socket::hand_over(runtime_dir, [null.as_fd(); 3])
 }

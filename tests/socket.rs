@@ -1,0 +1,79 @@
+//! Requests to an agent over its sockets, without a client process for each: a benchmark has thousands, and whoever wants to meet a
+//! moment of a request cannot wait for a process to start.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use bellows::api::{API_SOCKET, STDIO_SOCKET};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+
+/// How long a read or a write may take: a launch under full load takes a while.
+const DEADLINE: Duration = Duration::from_mins(1);
+
+/// What came of a request.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status, for instance 200.
+    pub status: u16,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// One request with a JSON body, on a connection of its own. An answer that was cut off is an error.
+pub fn ask(runtime_dir: &Path, method: &str, path: &str, body: &str) -> io::Result<Answer> {
+    let mut stream = connect(&runtime_dir.join(API_SOCKET))?;
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: bellows\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    )?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    parse(&answer).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+}
+
+/// Hands over standard input, output and error; the token for them, which is good for as long as the connection.
+pub fn hand_over(runtime_dir: &Path, stdio: [BorrowedFd<'_>; 3]) -> io::Result<(UnixStream, String)> {
+    let mut stream = connect(&runtime_dir.join(STDIO_SOCKET))?;
+    let numbers = stdio.map(|fd| fd.as_raw_fd());
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(b"3")], &rights, MsgFlags::empty(), None)?;
+    let mut token = [0; 33];
+    stream.read_exact(&mut token)?;
+    Ok((stream, String::from_utf8_lossy(&token).trim_end().to_owned()))
+}
+
+fn connect(socket: &Path) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.set_write_timeout(Some(DEADLINE))?;
+    Ok(stream)
+}
+
+fn parse(answer: &[u8]) -> Option<Answer> {
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&answer[..end]).ok()?;
+    let body = answer[end + 4..].to_vec();
+    let length =
+        head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    let is_whole = length.is_none_or(|length: usize| body.len() >= length);
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    is_whole.then_some(Answer { status, body })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_cut_off_is_no_answer() {
+        let whole = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}";
+        let answer = parse(whole).expect("an answer");
+        assert_eq!((answer.status, &answer.body[..]), (201, &b"{}"[..]));
+        assert!((0..whole.len()).all(|length| parse(&whole[..length]).is_none()));
+    }
+}

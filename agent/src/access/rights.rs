@@ -330,6 +330,9 @@ mod tests {
         let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api");
         let mut served: Vec<(String, String)> = Vec::new();
         for file in std::fs::read_dir(directory).unwrap().flatten() {
+            if file.path().is_dir() {
+                continue;
+            }
             let text = std::fs::read_to_string(file.path()).unwrap();
             for route in text.split(".route(\"").skip(1) {
                 let (pattern, rest) = route.split_once('"').unwrap();

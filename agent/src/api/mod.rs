@@ -20,6 +20,7 @@ mod since;
 mod stdio;
 mod stream;
 pub mod types;
+pub(crate) mod words;
 
 use std::fs;
 use std::net::SocketAddr;

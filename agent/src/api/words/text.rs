@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bellows_policies::ladder::{Grip, GripEvidence};
 use bellows_policies::{AssignedBy, Bytes, Cpus, Limits, Verb};
 
-use super::explain::waiter_name;
+use super::grip::waiter_name;
 use crate::journal::{Conditions, Deed, Ease, Incident, Record, What};
 
 /// Columns as wide as their widest cell, two spaces apart.
-pub(super) fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+pub(crate) fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let rows: Vec<Vec<String>> =
         std::iter::once(head.iter().map(|&h| h.to_owned()).collect()).chain(rows).collect();
     let widths: Vec<usize> = (0..head.len())
@@ -29,13 +29,13 @@ pub(super) fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> S
 }
 
 /// "12s", "3m", "5h", "2d" since then.
-pub(super) fn age(unix_ns: u64) -> String {
+pub(crate) fn age(unix_ns: u64) -> String {
     let then = UNIX_EPOCH + Duration::from_nanos(unix_ns);
     span(SystemTime::now().duration_since(then).unwrap_or_default())
 }
 
 /// The same until then.
-pub(super) fn left(unix_ns: u64) -> String {
+pub(crate) fn left(unix_ns: u64) -> String {
     let then = UNIX_EPOCH + Duration::from_nanos(unix_ns);
     span(then.duration_since(SystemTime::now()).unwrap_or_default())
 }
@@ -51,24 +51,24 @@ fn span(time: Duration) -> String {
 }
 
 /// A record as one line: when, who, what, why.
-pub(super) fn sentence(record: &Record) -> String {
+pub(crate) fn sentence(record: &Record) -> String {
     let who = if record.workload.is_empty() { "node" } else { &record.workload };
     format!("{} {who:<20} {}", time_of_day(record.unix_ns), deed(record))
 }
 
 /// What happened, and who asked for it.
-pub(super) fn deed(record: &Record) -> String {
+pub(crate) fn deed(record: &Record) -> String {
     let by = record.by.as_ref().map(|by| format!(", by order of {by}")).unwrap_or_default();
     what(&record.what) + &by
 }
 
 /// `14:03:07.120`, UTC.
-pub(super) fn time_of_day(unix_ns: u64) -> String {
+pub(crate) fn time_of_day(unix_ns: u64) -> String {
     let (seconds, millis) = (unix_ns / 1_000_000_000 % 86_400, unix_ns / 1_000_000 % 1000);
     format!("{:02}:{:02}:{:02}.{millis:03}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
-pub(super) fn what(what: &What) -> String {
+pub(crate) fn what(what: &What) -> String {
     match what {
         What::AgentStarted { root } => format!("the agent governs {root}"),
         What::AgentStopping { workloads_end: true } => "the agent stops, and ends all workloads".to_owned(),
@@ -250,7 +250,7 @@ fn pinned(high: Option<Bytes>, cpu: Option<(Cpus, Cpus)>, until_unix_ns: u64) ->
 }
 
 /// The class of a workload, and what gave it that.
-pub(super) fn class_and_why(class: &str, assigned: Option<&AssignedBy>) -> String {
+pub(crate) fn class_and_why(class: &str, assigned: Option<&AssignedBy>) -> String {
     let why = assigned.map(|by| format!(" {by}")).unwrap_or_default();
     format!("class {class}{why}")
 }

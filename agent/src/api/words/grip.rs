@@ -10,7 +10,7 @@ use crate::api::types::WorkloadView;
 use crate::journal::{Record, What};
 
 /// The part of a record's explanation that is about a grip.
-pub(super) fn text(out: &mut String, what: &What) {
+pub(crate) fn text(out: &mut String, what: &What) {
     let What::Squeezed { grip, evidence, hold_ms, .. } = what else { return };
     let (means, prevents) = advice(*grip);
     let _ = writeln!(out, "  {means}\n\ndecided by the ladder of the squeeze");
@@ -28,7 +28,7 @@ pub(super) fn text(out: &mut String, what: &What) {
 }
 
 /// How it gives way now, in one line; empty when it does not.
-pub(super) fn state(view: &WorkloadView, records: &[Record]) -> String {
+pub(crate) fn state(view: &WorkloadView, records: &[Record]) -> String {
     let mut out = String::new();
     let gives = [
         (Grip::Freeze, view.is_frozen, "it is frozen"),
@@ -48,7 +48,7 @@ pub(super) fn state(view: &WorkloadView, records: &[Record]) -> String {
 }
 
 /// Who waits, in words.
-pub(in crate::cli) fn waiter_name(waiter: &str) -> &str {
+pub(crate) fn waiter_name(waiter: &str) -> &str {
     if waiter.is_empty() { "the node" } else { waiter }
 }
 

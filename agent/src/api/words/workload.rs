@@ -7,12 +7,12 @@ use bellows_policies::Bytes;
 use super::advice::advice;
 use super::grip;
 use super::record::{inside, precisely};
+use super::text::{age, class_and_why, left, sentence, time_of_day};
 use crate::api::types::{PinView, Sizing, WorkloadExplained, WorkloadView as View};
-use crate::cli::text::{age, class_and_why, left, sentence, time_of_day};
 use crate::journal::{Grounds, Record, What};
 
 /// The whole of it.
-pub(super) fn text(explained: &WorkloadExplained) -> String {
+pub(crate) fn text(explained: &WorkloadExplained) -> String {
     let mut out = String::new();
     match &explained.view {
         Some(view) => {

@@ -8,15 +8,15 @@ use bellows_policies::{Limits, Reason, Verb};
 use super::advice::{Advice, advice};
 use super::checks::{self, Check};
 use super::grip;
+use super::text::{self, sentence, table, time_of_day};
 use crate::api::types::{Holder, RecordExplained};
-use crate::cli::text::{self, sentence, table, time_of_day};
 use crate::journal::{Grounds, Incident, Kind, Laws, Record, What};
 
 /// An incident this much older than a record does not belong to it, nanoseconds.
 const RELATED_NS: u64 = 60_000_000_000;
 
 /// The whole of it.
-pub(super) fn text(explained: &RecordExplained) -> String {
+pub(crate) fn text(explained: &RecordExplained) -> String {
     let record = &explained.record;
     let who = if record.workload.is_empty() { "the node" } else { &record.workload };
     let mut out = format!("record {}, {} UTC, {who}\n", record.id, time_of_day(record.unix_ns));
@@ -57,7 +57,7 @@ fn decided(out: &mut String, record: &Record, laws: Option<&Laws>) {
     }
 }
 
-pub(super) fn evidence_table(checks: Vec<Check>) -> String {
+pub(crate) fn evidence_table(checks: Vec<Check>) -> String {
     if checks.is_empty() {
         return String::new();
     }
@@ -130,7 +130,7 @@ fn related<'a>(record: &Record, incidents: &'a [Record]) -> Option<&'a Record> {
 }
 
 /// What a workload looked like inside.
-pub(super) fn inside(out: &mut String, incident: &Incident) {
+pub(crate) fn inside(out: &mut String, incident: &Incident) {
     let Some(snapshot) = &incident.snapshot else {
         out.push_str("\ninside\n  it was gone before anybody could look\n");
         return;
@@ -169,7 +169,7 @@ fn ending(out: &mut String, record: &Record, incident: Option<&Record>, holders:
 }
 
 /// What would have prevented it in this very case, where there are figures to tell.
-pub(super) fn precisely(reason: Reason, grounds: Grounds<'_>, holders: &[Holder]) -> Option<String> {
+pub(crate) fn precisely(reason: Reason, grounds: Grounds<'_>, holders: &[Holder]) -> Option<String> {
     let Grounds::Memory(evidence) = grounds else { return None };
     let is_stalled = reason == Reason::StalledAtLimit;
     if reason == Reason::CeilingReached || (is_stalled && evidence.high >= evidence.ceiling) {

@@ -8,26 +8,26 @@ use bellows_policies::{Evidence, Law, MemoryLaw, Reason};
 
 /// One line of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Check {
+pub(crate) struct Check {
     /// What was looked at.
-    pub(super) what: &'static str,
-    pub(super) value: String,
+    pub(crate) what: &'static str,
+    pub(crate) value: String,
     /// What it was held to; empty where it only went into the sum.
-    pub(super) threshold: String,
+    pub(crate) threshold: String,
     /// Whether that was met; `None` where nothing had to be.
-    pub(super) met: Option<bool>,
+    pub(crate) met: Option<bool>,
 }
 
-pub(super) fn check(what: &'static str, value: String, threshold: String, met: bool) -> Check {
+pub(crate) fn check(what: &'static str, value: String, threshold: String, met: bool) -> Check {
     Check { what, value, threshold, met: Some(met) }
 }
 
-pub(super) fn plain(what: &'static str, value: String) -> Check {
+pub(crate) fn plain(what: &'static str, value: String) -> Check {
     Check { what, value, threshold: String::new(), met: None }
 }
 
 /// The evidence of a decision about memory.
-pub(super) fn memory(evidence: &Evidence, reason: Reason, law: &Law) -> Vec<Check> {
+pub(crate) fn memory(evidence: &Evidence, reason: Reason, law: &Law) -> Vec<Check> {
     let Evidence { current, high, need, .. } = *evidence;
     let mut checks = vec![match evidence.law {
         MemoryLaw::Launch => plain("floor", size(evidence.floor)),
@@ -191,7 +191,7 @@ fn verdict(growth: Option<&Growth>, reason: Reason, law: &Law) -> Vec<Check> {
 }
 
 /// The evidence of a decision about a quota.
-pub(super) fn cpu(evidence: &CpuEvidence, law: &CpuLaw) -> Vec<Check> {
+pub(crate) fn cpu(evidence: &CpuEvidence, law: &CpuLaw) -> Vec<Check> {
     let CpuEvidence { quota, used, rho, .. } = *evidence;
     let mut checks = vec![plain("quota", cpus(quota)), plain("use", cpus(used))];
     match evidence.law {
@@ -232,7 +232,7 @@ pub(super) fn cpu(evidence: &CpuEvidence, law: &CpuLaw) -> Vec<Check> {
     checks
 }
 
-pub(super) fn size(bytes: Bytes) -> String {
+pub(crate) fn size(bytes: Bytes) -> String {
     bytes.to_string()
 }
 
@@ -248,6 +248,6 @@ fn share(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
-pub(super) fn time(ms: u64) -> String {
+pub(crate) fn time(ms: u64) -> String {
     if ms < 10_000 { format!("{ms} ms") } else { format!("{} s", ms / 1000) }
 }

@@ -1,30 +1,13 @@
-//! `bellows explain`: why a limit moved, or did not, and how a workload fares.
-//!
-//! | file | holds |
-//! |---|---|
-//! | `record` | a record in words |
-//! | `workload` | a workload in words |
-//! | `checks` | the evidence as a table: values against thresholds |
-//! | `grip` | why a workload gives way as a whole |
-//! | `advice` | for each reason: what it means, what would prevent it, what to try next |
-
-mod advice;
-mod checks;
-mod grip;
-mod record;
-#[cfg(test)]
-mod tests;
-mod workload;
+//! `bellows explain`: why a limit moved, or did not, and how a workload fares. The words are `api::words`.
 
 use std::process::ExitCode;
-
-pub(super) use grip::waiter_name;
 
 use clap::Args;
 
 use super::client::Client;
 use super::{Connection, Failure};
 use crate::api::types::{RecordExplained, WorkloadExplained};
+use crate::api::words;
 use crate::workload::spec::Name;
 
 /// Exit code of a wrong argument, as clap's.
@@ -46,11 +29,19 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let client = Client::new(&arguments.connection.runtime_dir);
     let text = if let Ok(id) = arguments.what.parse::<u64>() {
         let explained: RecordExplained = client.get(&format!("/api/v1/explain/{id}")).await?;
-        if arguments.json { serde_json::to_string(&explained)? + "\n" } else { record::text(&explained) }
+        if arguments.json {
+            serde_json::to_string(&explained)? + "\n"
+        } else {
+            words::record::text(&explained)
+        }
     } else {
         let (tenant, name) = workload_named(&arguments.what)?;
         let explained: WorkloadExplained = client.get(&format!("/api/v1/explain/{tenant}/{name}")).await?;
-        if arguments.json { serde_json::to_string(&explained)? + "\n" } else { workload::text(&explained) }
+        if arguments.json {
+            serde_json::to_string(&explained)? + "\n"
+        } else {
+            words::workload::text(&explained)
+        }
     };
     print!("{text}");
     Ok(ExitCode::SUCCESS)
@@ -67,4 +58,25 @@ fn workload_named(text: &str) -> anyhow::Result<(Name, Name)> {
         })
     };
     Ok((parse(tenant)?, parse(name)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use bellows_policies::Reason;
+    use clap::CommandFactory;
+
+    use crate::api::words::{Advice, advice};
+
+    #[test]
+    fn each_reason_has_its_own_meaning_and_a_command_that_exists() {
+        let cli = super::super::Cli::command();
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            let Advice { means, prevents, next } = advice(*reason);
+            assert!(means.len() > 10 && prevents.len() > 10, "{reason:?}");
+            let verb = next.strip_prefix("bellows ").unwrap().split(' ').next().unwrap();
+            assert!(cli.get_subcommands().any(|known| known.get_name() == verb), "{reason:?}: {next}");
+            let others = &Reason::ALL[index + 1..];
+            assert!(others.iter().all(|other| advice(*other).means != means), "{reason:?}");
+        }
+    }
 }

@@ -5,13 +5,13 @@ use bellows_policies::Reason;
 
 /// What there is to say about a reason, whatever the case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Advice {
+pub(crate) struct Advice {
     /// What it means.
-    pub(super) means: &'static str,
+    pub(crate) means: &'static str,
     /// What would have prevented it; nothing where nothing should.
-    pub(super) prevents: &'static str,
+    pub(crate) prevents: &'static str,
     /// The command to try next; `{workload}` is put in.
-    pub(super) next: &'static str,
+    pub(crate) next: &'static str,
 }
 
 const FOLLOW: &str = "bellows events -f --workload {workload}";
@@ -22,7 +22,7 @@ const NOTHING: &str = "nothing should: it is how limits breathe";
 
 /// What there is to say about `reason`.
 #[expect(clippy::too_many_lines, reason = "a table of three columns")]
-pub(super) const fn advice(reason: Reason) -> Advice {
+pub(crate) const fn advice(reason: Reason) -> Advice {
     let (means, prevents, next) = match reason {
         Reason::Launched => ("a workload begins at its floor, whatever it will need", NOTHING, FOLLOW),
         Reason::TripwireHit => (
@@ -201,23 +201,4 @@ pub(super) const fn advice(reason: Reason) -> Advice {
         ),
     };
     Advice { means, prevents, next }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn each_reason_has_its_own_meaning_and_a_command_that_exists() {
-        let cli = crate::cli::Cli::command();
-        for (index, reason) in Reason::ALL.iter().enumerate() {
-            let Advice { means, prevents, next } = advice(*reason);
-            assert!(means.len() > 10 && prevents.len() > 10, "{reason:?}");
-            let verb = next.strip_prefix("bellows ").unwrap().split(' ').next().unwrap();
-            assert!(cli.get_subcommands().any(|known| known.get_name() == verb), "{reason:?}: {next}");
-            let others = &Reason::ALL[index + 1..];
-            assert!(others.iter().all(|other| advice(*other).means != means), "{reason:?}");
-        }
-    }
 }

@@ -27,6 +27,7 @@ mod overflow;
 mod plant;
 mod policies;
 mod quota;
+mod reading;
 mod record;
 mod refusals;
 mod rig;

@@ -4,11 +4,12 @@ TRIPLE  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 BIN     := target/$(TRIPLE)/release
 KERNEL  := $(BIN)/bellows-kernel
 
-.PHONY: help demo test test-systemd test-kernels sim check bench build setup toolchain clean
+.PHONY: help demo test test-console test-systemd test-kernels sim check bench build setup toolchain clean
 
 help:
 	@echo "make demo    six tenants on one budget: static limits, the kernel alone, bellows; metrics on 127.0.0.1:9464"
 	@echo "make test    all tests, those that need a kernel in a real one (this machine's, or a guest's)"
+	@echo "make test-console  the console, in a browser: needs node, npm and chromium; 5 minutes"
 	@echo "make test-systemd  the units, under a real systemd: 5 minutes, and 30 MB to fetch"
 	@echo "make test-kernels  the tests that need a kernel on Linux 6.1, 6.12 and 7.3, and the refusal on 5.10: an hour"
 	@echo "make sim     the laws against a simulated node that goes wrong: SEED=.. (random if none), STEPS=.. (a million if none);"
@@ -34,6 +35,15 @@ test-systemd: build
 	$(KERNEL) setup --systemd
 	$(KERNEL) with --systemd --cpus 1 --memory 2G --timeout 900 -- \
 		cargo test --release --locked -p bellows-tests --test systemd -- --test-threads=1 --show-output
+
+# The console in a browser of this machine, against an agent in a guest. Figures and screenshots: target/console.
+test-console: build setup
+	@for tool in node npm chromium; do command -v $$tool >/dev/null || { \
+		echo "$$tool is missing: apt-get install nodejs npm chromium"; exit 1; }; done
+	npm ci --prefix tests/console --ignore-scripts --no-audit --no-fund --silent
+	mkdir -p target/console
+	$(KERNEL) with --memory 4G --forward 9464 --forward 9465 --timeout 900 -- \
+		node tests/console/run.mjs $(BIN) target/console
 
 # Each of Debian's kernels in turn, with a summary.
 test-kernels: build setup

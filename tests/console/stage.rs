@@ -20,13 +20,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bellows_tests::socket::{ask, hand_over};
+use nix::sys::resource::{Resource, setrlimit};
 use serde_json::json;
 
 /// Address that QEMU's user network gives its first guest.
 const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 const PORT: u16 = 9464;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const MIB: u64 = 1 << 20;
+/// Enough for a few thousand workloads.
+const OPEN_FILES: u64 = 65_536;
 
 struct Stage {
     root: PathBuf,
@@ -40,6 +43,8 @@ fn main() -> Result<()> {
     for name in ["memory", "cpu", "pids"] {
         fs::write(parent.join("cgroup.subtree_control"), format!("+{name}"))?;
     }
+    // The agent raises its own limit to this, and keeps some sixteen files of each workload open.
+    setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES)?;
     let root = parent.join("console");
     fs::create_dir(&root)?;
     let runtime_dir = std::env::temp_dir().join(format!("bellows-console-{}", std::process::id()));

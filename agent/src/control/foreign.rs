@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use bellows_policies::units::{Bytes, Instant, Limit};
+use bellows_policies::units::{Instant, Limit};
 
 use super::control_loop::Control;
 use super::incidents;
@@ -36,7 +36,7 @@ impl Control {
         let Some(open) = &mut entry.open else { return };
         if entry.shrink.is_some()
             || entry.law.is_released()
-            || entry.law.is_failed()
+            || (entry.law.is_failed() && open.max.is_none())
             || entry.shadow.is_some()
         {
             return;
@@ -44,10 +44,14 @@ impl Control {
         // Gone or unreadable: the look says so.
         let max = open.max.as_ref().map(LimitFile::read).transpose();
         let (Ok(high), Ok(max)) = (open.high.read(), max) else { return };
-        let expected = entry.law.limits();
+        let governed = entry.law.limits();
         // Of what somebody else made `memory.max` is as it should be, whatever it is.
-        let max = max.unwrap_or(Limit::At(expected.max));
-        let files = [("memory.high", expected.high, high), ("memory.max", expected.max, max)];
+        let max = max.unwrap_or(Limit::At(governed.max));
+        // Who is to end stands at its `memory.max`, which somebody may have raised: below that it would neither end nor go on.
+        let is_failed = entry.law.is_failed();
+        let most = max.max(Limit::At(governed.max));
+        let expected = if is_failed { (most, most) } else { (Limit::At(governed.high), Limit::At(governed.max)) };
+        let files = [("memory.high", expected.0, high), ("memory.max", expected.1, max)];
         let mut is_foreign = false;
         for (file, expected, found) in files {
             if is_same(expected, found) {
@@ -59,21 +63,25 @@ impl Control {
                 continue;
             }
             self.metrics.foreign_writes.inc();
-            let (expected, found) = (expected.0.to_string(), found.to_string());
+            let (expected, found) = (expected.to_string(), found.to_string());
             let what = What::ForeignWrite { file: file.to_owned(), expected, found };
             self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
         }
         if !is_foreign {
             return;
         }
-        if entry.adopted.is_some() && !entry.is_unsure && !is_same(expected.high, high) {
+        if entry.adopted.is_some() && !entry.is_unsure && !is_same(expected.0, high) {
             // Its maker wants that: it is given back to it, in the end.
             open.before = high;
             let _ = adoption::note(open.cgroup(), high);
         }
         let open = &*open;
         let current = entry.law.current();
-        let put_back = put_back(open, &mut entry.law, max, current);
+        let put_back = if is_failed {
+            open.max.as_ref().map_or(Ok(()), |file| file.write(most)).and_then(|()| open.high.write(most))
+        } else {
+            put_back(open, &mut entry.law, max, current)
+        };
         if !entry.is_unsure {
             incidents::tell(&self.lanes, &self.metrics, entry, Kind::ForeignWrite);
         }
@@ -85,23 +93,30 @@ impl Control {
 }
 
 /// Equal to the page, as the kernel rounds.
-fn is_same(expected: Bytes, found: Limit) -> bool {
-    found == Limit::At(expected.page_floor()) || found == Limit::At(expected)
+fn is_same(expected: Limit, found: Limit) -> bool {
+    let rounded = match expected {
+        Limit::At(bytes) => Limit::At(bytes.page_floor()),
+        Limit::Max => Limit::Max,
+    };
+    found == rounded || found == expected
 }
 
 #[cfg(test)]
 mod tests {
+    use bellows_policies::units::Bytes;
+
     use super::*;
 
     #[test]
     fn limits_are_the_same_to_the_page() {
         let table = [
-            (Bytes(8192), Limit::At(Bytes(8192)), true),
-            (Bytes(8193), Limit::At(Bytes(8192)), true),
-            (Bytes(8192), Limit::At(Bytes(4096)), false),
-            (Bytes(8192), Limit::At(Bytes(12288)), false),
-            (Bytes(8192), Limit::Max, false),
-            (Bytes(u64::MAX), Limit::Max, false),
+            (Limit::At(Bytes(8192)), Limit::At(Bytes(8192)), true),
+            (Limit::At(Bytes(8193)), Limit::At(Bytes(8192)), true),
+            (Limit::At(Bytes(8192)), Limit::At(Bytes(4096)), false),
+            (Limit::At(Bytes(8192)), Limit::At(Bytes(12288)), false),
+            (Limit::At(Bytes(8192)), Limit::Max, false),
+            (Limit::At(Bytes(u64::MAX)), Limit::Max, false),
+            (Limit::Max, Limit::Max, true),
         ];
         for (expected, found, same) in table {
             assert_eq!(is_same(expected, found), same, "{expected:?} {found:?}");

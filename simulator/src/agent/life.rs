@@ -170,13 +170,25 @@ impl Agent {
             return;
         }
         entry.compare_at = woke + COMPARE_EVERY;
-        if entry.shrink.is_some() || entry.law.is_released() || entry.law.is_failed() {
+        if entry.shrink.is_some() || entry.law.is_released() {
             return;
         }
-        let Some(found) = node.limits(id).filter(|found| *found != entry.law.limits()) else { return };
+        let (Some(found), governed, is_failed) = (node.limits(id), entry.law.limits(), entry.law.is_failed()) else {
+            return;
+        };
+        let most = found.max.max(governed.max);
+        let expected = if is_failed { Limits { high: most, max: most } } else { governed };
+        if found == expected {
+            return;
+        }
         node.log.record(node.now, id, What::ForeignSeen);
         let current = entry.law.current();
-        if put_back(node, id, &mut entry.law, found.max, current).is_err() {
+        let put_back = if is_failed {
+            node.write_max(id, most).and_then(|()| node.write_high(id, most))
+        } else {
+            put_back(node, id, &mut entry.law, found.max, current)
+        };
+        if put_back.is_err() {
             entry.is_unsure = true;
         }
         self.look(node, id, node.now);

@@ -43,3 +43,4 @@ mod tenants;
 mod terminal;
 mod turn;
 mod walls;
+mod yields;

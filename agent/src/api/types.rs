@@ -162,6 +162,9 @@ pub struct WorkloadView {
     pub memory_high: Option<Bytes>,
     /// `memory.max`.
     pub memory_max: Option<Bytes>,
+    /// Whether its limits are left to somebody else who wrote one (`foreign = "yield"`).
+    #[serde(default)]
+    pub yielded: bool,
     /// `memory.high` as it would be; `null` unless it is observed.
     #[serde(default)]
     pub would_high: Option<Bytes>,
@@ -224,6 +227,7 @@ impl From<&Published> for WorkloadView {
             memory_current: view.current,
             memory_high: limit(view.limits.high),
             memory_max: limit(view.limits.max),
+            yielded: published.is_yielded(),
             would_high: would.map(|limits| limits.high),
             would_max: would.map(|limits| limits.max),
             would_moves: view.would_moves,

@@ -95,7 +95,7 @@ pub(super) fn what(what: &What) -> String {
         ),
         What::LetGo { gone: true } => "let go: its cgroup was removed".to_owned(),
         What::LetGo { gone: false } => "let go: given back as it was, by order of the policies".to_owned(),
-        What::ModeChanged { observed, limits } => mode_changed(*observed, limits),
+        What::ModeChanged { observed, yielded, limits } => mode_changed(*observed, *yielded, limits),
         What::LaunchFailed { error } => format!("not started: {error}"),
         What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us, .. } => {
             let took = match verb {
@@ -149,8 +149,13 @@ pub(super) fn what(what: &What) -> String {
         What::Ended { how, .. } => how.clone(),
         What::Trouble { text } => text.clone(),
         What::QueueOverflowed {} => "the kernel's event queue overflowed: looking at everything".to_owned(),
-        What::ForeignWrite { file, expected, found } => {
-            format!("somebody else wrote {found} to {file}: putting {expected} back")
+        What::ForeignWrite { file, expected, found, yielded } => {
+            let then = if *yielded {
+                format!("leaving it, where {expected} was governed")
+            } else {
+                format!("putting {expected} back")
+            };
+            format!("somebody else wrote {found} to {file}: {then}")
         }
         What::ForeignCgroup { name } => format!("somebody else made {name}: left alone"),
         What::TakenOver { pid, found_high, found_max, limits, observed } => format!(
@@ -169,8 +174,10 @@ pub(super) fn what(what: &What) -> String {
     }
 }
 
-fn mode_changed(observed: bool, limits: &Limits) -> String {
-    if observed {
+fn mode_changed(observed: bool, yielded: bool, limits: &Limits) -> String {
+    if yielded {
+        format!("observed from now on: its limits are left to whoever wrote them, and would be {limits}")
+    } else if observed {
         format!("observed from now on: its limits stand open, and would be {limits}")
     } else {
         format!("enforced from now on, governed from {limits}")

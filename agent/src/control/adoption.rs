@@ -32,6 +32,7 @@ use crate::workload::adoption;
 use crate::workload::isolation::Isolation;
 use crate::workload::life::Life;
 use crate::workload::spec::{ByClass, Identity, Name, NameError, Spec};
+use crate::workload::yielded;
 
 impl Entry {
     /// Publishes the limits in force. Of what somebody else made `memory.max` is not known.
@@ -138,6 +139,7 @@ impl Control {
             weight: None,
         };
         let law = self.memory_law(&class);
+        let is_yielded = yielded::still(open.cgroup(), &class)?;
         // What it is given back to is no tripwire of ours.
         let high = match found {
             Limit::At(bytes) if open.before == Limit::Max => bytes,
@@ -161,6 +163,7 @@ impl Control {
         let entry = self.registry.insert(|key| Entry::new(key, spec, class, &law, version, published));
         entry.adopted = Some(adopt);
         entry.shadow = Some(Shadow::default());
+        entry.published.set_yielded(is_yielded);
         entry.sampled = sample.at;
         entry.oom_kills = sample.events.oom_kill;
         let found_high = if let Limit::At(bytes) = found { Some(bytes) } else { None };

@@ -1,11 +1,12 @@
 //! Foreign writes: a limit in the kernel that is not the governed one was written by somebody else. It is told, counted, and
-//! the governed limits are put back.
+//! the governed limits are put back; or, where the class yields, left to whoever wrote it, the workload being observed from then on.
 //!
 //! Compared, not heard: inotify tells of each write, one's own too, and of none that came before it listened. Two reads per
 //! workload every [`COMPARE_EVERY`] cost nothing beside the slow pass.
 
 use std::time::Duration;
 
+use bellows_policies::ruleset::Foreign;
 use bellows_policies::units::{Instant, Limit};
 
 use super::control_loop::Control;
@@ -33,6 +34,9 @@ impl Control {
         if is_first {
             return;
         }
+        if entry.published.is_yielded() {
+            return self.take_mode(key);
+        }
         let Some(open) = &mut entry.open else { return };
         if entry.shrink.is_some()
             || entry.law.is_released()
@@ -50,8 +54,10 @@ impl Control {
         // Who is to end stands at its `memory.max`, which somebody may have raised: below that it would neither end nor go on.
         let is_failed = entry.law.is_failed();
         let most = max.max(Limit::At(governed.max));
-        let expected = if is_failed { (most, most) } else { (Limit::At(governed.high), Limit::At(governed.max)) };
+        let expected =
+            if is_failed { (most, most) } else { (Limit::At(governed.high), Limit::At(governed.max)) };
         let files = [("memory.high", expected.0, high), ("memory.max", expected.1, max)];
+        let yielded = entry.class.foreign == Foreign::Yield && !entry.is_unsure;
         let mut is_foreign = false;
         for (file, expected, found) in files {
             if is_same(expected, found) {
@@ -64,11 +70,16 @@ impl Control {
             }
             self.metrics.foreign_writes.inc();
             let (expected, found) = (expected.to_string(), found.to_string());
-            let what = What::ForeignWrite { file: file.to_owned(), expected, found };
+            let what = What::ForeignWrite { file: file.to_owned(), expected, found, yielded };
             self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
         }
         if !is_foreign {
             return;
+        }
+        if yielded {
+            incidents::tell(&self.lanes, &self.metrics, entry, Kind::ForeignWrite);
+            entry.published.set_yielded(true);
+            return self.take_mode(key);
         }
         if entry.adopted.is_some() && !entry.is_unsure && !is_same(expected.0, high) {
             // Its maker wants that: it is given back to it, in the end.

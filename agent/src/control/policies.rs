@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use bellows_policies::ruleset::{Class, Mode, Ruleset};
+use bellows_policies::ruleset::{Class, Foreign, Mode, Ruleset};
 
 use super::control_loop::Control;
 use super::cpu_loop::Reform;
@@ -84,7 +84,8 @@ impl Control {
         if let Some(bounds) = quota {
             let burst = open.cgroup().open_write("cpu.max.burst").ok();
             let version = Arc::clone(&entry.version);
-            cpu_loop::reform(&self.cpu, Reform { key, version, bounds, law: class.cpu.law, burst });
+            let yields = class.foreign == Foreign::Yield;
+            cpu_loop::reform(&self.cpu, Reform { key, version, bounds, law: class.cpu.law, yields, burst });
         }
         let files = |memory, class: &Class| {
             if is_adopted { Vec::new() } else { actuator::class_files(memory, class) }
@@ -116,9 +117,13 @@ impl Control {
             entry.law.rearm();
         }
         let tenant = identity.tenant.clone();
+        let reasserts = class.foreign == Foreign::Reassert;
         entry.class = class;
         entry.spec = Arc::new(Spec { identity, ..Spec::clone(&entry.spec) });
         self.protect(&tenant);
+        if reasserts {
+            self.regain(key);
+        }
         self.take_mode(key);
         Some((name, rewrite))
     }

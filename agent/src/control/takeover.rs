@@ -27,6 +27,7 @@ use crate::workload::shelf::Kept;
 use crate::workload::spec::{Identity, Spec};
 use crate::workload::stated;
 use crate::workload::takeover::{Findings, Found};
+use crate::workload::yielded;
 
 /// What was taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -133,6 +134,7 @@ impl Control {
             pin,
             frozen,
             is_paused,
+            is_yielded,
             stop,
             life,
             isolation,
@@ -142,6 +144,7 @@ impl Control {
         let is_detached = self.keep.get(&identity.to_string()).is_some();
         let running = if is_detached { running.logged(None) } else { running };
         let open = Box::new(Open::new(&Arc::new(running), identity.cpu.is_some())?);
+        let is_yielded = is_yielded && yielded::still(open.cgroup(), &class)?;
         let sample = open.sample(clock::now())?;
         let in_force = Limits { high: bytes(high), max: bytes(max) };
         // `memory.max` is never lowered here: that takes the law's patience.
@@ -152,7 +155,7 @@ impl Control {
         let mut law = Workload::adopt(identity.memory, self.memory_law(&class), back_to, sample);
         // To put limits on more than its ceiling would be to end it.
         let fits = sample.current.saturating_add(law.law().band_min) <= identity.memory.ceiling;
-        let is_observed = was_open && (class.mode == Mode::Observe || !fits);
+        let is_observed = is_yielded || (was_open && (class.mode == Mode::Observe || !fits));
         if !is_observed && law.limits() != in_force {
             put_back(&open, &mut law, max, sample.current)?;
         }
@@ -164,6 +167,7 @@ impl Control {
 
         let published = Arc::new(Published::new(facts(&identity, started_unix_ns, false)));
         published.limits(in_force);
+        published.set_yielded(is_yielded);
         published.would(is_observed.then(|| law.limits()));
         published.sample(&sample);
         let (pid, is_running) = (open.running.pid(), open.running.process.is_some());
@@ -268,7 +272,7 @@ pub(super) fn end_lease(journal: &Writer, entry: &Entry) {
     }
 }
 
-fn bytes(limit: Limit) -> Bytes {
+pub(super) fn bytes(limit: Limit) -> Bytes {
     match limit {
         Limit::At(bytes) => bytes,
         Limit::Max => Bytes(u64::MAX),

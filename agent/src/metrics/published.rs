@@ -73,6 +73,8 @@ pub struct Published {
     bounds: [AtomicU64; 4],
     /// Its decisions are only told.
     observed: AtomicBool,
+    /// Its limits are somebody else's.
+    yielded: AtomicBool,
     /// `memory.high` and `memory.max` as they would be, while it is observed.
     pub(super) would: [AtomicU64; 2],
     pub(super) would_moves: AtomicU64,
@@ -110,6 +112,7 @@ impl Published {
             quota_moves: AtomicU64::new(0),
             held: AtomicU8::new(0),
             observed: AtomicBool::new(false),
+            yielded: AtomicBool::new(false),
             would: [const { AtomicU64::new(0) }; 2],
             would_moves: AtomicU64::new(0),
             watched: Watched::default(),
@@ -182,6 +185,18 @@ impl Published {
             self.would[1].store(limits.max.0, Ordering::Relaxed);
         }
         self.observed.store(limits.is_some(), Ordering::Relaxed);
+    }
+
+    /// Publishes whether its limits are left to somebody else who wrote one. The cpu loop finds quotas, and the control loop the
+    /// rest: whoever comes first tells the other so.
+    pub fn set_yielded(&self, yielded: bool) {
+        self.yielded.store(yielded, Ordering::Relaxed);
+    }
+
+    /// Whether its limits are left to somebody else.
+    #[must_use]
+    pub fn is_yielded(&self) -> bool {
+        self.yielded.load(Ordering::Relaxed)
     }
 
     /// What its limits would be, while it is only observed.

@@ -23,6 +23,7 @@
 //! lease       the limits to go back to after they were opened
 //! pins        the operator's word, on the cgroup
 //! takeover    what an earlier agent left in the tree
+//! yielded     whose limits are left to somebody else
 //! ```
 
 pub mod adoption;
@@ -50,3 +51,4 @@ pub mod takeover;
 pub mod tree;
 mod truth;
 pub mod walls;
+pub mod yielded;

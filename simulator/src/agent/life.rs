@@ -173,7 +173,8 @@ impl Agent {
         if entry.shrink.is_some() || entry.law.is_released() {
             return;
         }
-        let (Some(found), governed, is_failed) = (node.limits(id), entry.law.limits(), entry.law.is_failed()) else {
+        let (Some(found), governed, is_failed) = (node.limits(id), entry.law.limits(), entry.law.is_failed())
+        else {
             return;
         };
         let most = found.max.max(governed.max);

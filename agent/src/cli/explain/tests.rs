@@ -281,6 +281,7 @@ fn view() -> WorkloadView {
         assigned: Some(AssignedBy::Rule("web.toml:7".to_owned())),
         pin: None,
         adopted: false,
+        yielded: false,
         mode: "enforce".to_owned(),
         state: "running".to_owned(),
         pid: 118,

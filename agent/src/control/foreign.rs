@@ -39,7 +39,7 @@ impl Control {
         }
         let Some(open) = &mut entry.open else { return };
         if entry.shrink.is_some()
-            || entry.law.is_released()
+            || (entry.law.is_released() && self.released)
             || (entry.law.is_failed() && open.max.is_none())
             || entry.shadow.is_some()
         {
@@ -51,11 +51,17 @@ impl Control {
         let governed = entry.law.limits();
         // Of what somebody else made `memory.max` is as it should be, whatever it is.
         let max = max.unwrap_or(Limit::At(governed.max));
-        // Who is to end stands at its `memory.max`, which somebody may have raised: below that it would neither end nor go on.
-        let is_failed = entry.law.is_failed();
+        // Who is to end stands at its `memory.max`, which somebody may have raised, and who waits for room in the budget stands
+        // open: a tripwire below that would be one that nobody tends.
+        let (is_failed, is_open) = (entry.law.is_failed(), entry.law.is_released());
         let most = max.max(Limit::At(governed.max));
-        let expected =
-            if is_failed { (most, most) } else { (Limit::At(governed.high), Limit::At(governed.max)) };
+        let expected = if is_failed {
+            (most, most)
+        } else if is_open {
+            (high.max(open.before.min(most)), most)
+        } else {
+            (Limit::At(governed.high), Limit::At(governed.max))
+        };
         let files = [("memory.high", expected.0, high), ("memory.max", expected.1, max)];
         let yielded = entry.class.foreign == Foreign::Yield && !entry.is_unsure;
         let mut is_foreign = false;
@@ -88,10 +94,11 @@ impl Control {
         }
         let open = &*open;
         let current = entry.law.current();
-        let put_back = if is_failed {
-            open.max.as_ref().map_or(Ok(()), |file| file.write(most)).and_then(|()| open.high.write(most))
+        let put_back = if is_failed || is_open {
+            let high = if is_open { open.before } else { most };
+            open.max.as_ref().map_or(Ok(()), |file| file.write(most)).and_then(|()| open.high.write(high))
         } else {
-            put_back(open, &mut entry.law, max, current)
+            put_back(open, &mut entry.law, (high, max), current)
         };
         if !entry.is_unsure {
             incidents::tell(&self.lanes, &self.metrics, entry, Kind::ForeignWrite);

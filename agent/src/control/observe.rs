@@ -200,7 +200,8 @@ impl Control {
         entry.is_unsure = true;
         let found = open.max.as_ref().and_then(|max| max.read().ok()).unwrap_or(Limit::Max);
         let current = open.current().unwrap_or(Bytes(u64::MAX));
-        let put = put_back(open, &mut entry.law, found, current);
+        let high = open.high.read().unwrap_or(Limit::Max);
+        let put = put_back(open, &mut entry.law, (high, found), current);
         let limits = entry.law.limits();
         let what = What::ModeChanged { observed: false, yielded: false, limits };
         self.journal.record(clock::unix_nanoseconds(), &entry.name, what);

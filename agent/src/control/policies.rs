@@ -92,6 +92,7 @@ impl Control {
         };
         let before = files(entry.spec.identity.memory, &entry.class);
         let after = files(identity.memory, &class);
+        let ceiling = entry.law.bounds().ceiling;
         entry.law.govern(identity.memory, law);
         entry.published.bounds(identity.memory, identity.cpu);
         entry.published.set_terms(terms(&identity, entry.pin));
@@ -112,7 +113,8 @@ impl Control {
             let floor = actuator::protected(mode, identity.memory.floor);
             self.budget.regrade(seat, class.base, class.cpu.law.weight, floor);
         }
-        if (is_adopted || entry.is_observed()) && entry.law.is_failed() {
+        let has_room = is_adopted || entry.is_observed() || identity.memory.ceiling > ceiling;
+        if has_room && entry.law.is_failed() {
             // It lives on, and may have room by now.
             entry.law.rearm();
         }

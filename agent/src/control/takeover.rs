@@ -157,7 +157,7 @@ impl Control {
         let fits = sample.current.saturating_add(law.law().band_min) <= identity.memory.ceiling;
         let is_observed = is_yielded || (was_open && (class.mode == Mode::Observe || !fits));
         if !is_observed && law.limits() != in_force {
-            put_back(&open, &mut law, max, sample.current)?;
+            put_back(&open, &mut law, (high, max), sample.current)?;
         }
         if pin.is_some_and(|pin| pin.memory) {
             law.pin();
@@ -250,15 +250,29 @@ fn quota_before(open: &Open, lease: Option<&Lease>) -> Option<Cpus> {
     leased.or_else(|| files.quota().ok()).flatten()
 }
 
-/// Gives limits that do not stand as they should back to the law, which puts the tripwire back at the next look. `memory.max`
-/// is set to what the law then believes: up at once, down only where that leaves room above use; of what somebody else made it
-/// is not touched.
-pub(super) fn put_back(open: &Open, law: &mut Workload, found: Limit, current: Bytes) -> std::io::Result<()> {
-    law.release();
-    let max = law.limits().max;
+/// Puts limits back that do not stand as they should: `found` are `memory.high` and `memory.max`. Where nothing that was opened has
+/// to be lowered onto use, both are what was governed, at once. Else the law has the tripwire stand open, and puts it back at the
+/// next look; `memory.max` is set to what it then believes: up at once, down only where that leaves room above use. That of what
+/// somebody else made is not touched.
+pub(super) fn put_back(
+    open: &Open,
+    law: &mut Workload,
+    found: (Limit, Limit),
+    current: Bytes,
+) -> std::io::Result<()> {
+    let ((high, max), governed) = (found, law.limits());
     let room = law.law().band_min.max(current.scale(0.1));
-    let is_due = found < Limit::At(max) || (found > Limit::At(max) && current.saturating_add(room) <= max);
-    let written = if is_due { open.write_max(max) } else { Ok(()) };
+    let has_room = |most: Bytes| current.saturating_add(room) <= most;
+    if high <= Limit::At(governed.high) && (max <= Limit::At(governed.max) || has_room(governed.max)) {
+        open.write_max(governed.max)?;
+        return open.high.write(Limit::At(governed.high));
+    }
+    law.release();
+    let most = law.limits().max;
+    let is_due = max < Limit::At(most) || (max > Limit::At(most) && has_room(most));
+    let written = if is_due { open.write_max(most) } else { Ok(()) };
+    // A tripwire that stands while nobody governs would hold it for as long as the budget refuses what it needs.
+    let written = written.and_then(|()| if high == Limit::Max { Ok(()) } else { open.high.write(Limit::Max) });
     // Whether it was written or not: a law that stays released governs nothing any more.
     law.rearm();
     written

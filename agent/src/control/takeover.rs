@@ -272,7 +272,8 @@ pub(super) fn put_back(
     let is_due = max < Limit::At(most) || (max > Limit::At(most) && has_room(most));
     let written = if is_due { open.write_max(most) } else { Ok(()) };
     // A tripwire that stands while nobody governs would hold it for as long as the budget refuses what it needs.
-    let written = written.and_then(|()| if high == Limit::Max { Ok(()) } else { open.high.write(Limit::Max) });
+    let written =
+        written.and_then(|()| if high == Limit::Max { Ok(()) } else { open.high.write(Limit::Max) });
     // Whether it was written or not: a law that stays released governs nothing any more.
     law.rearm();
     written

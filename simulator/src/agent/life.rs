@@ -229,7 +229,13 @@ impl Entry {
 }
 
 /// Puts limits back that do not stand as they should, or has the law do so at its next look.
-fn put_back(node: &mut Node, id: u64, law: &mut Workload, found: Limits, current: Bytes) -> Result<(), Errno> {
+fn put_back(
+    node: &mut Node,
+    id: u64,
+    law: &mut Workload,
+    found: Limits,
+    current: Bytes,
+) -> Result<(), Errno> {
     let governed = law.limits();
     let room = law.law().band_min.max(current.scale(0.1));
     let has_room = |most: Bytes| current.saturating_add(room) <= most;

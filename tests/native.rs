@@ -71,3 +71,19 @@ fn a_scrape_of_ten_thousand_workloads_is_cheap() {
     assert!(figure("extra_rss_mib") <= 10.0, "{text}");
     assert!(figure("cpu_least_ms") <= 40.0, "{text}");
 }
+
+/// Prometheus' own tool accepts the rules, and each alert fires where it is to and nowhere else.
+#[test]
+fn the_rules_pass_their_tests() {
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dashboards/prometheus");
+    for arguments in [
+        ["check", "rules", "rules.yml"],
+        ["test", "rules", "rules_test.yml"],
+        ["check", "config", "prometheus.yml"],
+    ] {
+        let output = Command::new("promtool").args(arguments).current_dir(&rules).output();
+        let output = output.expect("promtool is missing: make setup installs the package prometheus");
+        let text = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&text));
+    }
+}

@@ -28,7 +28,7 @@ use crate::workload::{takeover, tree};
 
 /// Runs the agent until SIGTERM or SIGINT.
 pub fn run(config: &Config) -> anyhow::Result<()> {
-    let started = clock::now();
+    let (started, started_unix_ns) = (clock::now(), clock::unix_nanoseconds());
     let manager = Manager::from_environment();
     let root = tree::find_root(config.root.as_deref())?;
     if let Some(text) = support::failures(&support::checks(Some(&root))) {
@@ -73,7 +73,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make a directory in {}", config.runtime_dir.display()))?;
     let (kept, torn) = shelf.recover()?;
     findings.trouble.extend(torn);
-    let metrics = Arc::new(Metrics::new()?);
+    let metrics = Arc::new(Metrics::new(config.metrics.workloads, started_unix_ns)?);
     let (writer, readers, drain) = journal::open(Some(config.journal.settings(&config.runtime_dir)))?;
     let (mut control, handle) = Control::new(control::Parts {
         ground,

@@ -24,6 +24,7 @@
 //! scale        an agent with 1, 100 and 1000 workloads: idle, and these two:
 //! tick         what a tick of the cpu loop costs
 //! takeover     a killed agent, and the one that comes after it
+//! scrape       a scrape of 10 000 workloads; by itself and anywhere, `bellows-bench scrape`
 //! launch       a launch beside crun, runc, bubblewrap and unshare; what a box costs who lives in it
 //! cell         figures that go into both the table and bench.json
 //! stats        percentiles of sorted samples
@@ -52,6 +53,7 @@ mod quota;
 mod reaction;
 mod report;
 mod scale;
+mod scrape;
 mod shrink;
 mod spinners;
 mod squeeze;
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let result = match arguments.first() {
         None => measure(),
+        Some(mode) if mode == "scrape" => scrape::run(),
         Some(mode) => generator::run(mode, &arguments[1..]),
     };
     match result {

@@ -26,6 +26,7 @@ mod operate;
 mod overflow;
 mod plant;
 mod policies;
+mod prometheus;
 mod quota;
 mod record;
 mod refusals;

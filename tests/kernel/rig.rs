@@ -202,7 +202,7 @@ impl Agent {
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("request");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("answer");
-        text
+        bellows_tests::socket::unchunked(text)
     }
 }
 

@@ -13,6 +13,7 @@ mod detached;
 mod door;
 mod exec;
 mod explain;
+mod exposition;
 mod gate;
 mod life;
 mod routes;
@@ -73,6 +74,7 @@ struct Shared {
     stdio: Arc<stdio::Tokens>,
     executing: exec::Executing,
     gate: Arc<gate::Gate>,
+    scrapes: exposition::Scrapes,
 }
 
 /// Opens all three listeners and serves them on the current runtime.
@@ -84,8 +86,8 @@ pub async fn serve(
 ) -> anyhow::Result<Server> {
     let access = Access::new(lists).map_err(|(key, text)| anyhow::anyhow!("{key}: {text}"))?;
     let gate = Arc::new(gate::Gate::new(access));
-    let (executing, stdio) = (exec::Executing::default(), Arc::default());
-    let shared = Shared { control: control.clone(), stdio, executing, gate: Arc::clone(&gate) };
+    let (executing, stdio, scrapes) = Default::default();
+    let shared = Shared { control: control.clone(), stdio, executing, gate: Arc::clone(&gate), scrapes };
     let api = door::Door::new(bind(&runtime_dir.join(API_SOCKET), lists)?, Arc::clone(&gate));
     let descriptors = bind(&runtime_dir.join(STDIO_SOCKET), lists)?;
     let tcp = TcpListener::bind(listen)

@@ -14,6 +14,7 @@ use axum::routing::{get, post};
 use super::Shared;
 use super::exec;
 use super::explain;
+use super::exposition;
 use super::gate;
 use super::life;
 use super::stream::{events, incidents};
@@ -23,7 +24,6 @@ use super::types::{
 use crate::access::Rights;
 use crate::control::{Ended, Launched, Order, Refused, Wanted};
 use crate::journal::What;
-use crate::metrics;
 use crate::workload::change::Change;
 use crate::workload::life::Restart;
 use crate::workload::spec::{Asked, Name};
@@ -51,7 +51,7 @@ pub(super) fn reading(shared: Shared) -> Router {
 
 fn readable(shared: Shared) -> Router {
     Router::new()
-        .route("/metrics", get(exposition))
+        .route("/metrics", get(exposition::serve))
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/api/v1/workloads", get(list))
@@ -177,19 +177,6 @@ async fn tenants(
     let all = shared.control.tenants.list();
     let seen = all.iter().filter(|p| rights.sees(Some(&p.tenant)));
     Json(seen.map(|p| TenantRow::from(&**p)).collect())
-}
-
-async fn exposition(State(shared): State<Shared>) -> Response {
-    let control = &shared.control;
-    let journal = &control.journal;
-    let text = metrics::encode(
-        &control.metrics,
-        &control.table.list(),
-        &control.tenants.list(),
-        journal.lost(),
-        journal.unwritten(),
-    );
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
 async fn healthy() -> &'static str {

@@ -20,6 +20,7 @@ pub use self::layers::{Overrides, Reading, load, read, read_text};
 use crate::access::Api;
 use crate::journal::Settings;
 use crate::kernel::watch::Hearing;
+use crate::metrics::catalogue::Tier;
 use crate::workload::ids::Pool;
 
 /// Where the system-wide file is looked for; it need not exist.
@@ -44,6 +45,8 @@ pub struct Config {
     pub api: Api,
     /// What is listened on.
     pub http: Http,
+    /// What is told in numbers.
+    pub metrics: Metrics,
     /// The node's budget.
     pub node: Node,
     /// What happened, on disk.
@@ -66,6 +69,15 @@ pub struct Config {
 pub struct Http {
     /// Address and port. There is no authentication yet: anything but loopback is refused.
     pub listen: SocketAddr,
+}
+
+/// Metrics.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// How much is told of each workload; of tenants, node and agent everything is.
+    #[serde(deserialize_with = "one_of")]
+    pub workloads: Tier,
 }
 
 /// The node's memory budget.
@@ -138,6 +150,7 @@ impl Default for Config {
             policies: POLICIES.into(),
             api: Api::default(),
             http: Http::default(),
+            metrics: Metrics::default(),
             node: Node::default(),
             journal: Journal::default(),
             agent: Agent::default(),

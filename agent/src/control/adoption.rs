@@ -156,6 +156,7 @@ impl Control {
         published.limits(Limits { high: in_force(found), max: Bytes(u64::MAX) });
         published.would(Some(law.limits()));
         published.sample(&sample);
+        self.tenants.adds_to(tenant, &published);
         let (isolation, life) = (Isolation::default(), Life::default());
         let (argv, env, cwd) = (Vec::new(), Vec::new(), "/".to_owned());
         let spec = Arc::new(Spec { identity, argv, env, cwd, isolation, life });
@@ -215,7 +216,8 @@ impl Control {
         let Some(entry) = self.registry.remove(key) else { return };
         self.unseat(&entry.identity().tenant, entry.law.seat());
         self.protect(&entry.identity().tenant);
-        self.table.remove(&entry.published);
+        entry.published.ended(0);
+        self.table.end(&entry.published, clock::unix_nanoseconds());
         let what = What::LetGo { gone: is_gone };
         self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
     }

@@ -169,8 +169,15 @@ impl Control {
         published.limits(in_force);
         published.set_yielded(is_yielded);
         published.would(is_observed.then(|| law.limits()));
-        published.sample(&sample);
         let (pid, is_running) = (open.running.pid(), open.running.process.is_some());
+        if is_running {
+            // An earlier agent has told of what was counted until now.
+            published.sample(&sample);
+            self.tenants.adds_to(&identity.tenant, &published);
+        } else {
+            self.tenants.adds_to(&identity.tenant, &published);
+            published.sample(&sample);
+        }
         // Of the command only its process is left, and nobody asks for more.
         let (argv, env, cwd) = (Vec::new(), Vec::new(), "/".to_owned());
         let spec = Arc::new(Spec { identity, argv, env, cwd, isolation, life });

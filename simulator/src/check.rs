@@ -297,6 +297,7 @@ pub(crate) fn agent(agent: &mut Agent, node: &mut Node, id: u64) {
         // Nothing is compared while a shrink is under way, nor before the law governs again, which waits for the budget.
         if group.seen.is_tampered(now) && !entry.is_settled() {
             group.seen.opened(now);
+            group.seen.delayed_until = group.seen.delayed_until.max(now + PUT_BACK);
         }
     }
 }

@@ -137,6 +137,7 @@ pub struct Released {
 
 /// One workload, as `ps` shows it. Sizes in bytes; `null` is `max`.
 #[derive(Debug, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and a field of the wire")]
 pub struct WorkloadView {
     /// Its owner.
     pub tenant: String,

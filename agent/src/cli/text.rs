@@ -72,9 +72,7 @@ pub(super) fn what(what: &What) -> String {
     match what {
         What::AgentStarted { root } => format!("the agent governs {root}"),
         What::AgentStopping { workloads_end: true } => "the agent stops, and ends all workloads".to_owned(),
-        What::AgentStopping { workloads_end: false } => {
-            "the agent stops, and leaves all workloads running".to_owned()
-        }
+        What::AgentStopping { .. } => "the agent stops, and leaves all workloads running".to_owned(),
         What::Launched { pid, class, assigned, limits, took_us, observed, .. } => {
             let (class, stands) = (class_and_why(class, assigned.as_ref()), stands(*observed));
             format!("started as pid {pid} in {:.1} ms, {class}, {stands}{limits}", millis(*took_us))
@@ -149,13 +147,11 @@ pub(super) fn what(what: &What) -> String {
         What::Ended { how, .. } => how.clone(),
         What::Trouble { text } => text.clone(),
         What::QueueOverflowed {} => "the kernel's event queue overflowed: looking at everything".to_owned(),
-        What::ForeignWrite { file, expected, found, yielded } => {
-            let then = if *yielded {
-                format!("leaving it, where {expected} was governed")
-            } else {
-                format!("putting {expected} back")
-            };
-            format!("somebody else wrote {found} to {file}: {then}")
+        What::ForeignWrite { file, expected, found, yielded: true } => {
+            format!("somebody else wrote {found} to {file}: leaving it, where {expected} was governed")
+        }
+        What::ForeignWrite { file, expected, found, yielded: false } => {
+            format!("somebody else wrote {found} to {file}: putting {expected} back")
         }
         What::ForeignCgroup { name } => format!("somebody else made {name}: left alone"),
         What::TakenOver { pid, found_high, found_max, limits, observed } => format!(

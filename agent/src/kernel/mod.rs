@@ -4,6 +4,7 @@
 //! discover   where is cgroup2 mounted, which cgroup are we in
 //! support    what this kernel and this delegation can do      -> `bellows doctor`
 //! feature    ... of which: what came with which release
+//! machine    ... and what the machine around has to have
 //! cgroup     a directory handle: create, read, write, kill, remove
 //! watch      epoll over POLLPRI files, inotify, pidfds         -> `control`
 //! cpu        cpu.stat, cpu.max, the node's use      -> the cpu loop
@@ -25,6 +26,7 @@ pub mod cpu;
 pub mod discover;
 pub mod feature;
 pub mod limit;
+mod machine;
 pub mod parse;
 pub mod pressure;
 pub mod process;

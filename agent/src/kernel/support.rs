@@ -1,7 +1,7 @@
 //! What this kernel and this delegation can do. The agent refuses to start on a failed check; `bellows doctor` prints them all.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::unistd::{AccessFlags, access};
 use serde::Serialize;
@@ -10,6 +10,7 @@ use super::cgroup::Cgroup;
 use super::discover::{self, CgroupMount};
 use super::feature;
 pub use super::feature::nonblocking_limits;
+use super::machine;
 use super::swap::Machine;
 
 /// How a check ended.
@@ -60,7 +61,7 @@ pub fn checks(root: Option<&Path>) -> Vec<Check> {
     }
     list.push(pressure());
     list.push(ok("swap", Machine::look().describe()));
-    list.push(inotify_watches());
+    list.extend(machine::checks());
     list
 }
 
@@ -234,22 +235,6 @@ fn pressure() -> Check {
             "pressure stall information",
             "off: the stall rule sees reclaim only",
             "boot with psi=1 on a kernel that has CONFIG_PSI",
-        )
-    }
-}
-
-fn inotify_watches() -> Check {
-    /// Three files of each of 10 000 workloads, and room for other users of the same uid.
-    const ENOUGH: u64 = 40_000;
-    let path = PathBuf::from("/proc/sys/fs/inotify/max_user_watches");
-    let limit = fs::read(&path).ok().and_then(|t| super::parse::number(&t)).unwrap_or(0);
-    if limit >= ENOUGH {
-        ok("inotify watches", format!("{limit} per user"))
-    } else {
-        warn(
-            "inotify watches",
-            format!("{limit} per user: enough for {} workloads", limit / 4),
-            format!("sysctl fs.inotify.max_user_watches={ENOUGH}"),
         )
     }
 }

@@ -270,9 +270,11 @@ pub(super) fn put_back(
     let ((high, max), governed) = (found, law.limits());
     let room = law.law().band_min.max(current.scale(0.1));
     let has_room = |most: Bytes| current.saturating_add(room) <= most;
-    if high <= Limit::At(governed.high) && (max <= Limit::At(governed.max) || has_room(governed.max)) {
-        open.write_max(governed.max)?;
-        return open.high.write(Limit::At(governed.high));
+    let is_easy =
+        high <= Limit::At(governed.high) && (max <= Limit::At(governed.max) || has_room(governed.max));
+    let put = || open.write_max(governed.max).and_then(|()| open.high.write(Limit::At(governed.high)));
+    if is_easy && put().is_ok() {
+        return Ok(());
     }
     law.release();
     let most = law.limits().max;

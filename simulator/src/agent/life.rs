@@ -239,9 +239,9 @@ fn put_back(
     let governed = law.limits();
     let room = law.law().band_min.max(current.scale(0.1));
     let has_room = |most: Bytes| current.saturating_add(room) <= most;
-    if found.high <= governed.high && (found.max <= governed.max || has_room(governed.max)) {
-        node.write_max(id, governed.max)?;
-        return node.write_high(id, governed.high);
+    let is_easy = found.high <= governed.high && (found.max <= governed.max || has_room(governed.max));
+    if is_easy && node.write_max(id, governed.max).and_then(|()| node.write_high(id, governed.high)).is_ok() {
+        return Ok(());
     }
     law.release();
     let most = law.limits().max;

@@ -42,4 +42,5 @@ mod takeover_moments;
 mod tenants;
 mod terminal;
 mod turn;
+mod users;
 mod walls;

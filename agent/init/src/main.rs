@@ -15,6 +15,7 @@
 //! log      what writes the log of a detached one
 //! terminal a terminal for the command, made inside
 //! keeper   ... of a detached one: who is attached to it
+//! user     who the command is
 //! rights   capabilities, no_new_privs
 //! seccomp  the system calls that are refused
 //! ```
@@ -44,6 +45,7 @@ mod seccomp;
 mod sys;
 mod terminal;
 mod tree;
+mod user;
 
 use std::ffi::CString;
 use std::fs::{self, File};

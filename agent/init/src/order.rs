@@ -29,6 +29,8 @@ pub(crate) struct Order {
     /// The set of capabilities that are kept.
     pub(crate) capabilities: Option<u64>,
     pub(crate) rlimits: Vec<Rlimit>,
+    /// Who the command is; root without.
+    pub(crate) user: Option<String>,
     pub(crate) no_new_privs: bool,
     pub(crate) seccomp: bool,
     /// It may make cgroups, mounts and namespaces of its own.
@@ -100,6 +102,7 @@ impl Order {
                     soft: words.number()?,
                     hard: words.number()?,
                 }),
+                "user" => order.user = Some(words.text()?),
                 "no-new-privs" => order.no_new_privs = true,
                 "seccomp" => order.seccomp = true,
                 "nested" => order.nested = true,

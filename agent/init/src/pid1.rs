@@ -16,6 +16,7 @@ use nix::unistd::{
 };
 
 use crate::tree::Step;
+use crate::user::{self, User};
 use crate::{CHANNEL, ORDER, Order, RECORD, mounts, rights, say, sys, terminal};
 
 /// Exit codes that a shell uses for a command that cannot be started.
@@ -30,13 +31,16 @@ pub(crate) fn run(order: &Order, command: &[CString]) {
         // The agent is gone or changed its mind before anything was started.
         _ => give_up(),
     }
-    if let Err(text) = prepare(order) {
-        say(&text);
-        give_up();
-    }
+    let user = match prepare(order) {
+        Ok(user) => user,
+        Err(text) => {
+            say(&text);
+            give_up();
+        }
+    };
     // Blocked, not ignored: they queue up for `wait` below, from before the command exists.
     let _ = SigSet::all().thread_set_mask();
-    let command = match sys::fork_child(|| execute(order, command)) {
+    let command = match sys::fork_child(|| execute(order, command, user.as_ref())) {
         Ok(pid) => pid,
         Err(errno) => {
             say(&format!("cannot fork the command: {errno}"));
@@ -69,7 +73,7 @@ impl Ended {
     }
 }
 
-fn prepare(order: &Order) -> Result<(), String> {
+fn prepare(order: &Order) -> Result<Option<User>, String> {
     if order.users.is_some() {
         become_root().step("become root of the user namespace")?;
     }
@@ -83,12 +87,23 @@ fn prepare(order: &Order) -> Result<(), String> {
     }
     reset(order)?;
     go_to(&order.cwd)?;
+    let user = user(order)?;
+    // What stage 1 had open came along with the clone: not one descriptor of the host's may stay.
+    sys::close_from(ORDER.unsigned_abs());
+    rights::give_up(order)?;
+    Ok(user)
+}
+
+/// Makes the terminal, and finds out who the command is.
+pub(crate) fn user(order: &Order) -> Result<Option<User>, String> {
     if order.terminal {
         terminal::open()?;
     }
-    // What stage 1 had open came along with the clone: not one descriptor of the host's may stay.
-    sys::close_from(ORDER.unsigned_abs());
-    rights::give_up(order)
+    let user = order.user.as_deref().map(user::find).transpose()?;
+    if let Some(user) = &user {
+        user.own_stdio(order.terminal);
+    }
+    Ok(user)
 }
 
 /// Undoes what is the agent's own and is inherited.
@@ -117,9 +132,10 @@ pub(crate) fn become_root() -> nix::Result<()> {
 }
 
 /// Becomes the command; comes back only as an exit.
-pub(crate) fn execute(order: &Order, command: &[CString]) {
+pub(crate) fn execute(order: &Order, command: &[CString], user: Option<&User>) {
     let taken = if order.terminal { terminal::control() } else { Ok(()) };
-    if let Err(text) = taken.and_then(|()| rights::limit(&order.rlimits)) {
+    let limited = taken.and_then(|()| rights::limit(&order.rlimits));
+    if let Err(text) = limited.and_then(|()| user.map_or(Ok(()), |user| rights::become_user(user, order))) {
         say(&text);
         exit(NOT_EXECUTABLE);
     }

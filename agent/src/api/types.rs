@@ -55,6 +55,9 @@ pub struct ExecRequest {
     /// Whether it gets a terminal. Its standard input is a SOCK_SEQPACKET socket then, by which the terminal's master comes.
     #[serde(default)]
     pub terminal: bool,
+    /// Who it is, as the workload's `isolation.user`; when absent, who the workload's own command is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 /// How a command beside a workload has ended.

@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use super::Connection;
 use super::client::Client;
+use super::isolation::of_file;
 use super::kill::SignalNumber;
 use super::stop;
 use crate::api::types::ApplyRequest;
@@ -91,7 +92,7 @@ struct Wanted {
     #[serde(default)]
     env: BTreeMap<String, String>,
     cwd: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "of_file")]
     isolation: Isolation,
     #[serde(default)]
     stop: Stop,
@@ -247,6 +248,30 @@ mod tests {
         assert_eq!((stop_signal, grace_seconds, restart), (2, 30, Restart::OnFailure));
         assert_eq!((log.bytes, log.files), (Bytes::mib(4), 3));
         assert_eq!(two[0].env[..2], ["A=1", "B=2"]);
+    }
+
+    #[test]
+    fn a_box_begins_with_a_preset() {
+        let boxed = |text: &str| {
+            let parsed = parse(&format!("name = \"a\"\ncommand = [\"x\"]\nisolation = {text}\n"));
+            parsed.map(|specs| specs[0].isolation.clone()).map_err(|error| format!("{error:#}"))
+        };
+        assert_eq!(boxed("\"tenant\"").unwrap(), Isolation::tenant());
+        assert_eq!(boxed("{}").unwrap(), Isolation::default());
+        let own = boxed("{ preset = \"tenant\", user = \"33\", namespaces = { net = \"host\" } }").unwrap();
+        let mut expected = Isolation { user: Some("33".to_owned()), ..Isolation::tenant() };
+        expected.namespaces.net = crate::workload::isolation::Namespace::Host;
+        assert_eq!(own, expected);
+        let nested = boxed("{ preset = \"tenant\", nested = true }").unwrap();
+        assert!(nested.nested && nested.capabilities.is_none());
+        for (text, said) in [
+            ("\"tenat\"", "tenat"),
+            ("{ preset = \"tenant\", usr = \"x\" }", "usr"),
+            ("{ nested = true }", "nested needs"),
+        ] {
+            let error = boxed(text).unwrap_err();
+            assert!(error.contains(said), "{text}: {error}");
+        }
     }
 
     #[test]

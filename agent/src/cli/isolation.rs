@@ -4,6 +4,9 @@ use std::str::FromStr;
 
 use bellows_policies::units::Bytes;
 use clap::Args;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+use toml::{Table, Value};
 
 use crate::workload::capability::Capability;
 use crate::workload::isolation::{Isolation, Mount, Namespace, Preset, Rlimit, Root};
@@ -30,6 +33,9 @@ pub(super) struct Flags {
     /// Its host name [default: its name].
     #[arg(long)]
     hostname: Option<String>,
+    /// Who its command is, by number or by a name of its root file system, in the groups that are listed there [default: root].
+    #[arg(long, value_name = "WHO[:GROUP]")]
+    user: Option<String>,
     /// Its network: the host's, or a loopback device alone [default: as --isolation says].
     #[arg(long, value_enum)]
     net: Option<Namespace>,
@@ -60,16 +66,14 @@ pub(super) struct Flags {
 impl Flags {
     /// The box that they ask for.
     pub(super) fn isolation(self) -> Isolation {
-        let mut isolation = match self.isolation {
-            Preset::Host => Isolation::default(),
-            Preset::Tenant => Isolation::tenant(),
-        };
+        let mut isolation = Isolation::of(self.isolation);
         if let Some(path) = self.rootfs {
             isolation.root = Root::Directory { path, upper: self.overlay };
         }
         isolation.mounts.extend(self.bind.into_iter().map(|bind| bind.0));
         isolation.mounts.extend(self.tmpfs.into_iter().map(|tmpfs| tmpfs.0));
         isolation.hostname = self.hostname;
+        isolation.user = self.user;
         isolation.nested = self.nested;
         if self.nested {
             isolation.capabilities = None;
@@ -87,6 +91,32 @@ impl Flags {
         }
         isolation
     }
+}
+
+/// The box in a file: the name of a preset, or a table in the words of the API, which may begin with a preset.
+pub(super) fn of_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Isolation, D::Error> {
+    let preset = |value: Value| value.try_into::<Preset>().map_err(D::Error::custom);
+    let mut given = match Value::deserialize(deserializer)? {
+        Value::Table(given) => given,
+        name => return preset(name).map(Isolation::of),
+    };
+    let Some(name) = given.remove("preset") else {
+        return Value::Table(given).try_into().map_err(D::Error::custom);
+    };
+    let mut whole = Table::try_from(Isolation::of(preset(name)?)).map_err(D::Error::custom)?;
+    for (key, value) in given {
+        match (whole.get_mut(&key), value) {
+            (Some(Value::Table(own)), Value::Table(value)) => own.extend(value),
+            (_, value) => {
+                whole.insert(key, value);
+            }
+        }
+    }
+    // As --nested is: what runs inside may have any of them.
+    if whole.get("nested") == Some(&Value::Boolean(true)) {
+        whole.remove("capabilities");
+    }
+    Value::Table(whole).try_into().map_err(D::Error::custom)
 }
 
 #[derive(Debug, Clone)]

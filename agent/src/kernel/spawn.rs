@@ -110,6 +110,8 @@ pub struct Beside {
     pub isolation: Vec<String>,
     /// Whether it gets a terminal; standard input is a socket then, by which that comes.
     pub terminal: bool,
+    /// Who it is; as the workload's own command when absent.
+    pub user: Option<String>,
     /// Standard input, output and error.
     pub stdio: [OwnedFd; 3],
 }
@@ -241,6 +243,7 @@ pub fn enter(
     let mut words = vec!["cwd".to_owned(), command.cwd, "files".to_owned(), program.open_files.to_string()];
     words.extend(command.env.into_iter().flat_map(|variable| ["env".to_owned(), variable]));
     words.extend(command.isolation);
+    words.extend(command.user.into_iter().flat_map(|user| ["user".to_owned(), user]));
     words.extend(command.terminal.then(|| TERMINAL.to_owned()));
     let order = sheet(&words)?;
     let [stdin, stdout, stderr] = command.stdio;

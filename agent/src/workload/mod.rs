@@ -5,6 +5,7 @@
 //! spec        names, class, bounds, command: validated where it enters
 //! isolation   ... its box: root file system, mounts, namespaces, capabilities
 //! walls       ... and what of it a command meets that enters later, on the cgroup
+//! rlimit      ... limits of its processes
 //! ids         which users of the host a tenant's users are
 //! lifecycle   state x event -> state, pure
 //! life        how it is told to end, when it is started again, how large its log may be
@@ -41,6 +42,7 @@ pub mod pins;
 pub mod records;
 pub mod restart;
 pub mod rewrite;
+pub mod rlimit;
 pub mod shelf;
 pub mod spec;
 pub mod stated;

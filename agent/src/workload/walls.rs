@@ -38,6 +38,8 @@ pub fn are_whole(isolation: &Isolation) -> bool {
         root: _,
         mounts: _,
         hostname: _,
+        // Somebody of its own users, with less than its root has.
+        user: _,
         namespaces,
         no_new_privs,
         capabilities,

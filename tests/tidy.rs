@@ -216,6 +216,7 @@ fn metrics_are_documented_and_documents_name_real_ones() {
         cpu: Some("0.1..1".parse().expect("bounds")),
         started_unix_ns: 0,
         adopted: false,
+        resources: bellows_policies::Resources::default(),
     };
     let published = std::sync::Arc::new(bellows::metrics::Published::new(facts));
     let text = bellows::metrics::encode(&metrics, &[published], &[], 0, 0);

@@ -24,6 +24,7 @@ mod nested;
 mod observe;
 mod operate;
 mod overflow;
+mod parts;
 mod plant;
 mod policies;
 mod quota;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bellows_policies::ruleset::Mode;
 use bellows_policies::units::{Bounds, Bytes};
-use bellows_policies::{AssignedBy, CpuBounds, Cpus, Pin};
+use bellows_policies::{AssignedBy, CpuBounds, Cpus, Pin, Resources};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
@@ -196,6 +196,9 @@ pub struct WorkloadView {
     /// What of it an operator has pinned.
     #[serde(default)]
     pub pin: Option<PinView>,
+    /// What it asked for by the piece.
+    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    pub resources: Resources,
     /// When it was started, in nanoseconds since the Unix epoch.
     pub started_unix_ns: u64,
     /// Whether part of its quota is lent to somebody more important.
@@ -240,6 +243,7 @@ impl From<&Published> for WorkloadView {
             cpu_usage_us: view.cpu_usage_us,
             quota_moves: view.quota_moves,
             pin: terms.pin.map(PinView::from),
+            resources: facts.resources.clone(),
             started_unix_ns: facts.started_unix_ns,
             lends_cpu: view.lends_cpu,
             is_frozen: view.is_frozen,

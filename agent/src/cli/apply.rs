@@ -9,8 +9,8 @@ use std::io::Read;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use bellows_policies::CpuBounds;
 use bellows_policies::units::{Bounds, Bytes};
+use bellows_policies::{CpuBounds, Resources};
 use clap::Args;
 use serde::Deserialize;
 
@@ -42,6 +42,8 @@ const AFTER_HELP: &str = r#"A file, with all that it can say; a name and a comma
   restart = "on-failure"
   log = { size = "4M", files = 3 }
   terminal = false
+  isolation = "tenant"
+  resources = { pids = 256, swap = "0", cpuset_cpus = "0-3", hugetlb = { 2MB = "64M" } }
 
 Several in one file are each a table [[workload]]. What a file does not say is as of `bellows run --detach` without that flag; of
 the environment of this command nothing is passed on. Bounds and class are changed while the workload runs; so is how it ends and
@@ -92,6 +94,8 @@ struct Wanted {
     #[serde(default)]
     env: BTreeMap<String, String>,
     cwd: Option<String>,
+    #[serde(default)]
+    resources: Resources,
     #[serde(default, deserialize_with = "of_file")]
     isolation: Isolation,
     #[serde(default)]
@@ -211,6 +215,7 @@ fn spec(wanted: Wanted) -> anyhow::Result<Spec<Asked>> {
             class: wanted.class,
             memory: memory.transpose()?,
             cpu: cpu.transpose()?,
+            resources: wanted.resources,
         };
         let life = Life {
             stop_signal: signal.transpose()?.unwrap_or(usual.stop_signal),

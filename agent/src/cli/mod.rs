@@ -19,6 +19,7 @@ mod policy;
 mod ps;
 mod record;
 mod release;
+mod resources;
 mod run;
 mod set;
 mod simulate;

@@ -212,6 +212,7 @@ mod tests {
             cpu: Some("0.1..2".parse().unwrap()),
             started_unix_ns: 0,
             adopted: false,
+            resources: bellows_policies::Resources::default(),
         };
         let published = Arc::new(Published::new(facts));
         published.quota(Some(Cpus::milli(250)));

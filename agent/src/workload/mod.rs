@@ -5,6 +5,7 @@
 //! spec        names, class, bounds, command: validated where it enters
 //! isolation   ... its box: root file system, mounts, namespaces, capabilities
 //! walls       ... and what of it a command meets that enters later, on the cgroup
+//! parts       cpus, huge pages, I/O that it is given by the piece: controllers, and what the kernel made of it
 //! rlimit      ... limits of its processes
 //! ids         which users of the host a tenant's users are
 //! lifecycle   state x event -> state, pure
@@ -38,6 +39,7 @@ pub mod life;
 pub mod lifecycle;
 pub mod logs;
 mod nest;
+pub mod parts;
 pub mod pins;
 pub mod records;
 pub mod restart;

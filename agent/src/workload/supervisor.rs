@@ -18,9 +18,10 @@ use super::ids::{IdsError, Ranges};
 use super::life;
 use super::logs::{self, Stdio};
 use super::nest::Nest;
+use super::parts::PartsError;
 use super::records::{Ended, Records};
 use super::spec::{Identity, Name, Spec};
-use super::{stated, truth, walls};
+use super::{parts, stated, truth, walls};
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::cpu::quota_text;
 use crate::kernel::spawn::{self, Launch, Process, Program, SpawnError};
@@ -146,6 +147,9 @@ pub enum LaunchError {
     /// Its tenant cannot have user ids of its own.
     #[error(transparent)]
     Ids(#[from] IdsError),
+    /// It cannot be given what it asks for by the piece.
+    #[error(transparent)]
+    Parts(#[from] PartsError),
     /// The first process could not be started.
     #[error("{error}{}", if *.out_of_memory { " (the kernel killed it: its memory limit is too low)" } else { "" })]
     Spawn {
@@ -180,6 +184,7 @@ pub fn launch(ground: &Ground, order: LaunchOrder) -> Result<Running, LaunchErro
             crate::kernel::tell(&format!("tenant {}: {error}", identity.tenant));
         }
     }
+    parts::hand_on(&identity.resources, [&ground.root, &ground.workloads, &tenant])?;
     let cgroup = fresh_child(&tenant, &identity.name)?;
     let result = furnish(&cgroup, &order).and_then(|()| {
         let (path, file) = ground.records.create(cgroup.id());
@@ -280,8 +285,14 @@ fn fresh_child(tenant: &Cgroup, name: &Name) -> Result<Cgroup, LaunchError> {
 
 fn furnish(cgroup: &Cgroup, order: &LaunchOrder) -> Result<(), LaunchError> {
     for (file, value) in &order.limits {
-        cgroup.write(file, value)?;
+        let written = cgroup.write(file, value);
+        if parts::is_one(file) {
+            written.map_err(PartsError::Refused)?;
+        } else {
+            written?;
+        }
     }
+    parts::check(&order.spec.identity.resources, cgroup)?;
     identify(cgroup, &order.spec.identity)?;
     life::write(cgroup, &order.spec.life)?;
     walls::write(cgroup, &order.spec.isolation)?;
@@ -353,7 +364,8 @@ fn explain(error: LaunchError, cgroup: &Cgroup) -> LaunchError {
         LaunchError::Cgroup(_)
         | LaunchError::Occupied(_)
         | LaunchError::Record { .. }
-        | LaunchError::Ids(_) => error,
+        | LaunchError::Ids(_)
+        | LaunchError::Parts(_) => error,
     }
 }
 

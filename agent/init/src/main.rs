@@ -95,7 +95,8 @@ fn run() {
         say(&text);
         exit(1);
     }
-    if let Some(owner) = order.users
+    // An ordinary user is who it acts as already, and is root in there.
+    if let Some(owner) = order.users.filter(|owner| *owner != 0)
         && let Err(errno) = rights::act_as(owner)
     {
         say(&format!("cannot act as user {owner}: {errno}"));
@@ -122,7 +123,12 @@ fn prepare(order: &Order) -> Result<(), String> {
 
 /// The agent protects itself from the OOM killer; what runs in its workloads does not inherit that.
 fn be_killable() -> Result<(), String> {
-    fs::write("/proc/self/oom_score_adj", "0").map_err(|e| format!("cannot reset oom_score_adj: {e}"))
+    let file = "/proc/self/oom_score_adj";
+    // A user's processes may be more of a victim than others, and cannot change that.
+    if fs::read_to_string(file).is_ok_and(|text| !text.starts_with('-')) {
+        return Ok(());
+    }
+    fs::write(file, "0").map_err(|e| format!("cannot reset oom_score_adj: {e}"))
 }
 
 /// Has the next child live in a time namespace whose clocks begin about now. The offsets must be there before anybody is in it.

@@ -127,7 +127,10 @@ pub(crate) fn go_to(directory: &str) -> Result<(), String> {
 pub(crate) fn become_root() -> nix::Result<()> {
     let (user, group) = (Uid::from_raw(0), Gid::from_raw(0));
     setresgid(group, group, group)?;
-    setgroups(&[])?;
+    // Where an ordinary user has made the namespace, nobody may.
+    if !std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny") {
+        setgroups(&[])?;
+    }
     setresuid(user, user, user)
 }
 

@@ -20,6 +20,7 @@
 //! truth       how one ended, from three witnesses, pure
 //! nest        the cgroups of a workload that makes more of its own
 //! records     how workloads ended, on disk
+//! rootless    what an agent without the machine's root cannot give
 //! frozen      who is frozen, and for whom or by whose order
 //! adoption    cgroups that somebody else made in a tenant's
 //! lease       the limits to go back to after they were opened
@@ -45,6 +46,7 @@ pub mod records;
 pub mod restart;
 pub mod rewrite;
 pub mod rlimit;
+pub mod rootless;
 pub mod shelf;
 pub mod spec;
 pub mod stated;

@@ -59,9 +59,10 @@ pub(super) fn hand_on(resources: &Resources, above: [&Cgroup; 3]) -> Result<(), 
     Ok(())
 }
 
-/// Whether a file is one of these, so that a refusal is told as one.
-pub(super) fn is_one(file: &str) -> bool {
-    ["cpuset.", "hugetlb.", "io."].iter().any(|controller| file.starts_with(controller))
+/// A write that is refused, told as what it is.
+pub(super) fn refused(file: &str, error: CgroupError) -> PartsError {
+    let is_part = ["cpuset.", "hugetlb.", "io."].iter().any(|controller| file.starts_with(controller));
+    if is_part { PartsError::Refused(error) } else { PartsError::Cgroup(error) }
 }
 
 /// Makes sure that what was written holds: of cpus that its parent does not have, the kernel makes all that it has.

@@ -21,12 +21,12 @@ use super::nest::Nest;
 use super::parts::PartsError;
 use super::records::{Ended, Records};
 use super::spec::{Identity, Name, Spec};
-use super::{parts, stated, truth, walls};
+use super::{parts, rootless, stated, truth, walls};
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::cpu::quota_text;
-use crate::kernel::spawn::{self, Launch, Process, Program, SpawnError};
+use crate::kernel::spawn::{self, Launch, Process, Program, SpawnError, Users};
 use crate::kernel::support::{OPTIONAL_CONTROLLERS, REQUIRED_CONTROLLERS};
-use crate::kernel::{clock, discover, parse};
+use crate::kernel::{clock, discover, parse, privilege};
 
 /// The extended attribute with a workload's identity, as JSON.
 pub const IDENTITY: &str = "identity";
@@ -150,6 +150,9 @@ pub enum LaunchError {
     /// It cannot be given what it asks for by the piece.
     #[error(transparent)]
     Parts(#[from] PartsError),
+    /// It asks for what takes root.
+    #[error("{0} takes root, and this agent is rootless: leave it out, or run the agent as root")]
+    Rootless(&'static str),
     /// The first process could not be started.
     #[error("{error}{}", if *.out_of_memory { " (the kernel killed it: its memory limit is too low)" } else { "" })]
     Spawn {
@@ -285,12 +288,7 @@ fn fresh_child(tenant: &Cgroup, name: &Name) -> Result<Cgroup, LaunchError> {
 
 fn furnish(cgroup: &Cgroup, order: &LaunchOrder) -> Result<(), LaunchError> {
     for (file, value) in &order.limits {
-        let written = cgroup.write(file, value);
-        if parts::is_one(file) {
-            written.map_err(PartsError::Refused)?;
-        } else {
-            written?;
-        }
+        cgroup.write(file, value).map_err(|error| parts::refused(file, error))?;
     }
     parts::check(&order.spec.identity.resources, cgroup)?;
     identify(cgroup, &order.spec.identity)?;
@@ -312,23 +310,33 @@ fn start(
 ) -> Result<(Process, Option<Process>), LaunchError> {
     let isolation = &order.spec.isolation;
     let name = order.spec.identity.tenant.as_str();
-    let ids =
-        isolation.has_own_users().then(|| ground.ids.of(&ground.workloads, tenant, name)).transpose()?;
-    let mounts = discover::cgroup_mounts()
-        .map_err(|e| LaunchError::Spawn { error: SpawnError::Channel(e), out_of_memory: false })?;
+    let mut words = isolation.words();
+    let users = if privilege::is_rootless() {
+        if let Some(what) = rootless::missing(isolation) {
+            return Err(LaunchError::Rootless(what));
+        }
+        words.extend(rootless::words(isolation));
+        Some(Users::Own)
+    } else if isolation.has_own_users() {
+        Some(Users::Range(ground.ids.of(&ground.workloads, tenant, name)?))
+    } else {
+        None
+    };
+    let failed = |e| LaunchError::Spawn { error: SpawnError::Channel(e), out_of_memory: false };
+    let mounts = discover::cgroup_mounts().map_err(failed)?;
     let points: Vec<String> = mounts.iter().map(|m| m.point.display().to_string()).collect();
     let (stdio, logger) =
         logs::connect(&ground.init, nest.as_ref().map_or(cgroup, |nest| &nest.keeper), order.stdio)
-            .map_err(|e| LaunchError::Spawn { error: SpawnError::Channel(e), out_of_memory: false })?;
-    let terminal = order.spec.life.terminal.then(|| spawn::TERMINAL.to_owned());
+            .map_err(failed)?;
+    words.extend(order.spec.life.terminal.then(|| spawn::TERMINAL.to_owned()));
     let launch = Launch {
         cgroup: nest.as_ref().map_or(cgroup, |nest| &nest.payload),
         hostname: isolation.hostname.as_deref().unwrap_or(order.spec.identity.name.as_str()),
         cwd: &order.spec.cwd,
         cgroup_mounts: &points,
         hidden_mounts: &points,
-        ids,
-        isolation: isolation.words().into_iter().chain(terminal).collect(),
+        users,
+        isolation: words,
         argv: &order.spec.argv,
         env: &order.spec.env,
         stdio,
@@ -339,7 +347,7 @@ fn start(
         let birth = Birth { pid, unix_ns: clock::unix_nanoseconds() };
         let text = serde_json::to_vec(&birth).unwrap_or_default();
         cgroup.set_attribute(INIT, &text).map_err(io::Error::other)?;
-        let nested = nest.as_ref().zip(ids).map(|(nest, ids)| nest.hand_over(pid, ids.first));
+        let nested = nest.as_ref().zip(users).map(|(nest, users)| nest.hand_over(pid, users.first()));
         nested.unwrap_or(Ok(())).map_err(io::Error::other)
     };
     match spawn::start(&ground.init, launch, announce) {
@@ -365,7 +373,8 @@ fn explain(error: LaunchError, cgroup: &Cgroup) -> LaunchError {
         | LaunchError::Occupied(_)
         | LaunchError::Record { .. }
         | LaunchError::Ids(_)
-        | LaunchError::Parts(_) => error,
+        | LaunchError::Parts(_)
+        | LaunchError::Rootless(_) => error,
     }
 }
 

@@ -53,12 +53,14 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::process::exit;
 
-use nix::sched::{CloneFlags, unshare};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{MsgFlags, send};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::setsid;
 
 use order::Order;
+use tree::Step;
 
 /// The channel to the agent.
 const CHANNEL: i32 = 3;
@@ -118,7 +120,21 @@ fn prepare(order: &Order) -> Result<(), String> {
     if order.new_time {
         new_time().map_err(|e| format!("cannot make a time namespace: {e}"))?;
     }
+    // Before there are users of the workload's own, who may not do that.
+    order.joins.iter().try_for_each(|(kind, path)| join(*kind, path))?;
     order.root.as_ref().map_or(Ok(()), |root| root::build(root, order))
+}
+
+fn join(kind: CloneFlags, path: &str) -> Result<(), String> {
+    let name = match kind {
+        CloneFlags::CLONE_NEWNET => "network",
+        CloneFlags::CLONE_NEWIPC => "ipc",
+        _ => "uts",
+    };
+    match tree::namespace(path).and_then(|file| setns(file, kind)) {
+        Err(Errno::EINVAL) => Err(format!("cannot join {path}: it is no {name} namespace")),
+        other => other.step(&format!("join the {name} namespace {path}")),
+    }
 }
 
 /// The agent protects itself from the OOM killer; what runs in its workloads does not inherit that.
@@ -142,11 +158,10 @@ fn new_time() -> std::io::Result<()> {
 }
 
 fn namespaces(order: &Order) -> CloneFlags {
-    let mut flags = CloneFlags::CLONE_NEWPID
-        | CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWCGROUP;
+    let mut flags = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP;
+    for kind in [CloneFlags::CLONE_NEWUTS, CloneFlags::CLONE_NEWIPC] {
+        flags.set(kind, !order.joins(kind));
+    }
     flags.set(CloneFlags::CLONE_NEWUSER, order.users.is_some());
     flags.set(CloneFlags::CLONE_NEWNET, order.new_net);
     flags

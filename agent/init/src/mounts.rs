@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, SFlag, fstat, makedev};
 use nix::unistd::{chdir, fchdir, pivot_root};
 
@@ -63,7 +64,9 @@ pub(crate) fn enter(order: &Order) -> Result<(), String> {
             if order.nested { PLAIN } else { PLAIN.union(Attributes::RDONLY) },
         )?;
     }
-    put(top, "dev/mqueue", c"mqueue", PLAIN)?;
+    if !has_joined_queues(order) {
+        put(top, "dev/mqueue", c"mqueue", PLAIN)?;
+    }
     // Of a covered /proc and /sys the kernel lets nobody inside make new ones, which containers need. Who may mount could take the
     // covers away besides.
     if !order.nested {
@@ -76,6 +79,11 @@ pub(crate) fn enter(order: &Order) -> Result<(), String> {
     fchdir(&old).step("let the host's root go")?;
     umount2(".", MntFlags::MNT_DETACH).step("let the host's root go")?;
     chdir("/").step("enter the new root")
+}
+
+/// Whether its message queues are somebody else's, whose users its own are not: then stage 1 has mounted them.
+pub(crate) fn has_joined_queues(order: &Order) -> bool {
+    order.users.is_some() && order.joins(CloneFlags::CLONE_NEWIPC)
 }
 
 /// Sets up the mount namespace on the host's root; the error names the step.

@@ -5,6 +5,7 @@ use std::process::exit;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
+use nix::sched::CloneFlags;
 use nix::sys::prctl::set_dumpable;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -79,7 +80,10 @@ fn prepare(order: &Order) -> Result<Option<User>, String> {
     }
     // Nobody in the box can look into this process, whatever they keep: its memory belongs to the host's root.
     set_dumpable(false).step("hide init's memory")?;
-    sethostname(&order.hostname).map_err(|e| format!("cannot set the host name {}: {e}", order.hostname))?;
+    if !order.joins(CloneFlags::CLONE_NEWUTS) {
+        sethostname(&order.hostname)
+            .map_err(|e| format!("cannot set the host name {}: {e}", order.hostname))?;
+    }
     if order.root.is_some() { mounts::enter(order) } else { mounts::set_up(order) }?;
     if order.new_net {
         let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None);

@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(boxed("{}").unwrap(), Isolation::default());
         let own = boxed("{ preset = \"tenant\", user = \"33\", namespaces = { net = \"host\" } }").unwrap();
         let mut expected = Isolation { user: Some("33".to_owned()), ..Isolation::tenant() };
-        expected.namespaces.net = crate::workload::isolation::Namespace::Host;
+        expected.namespaces.net = crate::workload::isolation::Whose::Host;
         assert_eq!(own, expected);
         let nested = boxed("{ preset = \"tenant\", nested = true }").unwrap();
         assert!(nested.nested && nested.capabilities.is_none());

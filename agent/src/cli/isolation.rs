@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
 use crate::workload::capability::Capability;
-use crate::workload::isolation::{Isolation, Mount, Namespace, Preset, Rlimit, Root};
+use crate::workload::isolation::{Isolation, Mount, Namespace, Preset, Rlimit, Root, Whose};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Isolation")]
@@ -36,9 +36,16 @@ pub(super) struct Flags {
     /// Who its command is, by number or by a name of its root file system, in the groups that are listed there [default: root].
     #[arg(long, value_name = "WHO[:GROUP]")]
     user: Option<String>,
-    /// Its network: the host's, or a loopback device alone [default: as --isolation says].
-    #[arg(long, value_enum)]
-    net: Option<Namespace>,
+    /// Its network: `host`, `new` for a loopback device alone, or `join:PATH` for one that is there, as `ip netns add` makes them; no
+    /// part of the path may be a symbolic link [default: as --isolation says].
+    #[arg(long, value_name = "NET")]
+    net: Option<Whose>,
+    /// System V IPC and message queues: `new`, or `join:PATH` [default: new].
+    #[arg(long, value_name = "IPC")]
+    ipc: Option<Whose>,
+    /// Host and domain name: `new`, or `join:PATH`, where they are as they are there [default: new].
+    #[arg(long, value_name = "UTS")]
+    uts: Option<Whose>,
     /// Its monotonic and boot-time clocks: the host's, or ones that begin with it [default: host].
     #[arg(long, value_enum)]
     time: Option<Namespace>,
@@ -79,6 +86,8 @@ impl Flags {
             isolation.capabilities = None;
         }
         isolation.namespaces.net = self.net.unwrap_or(isolation.namespaces.net);
+        isolation.namespaces.ipc = self.ipc.unwrap_or(isolation.namespaces.ipc);
+        isolation.namespaces.uts = self.uts.unwrap_or(isolation.namespaces.uts);
         isolation.namespaces.time = self.time.unwrap_or(isolation.namespaces.time);
         isolation.seccomp = self.seccomp.unwrap_or(isolation.seccomp);
         isolation.no_new_privs = self.no_new_privs.unwrap_or(isolation.no_new_privs);
@@ -214,7 +223,7 @@ mod tests {
         assert_eq!((isolation.root, isolation.mounts.len()), (root, 2));
         let kept: Vec<String> = isolation.capabilities.unwrap().iter().map(ToString::to_string).collect();
         assert!(kept.contains(&"net_admin".to_owned()) && !kept.contains(&"net_raw".to_owned()));
-        assert_eq!((isolation.namespaces.net, isolation.namespaces.user), (Namespace::Host, Namespace::New));
+        assert_eq!((isolation.namespaces.net, isolation.namespaces.user), (Whose::Host, Namespace::New));
         assert_eq!((isolation.rlimits[0].soft, isolation.rlimits[0].hard), (Some(10), Some(20)));
     }
 }

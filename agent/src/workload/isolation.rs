@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::capability::Capability;
 use super::rlimit;
 pub use super::rlimit::{Resource, Rlimit};
+pub use super::whose::Whose;
 
 /// Most mounts of a workload.
 const MOUNTS: usize = 64;
@@ -99,15 +100,29 @@ pub enum Mount {
 }
 
 /// The namespaces that are for choice.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Namespaces {
     /// Users: in one of its own, its root is a user of the host that owns nothing else, out of its tenant's range.
     pub user: Namespace,
     /// Network: in one of its own there is a loopback device and nothing else.
-    pub net: Namespace,
+    pub net: Whose,
+    /// System V IPC and message queues.
+    #[serde(skip_serializing_if = "Whose::is_new")]
+    pub ipc: Whose,
+    /// Host and domain name: of a joined one they are as they are there.
+    #[serde(skip_serializing_if = "Whose::is_new")]
+    pub uts: Whose,
     /// Time: in one of its own, the monotonic and the boot-time clock begin at the launch.
     pub time: Namespace,
+}
+
+/// As of a workload without flags.
+impl Default for Namespaces {
+    fn default() -> Self {
+        let (user, time) = (Namespace::Host, Namespace::Host);
+        Self { user, net: Whose::Host, ipc: Whose::New, uts: Whose::New, time }
+    }
 }
 
 /// Whose a namespace is.
@@ -126,7 +141,7 @@ impl Isolation {
     #[must_use]
     pub fn tenant() -> Self {
         Self {
-            namespaces: Namespaces { user: Namespace::New, net: Namespace::New, time: Namespace::Host },
+            namespaces: Namespaces { user: Namespace::New, net: Whose::New, ..Namespaces::default() },
             no_new_privs: true,
             capabilities: Some(Capability::of_a_tenant()),
             seccomp: true,
@@ -174,7 +189,16 @@ impl Isolation {
                 "{text:?} is nobody: a number or a name, and the same of a group after a colon"
             ));
         }
+        let Namespaces { user: _, net, ipc, uts, time: _ } = &self.namespaces;
+        if matches!(uts, Whose::Join(_)) && self.hostname.is_some() {
+            return Some(
+                "the host name of a joined uts namespace is as it is there: leave it out".to_owned(),
+            );
+        }
         rlimit::problem(&self.rlimits)
+            .or_else(|| net.problem("network"))
+            .or_else(|| ipc.problem("ipc"))
+            .or_else(|| uts.problem("uts"))
             .or_else(|| self.root.problem())
             .or_else(|| self.mounts.iter().find_map(Mount::problem))
     }
@@ -204,9 +228,14 @@ impl Isolation {
                 }
             }
         }
-        let Namespaces { user: _, net, time } = self.namespaces;
-        for (name, _) in [("net", net), ("time", time)].iter().filter(|(_, n)| *n == Namespace::New) {
+        let Namespaces { user: _, net, ipc, uts, time } = &self.namespaces;
+        for (name, _) in [("net", net.is_new()), ("time", *time == Namespace::New)].iter().filter(|n| n.1) {
             say(&["new", name]);
+        }
+        for (name, whose) in [("net", net), ("ipc", ipc), ("uts", uts)] {
+            if let Whose::Join(path) = whose {
+                say(&["join", name, path]);
+            }
         }
         if let Some(kept) = &self.capabilities {
             say(&["capabilities", &kept.iter().fold(0, |set, c| set | c.bit()).to_string()]);
@@ -276,7 +305,7 @@ fn is_hostname(name: &str) -> bool {
     (1..=HOSTNAME).contains(&name.len()) && name.bytes().all(allowed)
 }
 
-fn path_problem(what: &str, path: &str) -> Option<String> {
+pub(super) fn path_problem(what: &str, path: &str) -> Option<String> {
     let text = if !path.starts_with('/') {
         "is not absolute"
     } else if path.len() > PATH {

@@ -6,6 +6,7 @@
 //! isolation   ... its box: root file system, mounts, namespaces, capabilities
 //! walls       ... and what of it a command meets that enters later, on the cgroup
 //! parts       cpus, huge pages, I/O that it is given by the piece: controllers, and what the kernel made of it
+//! whose       ... namespaces that are there already
 //! rlimit      ... limits of its processes
 //! ids         which users of the host a tenant's users are
 //! lifecycle   state x event -> state, pure
@@ -56,3 +57,4 @@ pub mod takeover;
 pub mod tree;
 mod truth;
 pub mod walls;
+pub mod whose;

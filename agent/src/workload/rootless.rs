@@ -1,7 +1,7 @@
 //! What an agent without the machine's root cannot give to a workload. Refused by name, rather than left out: it may be a wall.
 
 use super::capability::Capability;
-use super::isolation::{Isolation, Namespace, Root};
+use super::isolation::{Isolation, Namespace, Root, Whose};
 
 /// What of `isolation` takes root, if anything does.
 #[must_use]
@@ -16,6 +16,12 @@ pub fn missing(isolation: &Isolation) -> Option<&'static str> {
     }
     if namespaces.user == Namespace::New {
         return Some("a range of user ids of its own");
+    }
+    let joins = [&namespaces.net, &namespaces.ipc, &namespaces.uts]
+        .into_iter()
+        .any(|whose| matches!(whose, Whose::Join(_)));
+    if joins {
+        return Some("a namespace that is there already");
     }
     (namespaces.time == Namespace::New).then_some("a time namespace")
 }
@@ -40,7 +46,7 @@ mod tests {
     #[test]
     fn what_takes_root_is_named() {
         let with = |user, time| {
-            let namespaces = Namespaces { user, time, net: Namespace::New };
+            let namespaces = Namespaces { user, time, net: Whose::New, ..Namespaces::default() };
             missing(&Isolation { namespaces, seccomp: true, ..Isolation::default() })
         };
         assert_eq!(with(Namespace::Host, Namespace::Host), None);

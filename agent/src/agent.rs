@@ -14,7 +14,7 @@ use crate::api;
 use crate::config::{Config, OnExit};
 use crate::control::{self, Command, Control, Takeover};
 use crate::journal;
-use crate::kernel::{clock, discover, feature::can_reclaim, spawn::Program, support};
+use crate::kernel::{Cgroup, clock, discover, feature::can_reclaim, spawn::Program, support};
 use crate::metrics::Metrics;
 use crate::notify::{self, Manager};
 use crate::policy;
@@ -113,7 +113,8 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         crate::kernel::tell(&format!("granting {pool} (capacity {capacity}, reserve {reserve})"));
         crate::kernel::tell(&format!("metrics at http://{}/metrics", server.address));
         manager.ready(&notify::status(&handle));
-        tokio::spawn(manager.clone().accompany(handle.clone()));
+        let (root, workloads) = (tree.root.clone(), tree.workloads.clone());
+        tokio::spawn(manager.clone().accompany(handle.clone(), move || restore(&root, &workloads)));
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -132,6 +133,13 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     drop(drain);
     served?;
     ran.context("the control loop failed")
+}
+
+fn restore(root: &Cgroup, workloads: &Cgroup) {
+    // Where it is refused, that was told when the floors were protected first.
+    if tree::restore_protection(root, workloads).unwrap_or(false) {
+        crate::kernel::tell("the service manager had set back what protects the floors: it is as it was");
+    }
 }
 
 fn tell_taken(taken: &Takeover, took: Duration) {
@@ -198,6 +206,6 @@ pub fn release_without_agent(root: Option<&Path>) -> anyhow::Result<(usize, usiz
         Some(root) => root.to_owned(),
         None => discover::own_cgroup().context("name the agent's root with --root")?,
     };
-    let opened = crate::watchdog::open_limits(&crate::kernel::Cgroup::open(&root)?)?;
+    let opened = crate::watchdog::open_limits(&Cgroup::open(&root)?)?;
     Ok((opened.workloads, opened.failed))
 }

@@ -86,6 +86,7 @@ fn workload(n: u64, tenant: &Arc<PublishedTenant>) -> anyhow::Result<Published> 
         cpu: Some("0.1..2".parse()?),
         started_unix_ns: 0,
         adopted: false,
+        resources: bellows_policies::Resources::default(),
     });
     published.add_to(Arc::clone(tenant));
     let current = Bytes::mib(100 + n % 400);

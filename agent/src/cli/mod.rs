@@ -19,6 +19,7 @@ mod policy;
 mod ps;
 mod record;
 mod release;
+mod resources;
 mod run;
 mod set;
 mod simulate;
@@ -33,7 +34,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 pub use self::apply::parse as workload_files;
-use crate::config::RUNTIME_DIR;
+use crate::config::runtime_dir;
 
 /// Exit codes besides 0 and 1; 2 (usage) is clap's.
 const CHECK_FAILED: u8 = 3;
@@ -112,7 +113,7 @@ enum Verb {
 #[derive(Debug, Args)]
 struct Connection {
     /// The agent's runtime directory, with its sockets.
-    #[arg(long, value_name = "DIR", env = "BELLOWS_RUNTIME_DIR", default_value = RUNTIME_DIR)]
+    #[arg(long, value_name = "DIR", env = "BELLOWS_RUNTIME_DIR", default_value_os_t = runtime_dir())]
     runtime_dir: PathBuf,
 }
 

@@ -19,14 +19,19 @@ use serde::{Deserialize, Serialize};
 pub use self::layers::{Overrides, Reading, load, read, read_text};
 use crate::access::Api;
 use crate::journal::Settings;
+use crate::kernel::privilege;
 use crate::kernel::watch::Hearing;
 use crate::metrics::catalogue::Tier;
 use crate::workload::ids::Pool;
 
 /// Where the system-wide file is looked for; it need not exist.
 pub const SYSTEM_FILE: &str = "/etc/bellows/config.toml";
-/// Where sockets and exit records live unless told otherwise.
-pub const RUNTIME_DIR: &str = "/run/bellows";
+/// Where sockets and exit records live unless told otherwise: `/run/bellows`, or in the user's own such directory.
+#[must_use]
+pub fn runtime_dir() -> PathBuf {
+    let of_user = std::env::var_os("XDG_RUNTIME_DIR").filter(|_| privilege::is_rootless());
+    PathBuf::from(of_user.unwrap_or_else(|| "/run".into())).join("bellows")
+}
 
 /// Where policies are looked for unless told otherwise; it need not exist.
 pub const POLICIES: &str = "/etc/bellows/policies.d";
@@ -146,7 +151,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             root: None,
-            runtime_dir: RUNTIME_DIR.into(),
+            runtime_dir: runtime_dir(),
             policies: POLICIES.into(),
             api: Api::default(),
             http: Http::default(),

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use bellows_policies::ruleset::{Adopt, Class};
 use bellows_policies::units::{Bounds, Bytes, Limit};
-use bellows_policies::{Assignment, Limits, Plan, Reason, Shadow, Verb, Workload};
+use bellows_policies::{Assignment, Limits, Plan, Reason, Resources, Shadow, Verb, Workload};
 
 use super::actuator;
 use super::control_loop::Control;
@@ -137,6 +137,7 @@ impl Control {
             by_class: ByClass { memory: true, cpu: false },
             assigned: Some(by),
             weight: None,
+            resources: Resources::default(),
         };
         let law = self.memory_law(&class);
         let is_yielded = yielded::still(open.cgroup(), &class)?;

@@ -362,7 +362,7 @@ pub(super) fn failsafe_cpu(identity: &Identity, mode: Mode) -> Option<Cpus> {
 
 /// What is noted of a workload's limits that no law moves, by its class.
 pub(super) fn stated(identity: &Identity, class: &Class) -> String {
-    let files = actuator::class_files(identity.memory, class);
+    let files = actuator::class_files(identity, class);
     stated::text(&files, identity.memory.ceiling, failsafe_cpu(identity, class.mode))
 }
 
@@ -376,5 +376,6 @@ pub(super) fn facts(identity: &Identity, started_unix_ns: u64, adopted: bool) ->
         cpu: identity.cpu,
         started_unix_ns,
         adopted,
+        resources: identity.resources.clone(),
     }
 }

@@ -87,11 +87,11 @@ impl Control {
             let yields = class.foreign == Foreign::Yield;
             cpu_loop::reform(&self.cpu, Reform { key, version, bounds, law: class.cpu.law, yields, burst });
         }
-        let files = |memory, class: &Class| {
-            if is_adopted { Vec::new() } else { actuator::class_files(memory, class) }
+        let files = |identity: &Identity, class: &Class| {
+            if is_adopted { Vec::new() } else { actuator::class_files(identity, class) }
         };
-        let before = files(entry.spec.identity.memory, &entry.class);
-        let after = files(identity.memory, &class);
+        let before = files(&entry.spec.identity, &entry.class);
+        let after = files(&identity, &class);
         let ceiling = entry.law.bounds().ceiling;
         entry.law.govern(identity.memory, law);
         entry.published.bounds(identity.memory, identity.cpu);

@@ -226,8 +226,8 @@ impl Control {
     fn restate(&mut self, key: Key, was_open: bool, noted: Option<&str>) -> Option<(Arc<str>, Rewrite)> {
         let entry = self.registry.get(key)?;
         let open = entry.open.as_ref()?;
-        let memory = entry.spec.identity.memory;
-        let stated = stated(&entry.spec.identity, &entry.class);
+        let identity = &entry.spec.identity;
+        let stated = stated(identity, &entry.class);
         if noted == Some(stated.as_str()) {
             return None;
         }
@@ -236,14 +236,14 @@ impl Control {
             // An agent of old has noted nothing: by what it has enforced.
             None if was_open => Vec::new(),
             None => {
-                actuator::class_files(memory, &Class { mode: Mode::Enforce, ..Class::clone(&entry.class) })
+                actuator::class_files(identity, &Class { mode: Mode::Enforce, ..Class::clone(&entry.class) })
             }
         };
         let rewrite = Rewrite {
             running: Arc::clone(&open.running),
-            files: actuator::changed_files(&before, &actuator::class_files(memory, &entry.class)),
+            files: actuator::changed_files(&before, &actuator::class_files(identity, &entry.class)),
             failsafe: Some(entry.law.released_max()),
-            failsafe_cpu: failsafe_cpu(&entry.spec.identity, entry.class.mode),
+            failsafe_cpu: failsafe_cpu(identity, entry.class.mode),
             stated: Some(stated),
         };
         Some((Arc::clone(&entry.name), rewrite))

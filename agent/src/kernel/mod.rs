@@ -11,8 +11,10 @@
 //! parse      kernel text -> types, pure
 //! limit      typed writes of limits, without allocation
 //! pressure   when tasks stall for memory, and what is available
+//! privilege  the machine's root, or a delegated cgroup only
 //! process    what runs in a cgroup, by size
 //! spawn      a process started inside a cgroup
+//! users      whose the users of a user namespace are
 //! adopt      a process that another agent started: found by pid, and made certain
 //! terminal   who sits at one, and the way to that of a workload
 //! tell       a line for the operator, that cannot fail
@@ -29,6 +31,7 @@ pub mod limit;
 mod machine;
 pub mod parse;
 pub mod pressure;
+pub mod privilege;
 pub mod process;
 pub mod spawn;
 pub mod support;
@@ -38,6 +41,7 @@ mod sys;
 mod tell;
 pub mod terminal;
 pub mod thread;
+mod users;
 pub mod watch;
 
 pub use cgroup::{Cgroup, CgroupError};

@@ -10,7 +10,7 @@ use bellows_policies::cpu::{CpuBounds, CpuSample, Cpus};
 use bellows_policies::decision::Limits;
 use bellows_policies::sample::{Detail, MemoryEvents, Sample};
 use bellows_policies::units::{Bounds, Bytes};
-use bellows_policies::{AssignedBy, Pin};
+use bellows_policies::{AssignedBy, Pin, Resources};
 
 use super::tenant::{PublishedTenant, Sum};
 use super::watched::Watched;
@@ -43,6 +43,8 @@ pub struct Facts {
     pub started_unix_ns: u64,
     /// Somebody else made it.
     pub adopted: bool,
+    /// What it asked for by the piece.
+    pub resources: Resources,
 }
 
 /// One workload as everybody outside the control loop sees it. Sizes in bytes.

@@ -301,6 +301,7 @@ fn view() -> WorkloadView {
         cpu_usage_us: 0,
         quota_moves: 1,
         // In the future: its age is nought, whenever this runs.
+        resources: bellows_policies::Resources::default(),
         started_unix_ns: u64::MAX / 2,
         lends_cpu: false,
         is_frozen: false,

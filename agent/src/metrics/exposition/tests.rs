@@ -35,6 +35,7 @@ impl Scene {
             cpu: Some("0.1..2".parse().unwrap()),
             started_unix_ns: 0,
             adopted: false,
+            resources: bellows_policies::Resources::default(),
         };
         let published = Arc::new(Published::new(facts));
         published.add_to(Arc::clone(tenant));

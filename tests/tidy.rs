@@ -19,7 +19,7 @@ fn files(extension: &str) -> Vec<(String, String)> {
         for entry in fs::read_dir(&directory).expect("readable").flatten() {
             let path = entry.path();
             let name = entry.file_name().to_string_lossy().into_owned();
-            if path.is_dir() && !name.starts_with('.') && name != "target" {
+            if path.is_dir() && !name.starts_with('.') && name != "target" && name != "node_modules" {
                 open.push(path);
             } else if path.extension().is_some_and(|e| e == extension) {
                 let relative = path.strip_prefix(root()).expect("below").display().to_string();
@@ -89,8 +89,9 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("simulate", &["policy", "workload"]),
     ("notify", &["control", "kernel"]),
     ("reload", &["control", "kernel", "notify", "policy"]),
-    // From kernel only received descriptors and the name of a peer; from workload the types of the wire.
-    ("api", &["access", "control", "journal", "metrics", "workload", "kernel"]),
+    // From kernel received descriptors, the name of a peer, checks and pressure; from workload the types of the wire; of policy only
+    // what is shown of it.
+    ("api", &["access", "control", "journal", "metrics", "workload", "kernel", "policy"]),
     (
         "cli",
         &[

@@ -6,9 +6,10 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use bellows_policies::Budget;
 use bellows_policies::ruleset::{Adopt, Defaults, Ruleset};
+use bellows_policies::{Budget, Bytes};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::api;
 use crate::config::{Config, OnExit};
@@ -17,7 +18,7 @@ use crate::journal;
 use crate::kernel::{Cgroup, clock, discover, feature::can_reclaim, spawn::Program, support};
 use crate::metrics::Metrics;
 use crate::notify::{self, Manager};
-use crate::policy;
+use crate::policy::{self, Compiled};
 use crate::reload;
 use crate::watchdog::Heartbeat;
 use crate::workload::ids::Ranges;
@@ -45,17 +46,16 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let given = config.node.capacity.map(|size| size.0);
     let defaults = Defaults { memory: config.memory, pids: config.workload.pids };
     let node = policy::Node { defaults, given, machine: Some(machine) };
-    let rules = policies(&config.policies, &node)?;
+    let compiled = policies(&config.policies, &node)?;
+    let (shown, shown_policies) = watch::channel(Arc::new(policy::Shown::default().after(&compiled)));
+    let rules = compiled.rules;
     let version = rules.version.clone();
-    let capacity = given.or(rules.node.capacity).unwrap_or(machine);
-    let reserve = config.node.reserve.map(|size| size.0);
-    let reserve = reserve.or(rules.node.reserve.map(|amount| amount.of(capacity)));
-    let reserve = reserve.unwrap_or_else(|| control::default_reserve(capacity));
-    let budget = Budget::new(capacity, reserve).with_overcommit(rules.node.overcommit);
-    let pool = budget.pool();
+    let budget = budget(config, &rules, machine);
+    let (capacity, reserve, pool) = (budget.capacity, budget.reserve, budget.pool());
     // Before anything is taken over: should this agent die meanwhile, somebody must open what it governs by then.
     let mut heartbeat = Heartbeat::start(tree.root.path()).context("cannot start the watchdog")?;
 
+    let seen = seen(&tree, shown_policies);
     let ground = Arc::new(Ground {
         root: tree.root.clone(),
         workloads: tree.workloads.clone(),
@@ -103,15 +103,16 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let served = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let server = api::serve(&handle, &config.runtime_dir, config.http.listen, &config.api).await?;
+        let server = api::serve(&handle, &config.runtime_dir, config.http.listen, &config.api, seen).await?;
         // The capacity stays what it was at the start, whatever the files say of it later.
         let node = policy::Node { given: Some(capacity), ..node };
         let directory = config.policies.clone();
-        tokio::spawn(reload::follow(handle.clone(), directory, node, version, manager.clone()));
+        tokio::spawn(reload::follow(handle.clone(), directory, node, version, manager.clone(), shown));
         crate::kernel::tell(&format!("governing {}", root.display()));
         tell_taken(&taken, took);
         crate::kernel::tell(&format!("granting {pool} (capacity {capacity}, reserve {reserve})"));
         crate::kernel::tell(&format!("metrics at http://{}/metrics", server.address));
+        crate::kernel::tell(&format!("console at http://{}/", server.address));
         manager.ready(&notify::status(&handle));
         let (root, workloads) = (tree.root.clone(), tree.workloads.clone());
         tokio::spawn(manager.clone().accompany(handle.clone(), move || restore(&root, &workloads)));
@@ -152,9 +153,24 @@ fn tell_taken(taken: &Takeover, took: Duration) {
     }
 }
 
+/// What there is to grant: what is configured, else what policies say, else what the machine has.
+fn budget(config: &Config, rules: &Ruleset, machine: Bytes) -> Budget {
+    let capacity = config.node.capacity.map(|size| size.0).or(rules.node.capacity).unwrap_or(machine);
+    let reserve = config.node.reserve.map(|size| size.0);
+    let reserve = reserve.or(rules.node.reserve.map(|amount| amount.of(capacity)));
+    let reserve = reserve.unwrap_or_else(|| control::default_reserve(capacity));
+    Budget::new(capacity, reserve).with_overcommit(rules.node.overcommit)
+}
+
+/// What is read without asking the control loop.
+fn seen(tree: &tree::Tree, policies: watch::Receiver<Arc<policy::Shown>>) -> api::Ground {
+    let (root, workloads) = (tree.root.path().to_owned(), tree.workloads.clone());
+    api::Ground { root, workloads, started_unix_ns: clock::unix_nanoseconds(), policies }
+}
+
 /// The policies to begin with. Wrong ones are refused whole: there are no older ones to fall back to, and to govern by half of
 /// them, or by none, is not what the operator asked for.
-fn policies(directory: &Path, node: &policy::Node) -> anyhow::Result<Ruleset> {
+fn policies(directory: &Path, node: &policy::Node) -> anyhow::Result<Compiled> {
     let compiled = policy::load(directory, *node);
     if let Some((_, problems)) = compiled.refusal() {
         let told: Vec<String> = compiled.diagnostics.iter().map(|d| d.render(&compiled.sources)).collect();
@@ -164,7 +180,7 @@ fn policies(directory: &Path, node: &policy::Node) -> anyhow::Result<Ruleset> {
             told.join("\n")
         );
     }
-    Ok(compiled.rules)
+    Ok(compiled)
 }
 
 /// `bellows-init` beside this executable, or where `BELLOWS_INIT` says.

@@ -14,12 +14,12 @@ use std::time::Duration;
 use bellows_policies::Ruleset;
 use inotify::{Inotify, WatchMask, Watches};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::control::{Command, Handle, Refused};
 use crate::kernel::{clock, tell};
 use crate::notify::{self, Manager};
-use crate::policy::{self, Compiled, Node};
+use crate::policy::{self, Compiled, Node, Shown};
 
 /// Changes come in bursts: the first is waited upon for so long.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -31,6 +31,7 @@ pub async fn follow(
     node: Node,
     mut version: String,
     manager: Manager,
+    shown: watch::Sender<Arc<Shown>>,
 ) -> io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let inotify = Inotify::init()?;
@@ -41,17 +42,20 @@ pub async fn follow(
     loop {
         tokio::time::sleep(DEBOUNCE).await;
         // The directory may be another one now.
-        watch(&mut watches, &directory);
+        listen_to(&mut watches, &directory);
         let path = directory.clone();
         let compiled = tokio::task::spawn_blocking(move || policy::load(&path, node)).await?;
         if is_asked || compiled.rules.version != version {
             version.clone_from(&compiled.rules.version);
             let is_refused = compiled.refusal().is_some();
+            let after = shown.borrow().after(&compiled);
             if let Err(refused) = hand_over(&handle, compiled) {
                 tell(&format!("policies are not reloaded: {refused}"));
                 handle.metrics.policies.refused();
                 // The next change or signal tries again.
                 version.clear();
+            } else {
+                shown.send_replace(Arc::new(after));
             }
             if is_asked {
                 // A manager knows no reload that failed.
@@ -101,7 +105,7 @@ fn listen(mut inotify: Inotify, changed: Arc<Notify>) -> io::Result<()> {
 }
 
 /// Watches what is there; what is there already, once more: that changes nothing.
-fn watch(watches: &mut Watches, directory: &Path) {
+fn listen_to(watches: &mut Watches, directory: &Path) {
     let mask = WatchMask::CLOSE_WRITE | WatchMask::CREATE | WatchMask::DELETE | WatchMask::MOVE;
     for path in [Some(directory), directory.parent()].into_iter().flatten() {
         // Absent ones are looked for again with the next event of the other.

@@ -30,6 +30,7 @@ mod plant;
 mod policies;
 mod prometheus;
 mod quota;
+mod reading;
 mod record;
 mod refusals;
 mod rig;

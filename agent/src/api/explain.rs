@@ -1,17 +1,20 @@
 //! `GET /api/v1/explain/{id}` and `/api/v1/explain/{tenant}/{name}`: everything that is known about a record, or about a workload,
-//! in one answer. Read from the journal and from what is published; the control loop is not asked.
+//! in one answer, as JSON or in words. Read from the journal and from what is published; the control loop is not asked.
 
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
-use axum::http::StatusCode;
-use axum::response::Response;
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 
 use super::Shared;
+use super::extract::At;
 use super::gate::{shown, tenant_of};
 use super::routes::problem;
 use super::types::{Holder, RecordExplained, WorkloadExplained, WorkloadView};
+use super::words;
 use crate::access::{Need, Rights};
 use crate::journal::{Filter, Record, What};
 use crate::workload::spec::Name;
@@ -26,8 +29,9 @@ const HOLDERS: usize = 4;
 pub(super) async fn record(
     State(shared): State<Shared>,
     Extension(rights): Extension<Arc<Rights>>,
-    Path(id): Path<u64>,
-) -> Result<Json<RecordExplained>, Response> {
+    At(id): At<u64>,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
     let journal = &shared.control.journal;
     let kept = journal.read(&Filter::default());
     let find = |id: u64| kept.binary_search_by_key(&id, |record| record.id).ok().map(|index| &kept[index]);
@@ -49,21 +53,23 @@ pub(super) async fn record(
     let follows = |other: &Arc<Record>| other.prior == Some(id) && other.workload == record.workload;
     let after = kept.iter().filter(|other| follows(other)).map(own).collect();
     let incidents = journal.incidents(Some(&record.workload)).iter().map(own).collect();
-    Ok(Json(RecordExplained {
+    let explained = RecordExplained {
         laws: record.version.as_deref().and_then(|version| journal.laws(version)).map(|laws| (*laws).clone()),
         record: own(record),
         before,
         after,
         incidents,
         holders: holders(&shared, &rights),
-    }))
+    };
+    Ok(answer(&headers, &explained, words::record::text))
 }
 
 pub(super) async fn workload(
     State(shared): State<Shared>,
     Extension(rights): Extension<Arc<Rights>>,
-    Path((tenant, name)): Path<(Name, Name)>,
-) -> Result<Json<WorkloadExplained>, Response> {
+    At((tenant, name)): At<(Name, Name)>,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
     let journal = &shared.control.journal;
     let full = format!("{tenant}/{name}");
     let published = shared.control.table.list();
@@ -86,14 +92,25 @@ pub(super) async fn workload(
         .rev()
         .find(|r| matches!(r.what, What::Held { .. } | What::LimitsMoved { .. } | What::WouldHave { .. }));
     let held = last.filter(|r| matches!(r.what, What::Held { .. })).map(own);
-    Ok(Json(WorkloadExplained {
+    let explained = WorkloadExplained {
         workload: full.clone(),
         view,
         records,
         held,
         incidents: journal.incidents(Some(&full)).iter().map(own).collect(),
         holders: holders(&shared, &rights),
-    }))
+    };
+    Ok(answer(&headers, &explained, words::workload::text))
+}
+
+/// As JSON, or in the words of `bellows explain` for whoever asks for plain text.
+fn answer<T: Serialize>(headers: &HeaderMap, explained: &T, words: fn(&T) -> String) -> Response {
+    let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accepted.starts_with("text/plain") {
+        words(explained).into_response()
+    } else {
+        Json(explained).into_response()
+    }
 }
 
 /// The workloads that hold the largest grants now, the largest first; of those that the caller sees.

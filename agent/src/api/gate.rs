@@ -4,10 +4,11 @@
 //! a body, or on whose a record is, the handlers ask of the caller's `Rights`.
 
 use std::collections::HashSet;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
@@ -94,6 +95,10 @@ pub(super) async fn guard(State(shared): State<Shared>, mut request: Request, ne
     let Some(ConnectInfo(Peer(by))) = request.extensions().get::<ConnectInfo<Peer>>().cloned() else {
         return problem(StatusCode::FORBIDDEN, "who asks is not known");
     };
+    if let Err(text) = by_a_page(&request) {
+        shared.control.metrics.api_refused.inc();
+        return problem(StatusCode::FORBIDDEN, text);
+    }
     let rights = shared.gate.rights(&by);
     let pattern = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     // What is no route is answered by nobody.
@@ -125,8 +130,39 @@ pub(super) async fn guard_tcp(State(shared): State<Shared>, mut request: Request
         let text = "who asks is not known here, and [api] names who may see what: ask on the control socket (curl --unix-socket)";
         return problem(StatusCode::FORBIDDEN, text);
     }
+    if let (false, Err(text)) = (is_open, by_a_page(&request)) {
+        shared.control.metrics.api_refused.inc();
+        return problem(StatusCode::FORBIDDEN, text);
+    }
     request.extensions_mut().insert(Arc::new(shared.gate.access.unknown()));
     next.run(request).await
+}
+
+/// A browser is lent to whatever page it shows. So no page may change anything here, and none may have its own name lead here, which
+/// would make it one of ours: no public name is without a dot.
+fn by_a_page(request: &Request) -> Result<(), &'static str> {
+    if request.headers().contains_key(header::ORIGIN) && !request.method().is_safe() {
+        return Err("a page in a browser may only read: use the command line");
+    }
+    let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or("."));
+    let is_ours = host.is_none_or(|host| {
+        let name =
+            host.rsplit_once(':').map_or(host, |(name, port)| if port.ends_with(']') { host } else { name });
+        !name.contains('.')
+            || name.parse::<Ipv4Addr>().is_ok()
+            || name.ends_with(".localhost")
+            || is_own(name)
+    });
+    if is_ours {
+        Ok(())
+    } else {
+        Err("this name may be anybody's: ask by the machine's address or by its own name")
+    }
+}
+
+/// Whether this machine calls itself so.
+fn is_own(name: &str) -> bool {
+    nix::unistd::gethostname().is_ok_and(|own| own.to_str().is_some_and(|own| own.eq_ignore_ascii_case(name)))
 }
 
 /// The tenant and the name in a path, by its pattern. As they are written: what is escaped is no name of ours, and nobody's.
@@ -234,6 +270,37 @@ pub(super) fn shown(record: &Arc<Record>, rights: &Rights) -> Arc<Record> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_of_others() {
+        let asked = |method: &str, host: &str, origin: &str| {
+            let mut request = axum::http::Request::builder().method(method).uri("/api/v1/node");
+            for (name, value) in
+                [("host", host), ("origin", origin)].into_iter().filter(|(_, v)| !v.is_empty())
+            {
+                request = request.header(name, value);
+            }
+            by_a_page(&request.body(axum::body::Body::empty()).unwrap()).is_ok()
+        };
+        for host in [
+            "",
+            "bellows",
+            "localhost:9464",
+            "127.0.0.1:9464",
+            "[::1]:9464",
+            "[::1]",
+            "node1",
+            "a.localhost:1",
+        ] {
+            assert!(asked("GET", host, "") && asked("POST", host, ""), "{host}");
+        }
+        for host in ["rebound.example:9464", "127.0.0.1.example", "x.y", "."] {
+            assert!(!asked("GET", host, "") && !asked("POST", host, ""), "{host}");
+        }
+        assert!(asked("GET", "localhost", "http://localhost:9464"));
+        assert!(!asked("POST", "localhost", "http://localhost:9464"), "also the console's own");
+        assert!(!asked("POST", "localhost", "null"));
+    }
 
     #[test]
     fn what_a_request_is_about() {

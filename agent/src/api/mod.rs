@@ -4,23 +4,32 @@
 //! ```text
 //! api.sock    launch, apply, exec, stop, freeze, rm, signal, set, pin, release, and everything that can be read; who asks is recorded
 //! stdio.sock  three descriptors in, a token out; a launch names the token
-//! tcp         GET only: /metrics /healthz /readyz /api/v1/{workloads,tenants,events,incidents,explain}
+//! tcp         GET only: /metrics /healthz /readyz /api/v1/{workloads,tenants,events,incidents,explain,watch,node,policies,doctor} and
+//!             the console at /
 //! ```
 //! Both sockets have the mode and the owners of `[api]`, and its lists say who may do what: see `gate` and the part `access`.
 //! The agent hands descriptors on and keeps none: its death breaks no pipe of a workload.
 
+mod console;
 mod detached;
+mod detail;
 mod door;
 mod exec;
 mod explain;
 mod exposition;
+mod extract;
 mod gate;
 mod life;
+mod node;
+mod openapi;
+mod page;
 mod routes;
 mod since;
 mod stdio;
 mod stream;
 pub mod types;
+mod watch;
+pub(crate) mod words;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -30,10 +39,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use axum::http::StatusCode;
+use axum::response::Response;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
+pub use self::node::Ground;
 pub use self::since::seconds_of;
 pub use self::stdio::REFUSAL as STDIO_REFUSAL;
 use crate::access::{Access, Api};
@@ -44,12 +56,15 @@ pub const API_SOCKET: &str = "api.sock";
 /// The descriptor socket's file name in the runtime directory.
 pub const STDIO_SOCKET: &str = "stdio.sock";
 
+/// Streams that may be open at once over TCP, and on the control socket: each is worked out for its reader.
+const STREAMS: [usize; 2] = [32, 256];
+
 /// What is being served.
 #[derive(Debug)]
 pub struct Server {
     /// The TCP address, with the port that was really taken.
     pub address: SocketAddr,
-    ending: watch::Sender<bool>,
+    ending: tokio::sync::watch::Sender<bool>,
     tasks: Vec<JoinHandle<std::io::Result<()>>>,
 }
 
@@ -75,6 +90,20 @@ struct Shared {
     executing: exec::Executing,
     gate: Arc<gate::Gate>,
     scrapes: exposition::Scrapes,
+    node: Arc<node::Node>,
+    /// Places for streams.
+    streams: Arc<Semaphore>,
+}
+
+impl Shared {
+    /// A place for a stream, for as long as it is held.
+    #[expect(clippy::result_large_err, reason = "the answer, as handlers give it")]
+    fn place(&self) -> Result<OwnedSemaphorePermit, Response> {
+        Arc::clone(&self.streams).try_acquire_owned().map_err(|_| {
+            let text = "as many streams as the agent keeps open are open";
+            routes::hinted(StatusCode::SERVICE_UNAVAILABLE, text, "close another one, or try again later")
+        })
+    }
 }
 
 /// Opens all three listeners and serves them on the current runtime.
@@ -83,11 +112,23 @@ pub async fn serve(
     runtime_dir: &Path,
     listen: SocketAddr,
     lists: &Api,
+    ground: Ground,
 ) -> anyhow::Result<Server> {
     let access = Access::new(lists).map_err(|(key, text)| anyhow::anyhow!("{key}: {text}"))?;
     let gate = Arc::new(gate::Gate::new(access));
-    let (executing, stdio, scrapes) = Default::default();
-    let shared = Shared { control: control.clone(), stdio, executing, gate: Arc::clone(&gate), scrapes };
+    let (executing, stdio, scrapes) =
+        (exec::Executing::default(), Arc::default(), exposition::Scrapes::default());
+    let (node, [tcp_streams, streams]) =
+        (Arc::new(node::Node::new(ground)), STREAMS.map(Semaphore::new).map(Arc::new));
+    let shared = Shared {
+        control: control.clone(),
+        stdio,
+        executing,
+        gate: Arc::clone(&gate),
+        scrapes,
+        node,
+        streams,
+    };
     let api = door::Door::new(bind(&runtime_dir.join(API_SOCKET), lists)?, Arc::clone(&gate));
     let descriptors = bind(&runtime_dir.join(STDIO_SOCKET), lists)?;
     let tcp = TcpListener::bind(listen)
@@ -95,7 +136,7 @@ pub async fn serve(
         .with_context(|| format!("cannot listen on {listen} (another agent? choose one with --listen)"))?;
     let address = tcp.local_addr()?;
 
-    let (ending, _) = watch::channel(false);
+    let (ending, _) = tokio::sync::watch::channel(false);
     let ended = || {
         let mut told = ending.subscribe();
         async move {
@@ -104,7 +145,8 @@ pub async fn serve(
     };
     let router = routes::control(shared.clone()).into_make_service_with_connect_info::<types::Peer>();
     let control = axum::serve(api, router).with_graceful_shutdown(ended());
-    let reading = axum::serve(tcp, routes::reading(shared.clone())).with_graceful_shutdown(ended());
+    let reading = axum::serve(tcp, routes::reading(Shared { streams: tcp_streams, ..shared.clone() }))
+        .with_graceful_shutdown(ended());
     let tasks = vec![tokio::spawn(control.into_future()), tokio::spawn(reading.into_future())];
     tokio::spawn(stdio::serve(descriptors, shared.stdio, gate));
     Ok(Server { address, ending, tasks })

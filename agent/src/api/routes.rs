@@ -1,26 +1,35 @@
 //! The routes. Thin: each translates a request for the control loop, or reads what is published.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
 use axum::extract::{ConnectInfo, Extension, FromRequest, Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use serde::Deserialize;
 
 use super::Shared;
+use super::console;
+use super::detail;
 use super::exec;
 use super::explain;
 use super::exposition;
+use super::extract::Wanted as Asking;
 use super::gate;
 use super::life;
+use super::node;
+use super::openapi;
+use super::page;
 use super::stream::{events, incidents};
 use super::types::{
     LaunchRequest, Peer, PinRequest, Problem, Released, SignalRequest, TenantRow, WorkloadView,
 };
+use super::watch;
 use crate::access::Rights;
 use crate::control::{Ended, Launched, Order, Refused, Wanted};
 use crate::journal::What;
@@ -41,12 +50,17 @@ pub(super) fn control(shared: Shared) -> Router {
         .route("/api/v1/exits/{id}", get(exit))
         .route("/api/v1/release", post(release))
         .with_state(shared.clone());
-    readable(shared.clone()).merge(changing).layer(from_fn_with_state(shared, gate::guard))
+    readable(shared.clone())
+        .merge(changing)
+        .method_not_allowed_fallback(not_so)
+        .layer(from_fn_with_state(shared, gate::guard))
 }
 
 /// What only reads, for TCP too.
 pub(super) fn reading(shared: Shared) -> Router {
-    readable(shared.clone()).layer(from_fn_with_state(shared, gate::guard_tcp))
+    readable(shared.clone())
+        .method_not_allowed_fallback(not_so)
+        .layer(from_fn_with_state(shared, gate::guard_tcp))
 }
 
 fn readable(shared: Shared) -> Router {
@@ -60,10 +74,21 @@ fn readable(shared: Shared) -> Router {
         .route("/api/v1/incidents", get(incidents))
         .route("/api/v1/explain/{id}", get(explain::record))
         .route("/api/v1/explain/{tenant}/{name}", get(explain::workload))
+        .route("/api/v1/workloads/{tenant}/{name}", get(detail::workload))
+        .route("/openapi.json", get(openapi::openapi))
+        .route("/api/v1/watch", get(watch::watch))
+        .merge(node::routes(shared.clone()))
+        .merge(console::routes())
         .fallback(async || {
-            problem(StatusCode::NOT_FOUND, "there is nothing here: see /metrics or /api/v1/workloads")
+            let hint = "see /metrics, /api/v1/workloads, or / in a browser";
+            hinted(StatusCode::NOT_FOUND, "there is nothing here", hint)
         })
         .with_state(shared)
+}
+
+async fn not_so() -> Response {
+    let hint = "what changes something is POST on the control socket, everything else is GET";
+    hinted(StatusCode::METHOD_NOT_ALLOWED, "that is not done by this method", hint)
 }
 
 async fn launch(
@@ -151,32 +176,72 @@ async fn release(
     Ok(Json(Released { workloads: opened.workloads, failed: opened.failed }))
 }
 
+/// Which workloads are wanted: all, in the order of their start, or with `limit` a page in the order of their names.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Listed {
+    /// Only of this tenant.
+    tenant: Option<String>,
+    /// So many at most.
+    limit: Option<usize>,
+    /// Those after this one, `tenant/name`.
+    after: Option<String>,
+}
+
 async fn list(
     State(shared): State<Shared>,
     Extension(rights): Extension<Arc<Rights>>,
-) -> Json<Vec<WorkloadView>> {
-    let kept = shared.control.kept.list();
-    let mut views: Vec<WorkloadView> =
-        shared.control.table.list().iter().map(|p| WorkloadView::from(&**p)).collect();
-    for kept in kept.iter() {
-        let Asked { tenant, name, .. } = &kept.spec.identity;
-        let is_it = |view: &&mut WorkloadView| view.tenant == tenant.as_str() && view.name == name.as_str();
-        match views.iter_mut().find(is_it) {
-            Some(view) => view.detached = Some((&**kept).into()),
-            None => views.push((&**kept).into()),
-        }
+    uri: Uri,
+    Asking(Listed { tenant, limit, after }): Asking<Listed>,
+) -> Result<Response, Response> {
+    let limit = page::rows(limit)?;
+    let mut views = shared.views(&rights);
+    views.retain(|view| tenant.as_ref().is_none_or(|tenant| view.tenant == *tenant));
+    let name = |view: &WorkloadView| format!("{}/{}", view.tenant, view.name);
+    if limit.is_some() || after.is_some() {
+        views.sort_by_cached_key(name);
+        views.retain(|view| after.as_ref().is_none_or(|after| name(view) > *after));
     }
-    views.retain(|view| rights.sees(Some(&view.tenant)));
-    Json(views)
+    let is_cut = limit.is_some_and(|limit| views.len() > limit);
+    views.truncate(limit.unwrap_or(usize::MAX));
+    let next = views.last().filter(|_| is_cut).map(|view| ("after", name(view)));
+    Ok(page::page(&uri, &views, next))
 }
 
 async fn tenants(
     State(shared): State<Shared>,
     Extension(rights): Extension<Arc<Rights>>,
 ) -> Json<Vec<TenantRow>> {
-    let all = shared.control.tenants.list();
-    let seen = all.iter().filter(|p| rights.sees(Some(&p.tenant)));
-    Json(seen.map(|p| TenantRow::from(&**p)).collect())
+    Json(shared.tenant_rows(&rights))
+}
+
+impl Shared {
+    /// All workloads that a caller sees; detached ones that have ended, too.
+    pub(super) fn views(&self, rights: &Rights) -> Vec<WorkloadView> {
+        let table = self.control.table.list();
+        let mut views: Vec<WorkloadView> = table.iter().map(|p| WorkloadView::from(&**p)).collect();
+        let kept = self.control.kept.list();
+        if !kept.is_empty() {
+            let place = |(at, view): (usize, &WorkloadView)| ((view.tenant.clone(), view.name.clone()), at);
+            let places: HashMap<_, _> = views.iter().enumerate().map(place).collect();
+            for kept in kept.iter() {
+                let Asked { tenant, name, .. } = &kept.spec.identity;
+                match places.get(&(tenant.to_string(), name.to_string())) {
+                    Some(at) => views[*at].detached = Some((&**kept).into()),
+                    None => views.push((&**kept).into()),
+                }
+            }
+        }
+        views.retain(|view| rights.sees(Some(&view.tenant)));
+        views
+    }
+
+    /// All tenants that a caller sees.
+    pub(super) fn tenant_rows(&self, rights: &Rights) -> Vec<TenantRow> {
+        let all = self.control.tenants.list();
+        let seen = all.iter().filter(|p| rights.sees(Some(&p.tenant)));
+        seen.map(|p| TenantRow::from(&**p)).collect()
+    }
 }
 
 async fn healthy() -> &'static str {
@@ -222,7 +287,16 @@ pub(super) fn refused(refusal: Refused) -> Response {
 }
 
 pub(super) fn problem(status: StatusCode, detail: &str) -> Response {
+    told(status, detail, None)
+}
+
+/// A problem with a hint.
+pub(super) fn hinted(status: StatusCode, detail: &str, hint: &str) -> Response {
+    told(status, detail, Some(hint.to_owned()))
+}
+
+fn told(status: StatusCode, detail: &str, hint: Option<String>) -> Response {
     let title = status.canonical_reason().unwrap_or("error").to_owned();
-    let body = Problem { title, status: status.as_u16(), detail: detail.to_owned() };
+    let body = Problem { title, status: status.as_u16(), detail: detail.to_owned(), hint };
     (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(body)).into_response()
 }

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
 pub use super::detached::DetachedView;
+pub use super::detail::{Waits, WorkloadDetail};
+pub use super::node::NodeView;
 use crate::journal::{Caller, Laws, Record};
 use crate::kernel::{clock, process};
 pub use crate::metrics::Sizing;
@@ -345,6 +347,9 @@ pub struct Problem {
     pub status: u16,
     /// What is wrong and what to do.
     pub detail: String,
+    /// What else might help.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// Who is at the other end of the control socket, as the kernel vouches for it.

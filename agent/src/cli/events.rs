@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 
 use super::Connection;
 use super::client::Client;
-use super::text::sentence;
+use crate::api::words::text::sentence;
 use crate::journal::Record;
 
 #[derive(Debug, Args)]

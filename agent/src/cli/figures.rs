@@ -1,8 +1,7 @@
 //! What came of simulated traces, as text: one report as a table by class, several side by side.
 
+use crate::api::words::text::table;
 use bellows_simulator::{Part, Place, Slack, TraceReport};
-
-use super::text::table;
 
 fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)

@@ -26,7 +26,6 @@ mod simulate;
 mod stop;
 mod tenants;
 mod terminal;
-mod text;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

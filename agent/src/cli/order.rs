@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Connection;
 use super::client::Client;
-use super::text;
+use crate::api::words::text;
 use crate::journal::What;
 use crate::workload::spec::Name;
 

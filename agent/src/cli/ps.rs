@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::Connection;
 use super::client::Client;
-use super::text::{age, left, table};
 use crate::api::types::{DetachedView, WorkloadView};
+use crate::api::words::text::{age, left, table};
 use bellows_policies::units::Bytes;
 
 #[derive(Debug, Args)]

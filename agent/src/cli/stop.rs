@@ -7,9 +7,9 @@ use clap::Args;
 use super::kill::SignalNumber;
 use super::order::Target;
 use super::run::wait_for_end;
-use super::text;
 use crate::api::seconds_of;
 use crate::api::types::StopRequest;
+use crate::api::words::text;
 use crate::journal::{Deed, What};
 
 /// Its command is sent a signal. What has not ended after a while is killed, with everything else in its cgroup. A frozen one is

@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::Connection;
 use super::client::Client;
-use super::text::table;
 use crate::api::types::TenantRow;
+use crate::api::words::text::table;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

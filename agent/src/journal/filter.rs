@@ -9,6 +9,8 @@ use super::Record;
 pub struct Filter {
     /// Only records after the one with this id.
     pub after: u64,
+    /// Only records before the one with this id.
+    pub before: Option<u64>,
     /// Only records from this instant on, in nanoseconds since the Unix epoch.
     pub from_unix_ns: u64,
     /// Only those of this workload, `tenant/name`.
@@ -24,6 +26,7 @@ impl Filter {
     #[must_use]
     pub fn wants(&self, record: &Record) -> bool {
         record.id > self.after
+            && self.before.is_none_or(|before| record.id < before)
             && record.unix_ns >= self.from_unix_ns
             && self.workload.as_deref().is_none_or(|workload| *workload == *record.workload)
             && self.tenants.as_ref().is_none_or(|tenants| {

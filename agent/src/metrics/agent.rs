@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bellows_policies::budget::Budget;
 use bellows_policies::decision::{Reason, Verb};
+use bellows_policies::units::Bytes;
 use prometheus::{Gauge, Histogram, IntCounter, Registry};
 
 use super::catalogue::Tier;
@@ -173,6 +174,14 @@ impl Metrics {
         for (gauge, value) in self.budget.iter().zip(values) {
             gauge.set(value.0 as f64);
         }
+    }
+
+    /// Capacity, reserve, what is granted and what is free, as published last.
+    #[must_use]
+    pub fn budget_view(&self) -> [Bytes; 4] {
+        // Whole numbers below 2^53, or near enough.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sizes in bytes")]
+        self.budget.each_ref().map(|gauge| Bytes(gauge.get() as u64))
     }
 
     /// Everything registered, for encoding.

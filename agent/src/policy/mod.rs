@@ -30,7 +30,7 @@ pub use compile::{Compiled, Node, compile};
 pub use diagnostic::Diagnostic;
 pub(crate) use diagnostic::meant;
 pub use schema::{reference, schema};
-pub use show::{class_json, show_all, show_class};
+pub use show::{Shown, class_json, show_all, show_class};
 pub(crate) use source::Place;
 pub use source::{Source, read};
 

@@ -4,8 +4,33 @@ use std::fmt::Write;
 
 use bellows_policies::field::{Field, Value};
 use bellows_policies::ruleset::{Class, Node, Rule, Tenant};
+use serde::{Deserialize, Serialize};
 
 use super::compile::{Compiled, Origins};
+
+/// The policies in force, for whoever looks at them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Shown {
+    /// Their version.
+    pub ruleset: String,
+    /// All of them as a policy file, each value with its origin.
+    pub text: String,
+    /// What is wrong with those that were read last, and not taken; empty when these are the last.
+    pub refused: Vec<String>,
+}
+
+impl Shown {
+    /// As they were compiled; the older ones stay where these were refused.
+    #[must_use]
+    pub fn after(&self, compiled: &Compiled) -> Self {
+        if compiled.refusal().is_none() {
+            let (ruleset, text) = (compiled.rules.version.clone(), show_all(compiled));
+            return Self { ruleset, text, refused: Vec::new() };
+        }
+        let refused = compiled.diagnostics.iter().map(|d| d.brief(&compiled.sources)).collect();
+        Self { refused, ..self.clone() }
+    }
+}
 
 /// One class.
 #[must_use]

@@ -1,0 +1,198 @@
+// What is known of the agent, and the one stream that keeps it so. Pages listen; nothing here touches the document.
+
+/** Records that are kept here. */
+const RECORDS = 5000;
+/** Points of the node's course, one a second: ten minutes. */
+const COURSE = 600;
+/** After so long without a word what is shown is no longer the state: the agent tells something four times a second. */
+const SILENT_MS = 5000;
+const RETRY_MS = 1000;
+const HIDDEN_MS = 30_000;
+
+export const store = {
+  node: null,
+  tenants: [],
+  /** By `tenant/name`. */
+  workloads: new Map(),
+  /** Oldest first. */
+  records: [],
+  /** Whether older ones may be had, and from where on. */
+  older: null,
+  /** `wait`, `live` or `lost`, and since when. */
+  link: { state: "wait", since: Date.now(), why: "" },
+  /** The node's course: { at, granted, used, available }. */
+  course: [],
+};
+
+const listeners = new Set();
+let source = null;
+let told = null;
+let heard = 0;
+let pending = null;
+let retry = null;
+
+/** Calls `listener` at most once a frame, with what has changed: names of workloads, records, whether all is new. */
+export function listen(listener) {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
+function change() {
+  if (!pending) {
+    pending = { names: new Set(), records: [], all: false };
+    requestAnimationFrame(() => {
+      const what = pending;
+      pending = null;
+      for (const listener of listeners) listener(what);
+    });
+  }
+  return pending;
+}
+
+function link(state, why = "") {
+  if (store.link.state !== state || store.link.why !== why) {
+    const since = store.link.state === state ? store.link.since : Date.now();
+    store.link = { state, since, why };
+    change();
+  }
+}
+
+/** Begins to listen, and goes on whatever happens. */
+export function connect() {
+  clearTimeout(retry);
+  source?.close();
+  source = new EventSource(told === null ? "/api/v1/watch" : `/api/v1/watch?since=${told}`);
+  source.addEventListener("state", (event) => take(event, true));
+  source.addEventListener("change", (event) => take(event, false));
+  source.addEventListener("error", () => lose("the agent does not answer"));
+  heard = Date.now();
+}
+
+function lose(why) {
+  source?.close();
+  source = null;
+  link("lost", why);
+  clearTimeout(retry);
+  retry = setTimeout(async () => {
+    // A refusal says why, and a stream cannot read it.
+    const end = new AbortController();
+    const answer = await fetch("/api/v1/watch?every_ms=60000", { signal: end.signal }).catch(() => null);
+    if (answer && !answer.ok) return lose(await reason(answer));
+    end.abort();
+    connect();
+  }, RETRY_MS);
+}
+
+setInterval(() => {
+  if (source && Date.now() - heard > SILENT_MS) lose("the agent has gone silent");
+}, 1000);
+
+// Nobody looks at a hidden page: it asks for nothing, and is told what came meanwhile when it is shown again.
+let hidden = null;
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(hidden);
+  if (!document.hidden && !source && store.link.state !== "lost") connect();
+  if (document.hidden) {
+    hidden = setTimeout(() => {
+      clearTimeout(retry);
+      source?.close();
+      source = null;
+      link("wait");
+    }, HIDDEN_MS);
+  }
+});
+
+/** What a problem says. */
+export async function reason(answer) {
+  const problem = await answer.json().catch(() => null);
+  return problem?.detail ? `${problem.detail}${problem.hint ? ` (${problem.hint})` : ""}` : `${answer.status}`;
+}
+
+function take(event, isWhole) {
+  heard = Date.now();
+  const data = JSON.parse(event.data);
+  const what = change();
+  if (data.node) {
+    store.node = data.node;
+    remember(data.node);
+  }
+  if (data.tenants) store.tenants = data.tenants;
+  if (isWhole) {
+    what.all = true;
+    const there = new Set(data.workloads.map(name));
+    for (const known of store.workloads.keys()) if (!there.has(known)) data.gone.push(known);
+  }
+  for (const view of data.workloads) {
+    measure(view, store.workloads.get(name(view)));
+    store.workloads.set(name(view), view);
+    what.names.add(name(view));
+  }
+  for (const gone of data.gone) {
+    store.workloads.delete(gone);
+    what.names.add(gone);
+    what.all = true;
+  }
+  if (data.gap) append([{ id: null, unix_ns: Date.now() * 1e6, workload: "", event: "gap", words: data.gap }], what);
+  append(data.records, what);
+  const isFirst = told === null;
+  told = event.lastEventId;
+  link("live");
+  if (isFirst) page(`/api/v1/events?words=true&limit=300&before=${Number(told) + 1}`);
+}
+
+function append(records, what) {
+  if (records.length === 0) return;
+  const newest = store.records.findLast((record) => record.id !== null)?.id ?? 0;
+  const fresh = records.filter((record) => record.id === null || record.id > newest || record.id < newest - 1e6);
+  store.records.push(...fresh);
+  if (store.records.length > RECORDS) store.records.splice(0, store.records.length - RECORDS);
+  what.records.push(...fresh);
+  // A page that is not drawn hears, and does not take.
+  if (what.records.length > RECORDS) {
+    what.records.splice(0, what.records.length - RECORDS);
+    what.all = true;
+  }
+}
+
+/** Puts older records before those that are here. */
+async function page(path) {
+  store.older = null;
+  const answer = await fetch(path).catch(() => null);
+  if (!answer?.ok) return;
+  const first = store.records.find((record) => record.id !== null)?.id ?? Infinity;
+  const records = (await answer.json()).filter((record) => record.id < first);
+  store.records.unshift(...records);
+  store.older = answer.headers.get("link")?.match(/<([^>]+)>/)?.[1] ?? null;
+  change().all = true;
+}
+
+/** Fetches the page of records before the oldest, if there is one. */
+export function older() {
+  return store.older ? page(store.older) : Promise.resolve();
+}
+
+export const name = (view) => `${view.tenant}/${view.name}`;
+
+/** Use of cpus, from the times at which the agent's figure changed; it looks at what is idle seldom. */
+function measure(view, before) {
+  const now = performance.now();
+  const mark = before?.mark ?? { at: now, us: view.cpu_usage_us };
+  view.cpus_used = before?.cpus_used ?? 0;
+  view.mark = mark;
+  const ms = now - mark.at;
+  if (view.pid !== before?.pid || view.cpu_usage_us < mark.us) {
+    view.mark = { at: now, us: view.cpu_usage_us };
+    view.cpus_used = 0;
+  } else if (ms >= 1500) {
+    view.cpus_used = (view.cpu_usage_us - mark.us) / (ms * 1000);
+    view.mark = { at: now, us: view.cpu_usage_us };
+  }
+}
+
+function remember(node) {
+  const at = node.now_unix_ns / 1e6;
+  const last = store.course.at(-1);
+  if (last && at - last.at < 950) return;
+  store.course.push({ at, granted: node.granted, used: node.used, available: node.memory_available });
+  if (store.course.length > COURSE) store.course.shift();
+}

@@ -45,7 +45,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
-pub use self::node::Ground;
+pub use self::node::{Ground, NodeView};
 pub use self::since::seconds_of;
 pub use self::stdio::REFUSAL as STDIO_REFUSAL;
 use crate::access::{Access, Api};

@@ -14,6 +14,7 @@ mod isolation;
 mod kill;
 mod logs;
 mod order;
+mod pages;
 mod pin;
 mod policy;
 mod ps;
@@ -26,6 +27,7 @@ mod simulate;
 mod stop;
 mod tenants;
 mod terminal;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -68,6 +70,8 @@ enum Verb {
     Logs(logs::Arguments),
     /// List workloads.
     Ps(ps::Arguments),
+    /// Watch workloads as they change; freeze, thaw, kill.
+    Top(top::Arguments),
     /// List tenants: what each is promised, allowed and granted.
     Tenants(tenants::Arguments),
     /// Show what happened: limits moved, workloads started and ended.
@@ -100,6 +104,10 @@ enum Verb {
     Config(config::Arguments),
     /// Check, show, test and simulate policies; works without an agent.
     Policy(policy::Arguments),
+    /// Print what a shell completes words by.
+    Completion(pages::CompletionArguments),
+    /// Print the manual page, or write those of all verbs.
+    Man(pages::ManArguments),
     /// Started by systemd: keeps a delegated cgroup for the agent.
     #[command(hide = true)]
     Hold,
@@ -139,6 +147,9 @@ pub fn main() -> ExitCode {
         Verb::Policy(arguments) => policy::run(&arguments),
         Verb::Run(arguments) => on_runtime(run::run(*arguments)),
         Verb::Ps(arguments) => on_runtime(ps::run(arguments)),
+        Verb::Top(arguments) => on_runtime(top::run(arguments)),
+        Verb::Completion(arguments) => pages::completion(&arguments),
+        Verb::Man(arguments) => pages::man(&arguments),
         Verb::Tenants(arguments) => on_runtime(tenants::run(arguments)),
         Verb::Events(arguments) => on_runtime(events::run(arguments)),
         Verb::Record(arguments) => on_runtime(record::run(arguments)),

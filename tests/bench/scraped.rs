@@ -23,7 +23,7 @@ const THOUSAND: Condition = Condition { crew: 1, sleepers: 999, life: 400, spinn
 #[derive(Debug, Default)]
 pub(crate) struct Scraped {
     alone: Reaction,
-    scraped: Reaction,
+    during: Reaction,
     scrapes: usize,
     /// Of one scrape.
     bytes: usize,
@@ -43,10 +43,10 @@ pub(crate) fn measure(place: &Place, wanted: usize) -> anyhow::Result<Scraped> {
         let runtime_dir = governed.agent.runtime_dir.clone();
         let is_done = AtomicBool::new(false);
         let (scrapes, bytes) = scope(|scope| {
-            let scraper = scope.spawn(|| scrape_until(&runtime_dir, &is_done));
-            let measured = governed.block(&mut result.scraped);
+            let client = scope.spawn(|| scrape_until(&runtime_dir, &is_done));
+            let measured = governed.block(&mut result.during);
             is_done.store(true, Ordering::Relaxed);
-            let scraped = scraper.join().map_err(|_| anyhow!("the scraper panicked"))??;
+            let scraped = client.join().map_err(|_| anyhow!("the scraper panicked"))??;
             measured.map(|()| scraped)
         })?;
         result.scrapes += scrapes;
@@ -74,7 +74,7 @@ fn scrape_until(runtime_dir: &Path, is_done: &AtomicBool) -> anyhow::Result<(usi
 
 impl Scraped {
     fn ratio(&self) -> f64 {
-        self.scraped.wake_to_write.p99_us() / self.alone.wake_to_write.p99_us()
+        self.during.wake_to_write.p99_us() / self.alone.wake_to_write.p99_us()
     }
 
     /// For `bench.json`.
@@ -88,7 +88,7 @@ impl Scraped {
             })
         };
         json!({
-            "alone": side(&self.alone), "scraped": side(&self.scraped), "scrapes": self.scrapes,
+            "alone": side(&self.alone), "scraped": side(&self.during), "scrapes": self.scrapes,
             "bytes": self.bytes, "ratio_p99": self.ratio(),
         })
     }
@@ -102,8 +102,8 @@ impl Scraped {
             "scraped without a pause", "alone p50 / p99", "scraped p50 / p99"
         );
         for (name, alone, scraped) in [
-            ("wake to write, us", &self.alone.wake_to_write, &self.scraped.wake_to_write),
-            ("breach to write, us", &self.alone.breach_to_write, &self.scraped.breach_to_write),
+            ("wake to write, us", &self.alone.wake_to_write, &self.during.wake_to_write),
+            ("breach to write, us", &self.alone.breach_to_write, &self.during.breach_to_write),
         ] {
             let _ = writeln!(out, "  {name:<26} {:>20} {:>20}", both(alone), both(scraped));
         }

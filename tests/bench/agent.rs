@@ -38,7 +38,7 @@ pub(crate) struct Agent<'a> {
     /// What it is started by, again if need be.
     command: Command,
     process: Child,
-    runtime_dir: PathBuf,
+    pub(crate) runtime_dir: PathBuf,
     log: PathBuf,
     launched: usize,
     /// The last record that was read.

@@ -4,7 +4,7 @@ TRIPLE  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 BIN     := target/$(TRIPLE)/release
 KERNEL  := $(BIN)/bellows-kernel
 
-.PHONY: help demo test test-console test-systemd test-kernels sim check bench build setup toolchain clean
+.PHONY: help demo test test-console test-systemd test-kernels sim surfaces check bench build setup toolchain clean
 
 help:
 	@echo "make demo    six tenants on one budget: static limits, the kernel alone, bellows; metrics on 127.0.0.1:9464"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-kernels  the tests that need a kernel on Linux 6.1, 6.12 and 7.3, and the refusal on 5.10: an hour"
 	@echo "make sim     the laws against a simulated node that goes wrong: SEED=.. (random if none), STEPS=.. (a million if none);"
 	@echo "             with SCENARIO=.. drawn policies under drawn traces instead, from that seed on"
+	@echo "make surfaces  writes docs/metrics.md, the dashboards and the rules from the catalogue of metrics"
 	@echo "make check   formatting, lints, tidy, licences and bans of dependencies"
 	@echo "make bench   reaction, growth, hearing, squeezing, an idle agent, takeover, launches, how many copies fit: target/bench.json; an hour"
 
@@ -44,6 +45,10 @@ test-console: build setup
 	mkdir -p target/console
 	$(KERNEL) with --memory 4G --forward 9464 --forward 9465 --timeout 900 -- \
 		node tests/console/run.mjs $(BIN) target/console
+
+# What is made from the catalogue of metrics: docs/metrics.md, dashboards, rules. A test fails when they are not up to date.
+surfaces: toolchain
+	cargo run --release --locked -q -p bellows-tests --bin bellows-surfaces
 
 # Each of Debian's kernels in turn, with a summary.
 test-kernels: build setup

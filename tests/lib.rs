@@ -4,3 +4,4 @@ pub mod guest;
 pub mod plant;
 pub mod programs;
 pub mod socket;
+pub mod surfaces;

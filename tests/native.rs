@@ -4,8 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn bellows() -> PathBuf {
+    program("bellows")
+}
+
+fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("own path");
-    let path = own.parent().and_then(Path::parent).expect("target directory").join("bellows");
+    let path = own.parent().and_then(Path::parent).expect("target directory").join(name);
     assert!(path.exists(), "{} is missing: build it first (make test does)", path.display());
     path
 }
@@ -53,4 +57,33 @@ fn the_example_configuration_holds_the_defaults() {
         bellows::config::load(&bellows::config::Overrides { file, values: Vec::new() }).expect("readable")
     };
     assert_eq!(format!("{:?}", read(Some(path))), format!("{:?}", read(None)));
+}
+
+/// A scrape of 10 000 workloads: its memory is bounded on any machine; its time is a figure of the benchmark, here only its order.
+#[test]
+fn a_scrape_of_ten_thousand_workloads_is_cheap() {
+    let output = Command::new(program("bellows-bench")).arg("scrape").output().expect("bellows-bench");
+    let text = String::from_utf8_lossy(&output.stdout);
+    println!("{text}");
+    let figures: serde_json::Value = serde_json::from_str(&text).expect("json");
+    let figure = |key: &str| figures[key].as_f64().expect("a figure");
+    assert!(figure("series_per_workload") >= 30.0, "{text}");
+    assert!(figure("extra_rss_mib") <= 10.0, "{text}");
+    assert!(figure("cpu_least_ms") <= 40.0, "{text}");
+}
+
+/// Prometheus' own tool accepts the rules, and each alert fires where it is to and nowhere else.
+#[test]
+fn the_rules_pass_their_tests() {
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dashboards/prometheus");
+    for arguments in [
+        ["check", "rules", "rules.yml"],
+        ["test", "rules", "rules_test.yml"],
+        ["check", "config", "prometheus.yml"],
+    ] {
+        let output = Command::new("promtool").args(arguments).current_dir(&rules).output();
+        let output = output.expect("promtool is missing: make setup installs the package prometheus");
+        let text = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&text));
+    }
 }

@@ -58,6 +58,10 @@ fn parse(answer: &[u8]) -> Option<Answer> {
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&answer[..end]).ok()?;
     let body = answer[end + 4..].to_vec();
+    if head.to_lowercase().contains("transfer-encoding: chunked") {
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        return Some(Answer { status, body: joined(&body)? });
+    }
     let length =
         head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
     let is_whole = length.is_none_or(|length: usize| body.len() >= length);
@@ -65,9 +69,45 @@ fn parse(answer: &[u8]) -> Option<Answer> {
     is_whole.then_some(Answer { status, body })
 }
 
+/// An answer with its chunks in one.
+#[must_use]
+pub fn unchunked(answer: String) -> String {
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.contains("transfer-encoding: chunked") => {
+            let body = joined(body.as_bytes()).unwrap_or_default();
+            format!("{head}\r\n\r\n{}", String::from_utf8_lossy(&body))
+        }
+        _ => answer,
+    }
+}
+
+/// The chunks of a body in one; none if the last one is missing.
+fn joined(mut body: &[u8]) -> Option<Vec<u8>> {
+    let mut whole = Vec::new();
+    loop {
+        let end = body.windows(2).position(|two| two == b"\r\n")?;
+        let size = usize::from_str_radix(std::str::from_utf8(&body[..end]).ok()?, 16).ok()?;
+        let chunk = body.get(end + 2..end + 2 + size)?;
+        if size == 0 {
+            return Some(whole);
+        }
+        whole.extend_from_slice(chunk);
+        body = body.get(end + 4 + size..)?;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn chunks_are_joined() {
+        assert_eq!(
+            joined(b"3\r\nabc\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n").unwrap(),
+            b"abc0123456789abcdef"
+        );
+        assert_eq!(joined(b"3\r\nabc\r\n10\r\n0123"), None);
+    }
 
     #[test]
     fn what_was_cut_off_is_no_answer() {

@@ -81,8 +81,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("watchdog", &["kernel", "workload"]),
     ("control", &["kernel", "workload", "journal", "metrics", "watchdog"]),
-    // Of policy only how mistakes are told; of workload only the pool of user ids.
-    ("config", &["access", "journal", "kernel", "policy", "workload"]),
+    // Of policy only how mistakes are told; of workload only the pool of user ids; of metrics only the tiers.
+    ("config", &["access", "journal", "kernel", "metrics", "policy", "workload"]),
     ("access", &["workload"]),
     // Of workload only what a name is.
     ("policy", &["workload"]),
@@ -196,38 +196,63 @@ fn dependencies_have_a_reason() {
     report("each dependency has a row with its reason in ARCHITECTURE.md", &broken);
 }
 
+/// Names of metrics in a text. What ends with `_` is the beginning of several.
+fn metrics_named(text: &str) -> BTreeSet<String> {
+    text.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'))
+        .filter(|w| w.starts_with("bellows_") && !w.ends_with('_'))
+        .filter(|w| !["bellows_policies", "bellows_tests", "bellows_simulator"].contains(w))
+        .map(str::to_owned)
+        .collect()
+}
+
 #[test]
-fn metrics_are_documented_and_documents_name_real_ones() {
-    let named = |text: &str| -> BTreeSet<String> {
-        text.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'))
-            .filter(|w| {
-                w.starts_with("bellows_")
-                    && !w.starts_with("bellows_policies")
-                    && !w.starts_with("bellows_tests")
-            })
-            .map(str::to_owned)
-            .collect()
-    };
-    let metrics = bellows::metrics::Metrics::new().expect("metrics");
-    let facts = bellows::metrics::Facts {
-        tenant: "t".to_owned(),
-        workload: "w".to_owned(),
-        terms: bellows::metrics::Terms { class: "standard".into(), assigned: None, pin: None },
-        memory: "1M..2M".parse().expect("bounds"),
-        cpu: Some("0.1..1".parse().expect("bounds")),
-        started_unix_ns: 0,
-        adopted: false,
-    };
-    let published = std::sync::Arc::new(bellows::metrics::Published::new(facts));
-    let text = bellows::metrics::encode(&metrics, &[published], &[], 0, 0);
-    let real: BTreeSet<String> = text
-        .lines()
-        .filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned))
+fn documents_name_only_metrics_that_exist() {
+    let real: BTreeSet<&str> = bellows::metrics::catalogue::all().map(|metric| metric.name).collect();
+    let mut broken = Vec::new();
+    for (path, text) in files("md") {
+        // What is recorded has a colon in its name.
+        for name in metrics_named(&text).iter().filter(|name| !real.contains(name.as_str())) {
+            broken.push(format!("{path}: {name}"));
+        }
+    }
+    report("documents name only metrics of the catalogue", &broken);
+}
+
+/// Each metric that the agent keeps is written somewhere outside of `metrics/`: one that nobody counts is always zero.
+#[test]
+fn every_metric_is_counted_somewhere() {
+    let code: String = files("rs")
+        .iter()
+        .filter(|(path, _)| path.starts_with("agent/src/") && !path.starts_with("agent/src/metrics/"))
+        .map(|(_, text)| text.split("#[cfg(test)]").next().unwrap_or_default())
+        .flat_map(|text| text.chars().filter(|c| !c.is_whitespace()))
         .collect();
-    let document = fs::read_to_string(root().join("dashboards/metrics.md")).expect("dashboards/metrics.md");
-    let documented = named(&document);
-    let missing: Vec<String> = real.difference(&documented).cloned().collect();
-    let invented: Vec<String> = documented.difference(&real).cloned().collect();
-    report("each metric is in dashboards/metrics.md", &missing);
-    report("dashboards/metrics.md names only metrics that exist", &invented);
+    let text = |file: &str| fs::read_to_string(root().join("agent/src/metrics").join(file)).expect("source");
+    let mut broken = Vec::new();
+    let (agent, published) = (text("agent.rs"), text("published.rs"));
+    let kinds = ["IntCounter", "Gauge", "Histogram"];
+    for line in agent.lines().filter_map(|line| line.trim().strip_prefix("pub ")?.strip_suffix(',')) {
+        let Some((field, kind)) = line.split_once(": ") else { continue };
+        let uses = [".inc(", ".inc_by(", ".set(", ".observe("];
+        // One that is handed on is counted by whoever has it.
+        let is_counted = uses.iter().chain(&[".clone("]).any(|u| code.contains(&format!(".{field}{u}")));
+        let is_handed_on =
+            field == "oom_kills" && text("tenant.rs").contains("self.oom_kills_of_node.inc_by(");
+        if kinds.contains(&kind) && !is_counted && !is_handed_on {
+            broken.push(format!("agent.rs: {field}"));
+        }
+    }
+    for (file, text) in [
+        ("squeezes.rs", text("squeezes.rs")),
+        ("reloads.rs", text("reloads.rs")),
+        ("published.rs", published),
+    ] {
+        let setters = text.lines().filter_map(|line| line.trim().strip_prefix("pub fn ")?.split('(').next());
+        for setter in setters.filter(|name| *name != "new") {
+            if !code.contains(&format!(".{setter}(")) && !text.contains(&format!("self.{setter}(")) {
+                broken.push(format!("{file}: {setter}"));
+            }
+        }
+    }
+    report("each metric is written by somebody", &broken);
 }

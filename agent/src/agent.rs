@@ -15,7 +15,7 @@ use crate::api;
 use crate::config::{Config, OnExit};
 use crate::control::{self, Command, Control, Takeover};
 use crate::journal;
-use crate::kernel::{clock, discover, feature::can_reclaim, spawn::Program, support};
+use crate::kernel::{Cgroup, clock, discover, feature::can_reclaim, spawn::Program, support};
 use crate::metrics::Metrics;
 use crate::notify::{self, Manager};
 use crate::policy::{self, Compiled};
@@ -29,7 +29,7 @@ use crate::workload::{takeover, tree};
 
 /// Runs the agent until SIGTERM or SIGINT.
 pub fn run(config: &Config) -> anyhow::Result<()> {
-    let started = clock::now();
+    let (started, started_unix_ns) = (clock::now(), clock::unix_nanoseconds());
     let manager = Manager::from_environment();
     let root = tree::find_root(config.root.as_deref())?;
     if let Some(text) = support::failures(&support::checks(Some(&root))) {
@@ -73,7 +73,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make a directory in {}", config.runtime_dir.display()))?;
     let (kept, torn) = shelf.recover()?;
     findings.trouble.extend(torn);
-    let metrics = Arc::new(Metrics::new()?);
+    let metrics = Arc::new(Metrics::new(config.metrics.workloads, started_unix_ns)?);
     let (writer, readers, drain) = journal::open(Some(config.journal.settings(&config.runtime_dir)))?;
     let (mut control, handle) = Control::new(control::Parts {
         ground,
@@ -114,7 +114,8 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         crate::kernel::tell(&format!("metrics at http://{}/metrics", server.address));
         crate::kernel::tell(&format!("console at http://{}/", server.address));
         manager.ready(&notify::status(&handle));
-        tokio::spawn(manager.clone().accompany(handle.clone()));
+        let (root, workloads) = (tree.root.clone(), tree.workloads.clone());
+        tokio::spawn(manager.clone().accompany(handle.clone(), move || restore(&root, &workloads)));
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -133,6 +134,13 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     drop(drain);
     served?;
     ran.context("the control loop failed")
+}
+
+fn restore(root: &Cgroup, workloads: &Cgroup) {
+    // Where it is refused, that was told when the floors were protected first.
+    if tree::restore_protection(root, workloads).unwrap_or(false) {
+        crate::kernel::tell("the service manager had set back what protects the floors: it is as it was");
+    }
 }
 
 fn tell_taken(taken: &Takeover, took: Duration) {
@@ -214,6 +222,6 @@ pub fn release_without_agent(root: Option<&Path>) -> anyhow::Result<(usize, usiz
         Some(root) => root.to_owned(),
         None => discover::own_cgroup().context("name the agent's root with --root")?,
     };
-    let opened = crate::watchdog::open_limits(&crate::kernel::Cgroup::open(&root)?)?;
+    let opened = crate::watchdog::open_limits(&Cgroup::open(&root)?)?;
     Ok((opened.workloads, opened.failed))
 }

@@ -72,8 +72,9 @@ impl Manager {
         self.say(&format!("STOPPING=1\nSTATUS={status}"));
     }
 
-    /// Tells what is the case, and that the loop turns, for as long as the agent lives.
-    pub async fn accompany(self, control: Handle) {
+    /// Tells what is the case, and that the loop turns, for as long as the agent lives. `restore` puts back what the manager may have
+    /// changed: it does so with each reload of its units, and tells nobody.
+    pub async fn accompany(self, control: Handle, restore: impl Fn()) {
         let pause = self.patience.map_or(LOOK, |patience| patience / 3);
         let mut told = String::new();
         while self.is_there() {
@@ -85,6 +86,7 @@ impl Manager {
                 self.say(&format!("STATUS={status}"));
                 told = status;
             }
+            restore();
             tokio::time::sleep(pause).await;
         }
     }

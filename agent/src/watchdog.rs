@@ -22,7 +22,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::{parse, tell, thread};
 use crate::workload::supervisor::{FAILSAFE, FAILSAFE_CPU};
-use crate::workload::{adoption, frozen, lease};
+use crate::workload::{adoption, frozen, lease, yielded};
 
 /// Time between heartbeats.
 pub const BEAT: Duration = Duration::from_millis(400);
@@ -194,6 +194,9 @@ fn open_one(workload: &Cgroup) -> Result<bool, CgroupError> {
         return Ok(true);
     }
     let Some(failsafe) = workload.attribute(FAILSAFE)? else { return Ok(false) };
+    if yielded::is_noted(workload)? {
+        return Ok(false);
+    }
     if let Err(error) = lease::note(workload) {
         // Then the next agent guesses: to open is what matters now.
         tell(&format!("watchdog: {error}"));

@@ -113,11 +113,9 @@ pub(crate) fn tick(log: &mut Log, now: u64, id: u64, group: &mut Cgroup, tick_ns
     let is_asleep = group.memory.asleep_until > now && !group.memory.is_dead;
     let seen = &mut group.seen;
     seen.passed(now - tick_ns, now, is_asleep, tick_ns);
-    // The agent does not compare the limits of one that it has failed: there a foreign write stays.
-    let is_spoilt = seen.is_failed && seen.tampered_at.is_some();
     seen.helped = seen.helped.min(seen.parked);
     let is_forgotten = seen.parked - seen.helped > seen.parked_most || seen.parked > HELPED_MOST;
-    if is_forgotten && !is_spoilt {
+    if is_forgotten {
         let (parked, limits) = (seen.parked / MS, group.memory.limits);
         log.breaks(now, id, format!("parked for {parked} ms, neither relieved nor failed, at {limits}"));
     }
@@ -299,6 +297,7 @@ pub(crate) fn agent(agent: &mut Agent, node: &mut Node, id: u64) {
         // Nothing is compared while a shrink is under way, nor before the law governs again, which waits for the budget.
         if group.seen.is_tampered(now) && !entry.is_settled() {
             group.seen.opened(now);
+            group.seen.delayed_until = group.seen.delayed_until.max(now + PUT_BACK);
         }
     }
 }

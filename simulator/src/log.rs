@@ -224,9 +224,9 @@ impl Log {
             | What::Cleared => {}
         }
         let kept = self.kept.entry(id).or_default();
-        // The same fault again and again would push everything else out.
+        // The same again and again would push everything else out.
         if id != NODE
-            && matches!(what, What::Fault(_))
+            && matches!(what, What::Fault(_) | What::Looked { .. } | What::Refused(_))
             && kept.iter().rev().take(6).any(|(_, before)| *before == what)
         {
             return;

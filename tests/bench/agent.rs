@@ -14,8 +14,8 @@ use bellows::kernel::{Cgroup, clock};
 use bellows::workload::isolation::Isolation;
 use bellows::workload::life::Life;
 use bellows::workload::spec::{Asked, Spec};
-use bellows_policies::CpuBounds;
 use bellows_policies::units::{Bounds, Bytes, Instant as Moment};
+use bellows_policies::{CpuBounds, Resources};
 use bellows_tests::socket::{self, Answer};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -38,7 +38,7 @@ pub(crate) struct Agent<'a> {
     /// What it is started by, again if need be.
     command: Command,
     process: Child,
-    runtime_dir: PathBuf,
+    pub(crate) runtime_dir: PathBuf,
     log: PathBuf,
     launched: usize,
     /// The last record that was read.
@@ -323,7 +323,8 @@ fn launch(
 ) -> anyhow::Result<u64> {
     let Range { memory, cpu, class } = range;
     let class = class.map(str::parse).transpose()?;
-    let identity = Asked { tenant: TENANT.parse()?, name: name.parse()?, class, memory: Some(memory), cpu };
+    let (tenant, name) = (TENANT.parse()?, name.parse()?);
+    let identity = Asked { tenant, name, class, memory: Some(memory), cpu, resources: Resources::default() };
     let program = place.program.display().to_string();
     let argv = std::iter::once(program).chain(arguments.iter().map(|&a| a.to_owned())).collect();
     let (isolation, life) = (Isolation::default(), Life::default());
@@ -335,7 +336,8 @@ fn launch(
 fn boxed(name: &str, isolation: Isolation, cwd: &str, argv: &[&str]) -> anyhow::Result<Spec<Asked>> {
     let memory = Bounds::new(Bytes::mib(16), Bytes::mib(64)).map_err(|e| anyhow!("{e}"))?;
     let (tenant, name) = (TENANT.parse()?, name.parse()?);
-    let identity = Asked { tenant, name, class: None, memory: Some(memory), cpu: None };
+    let resources = Resources::default();
+    let identity = Asked { tenant, name, class: None, memory: Some(memory), cpu: None, resources };
     let argv = argv.iter().map(|&a| a.to_owned()).collect();
     Ok(Spec { identity, argv, env: Vec::new(), cwd: cwd.to_owned(), isolation, life: Life::default() })
 }

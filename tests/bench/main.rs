@@ -24,6 +24,8 @@
 //! scale        an agent with 1, 100 and 1000 workloads: idle, and these two:
 //! tick         what a tick of the cpu loop costs
 //! takeover     a killed agent, and the one that comes after it
+//! scraped      reaction while the agent is scraped, and while it is not
+//! scrape       a scrape of 10 000 workloads; by itself and anywhere, `bellows-bench scrape`
 //! launch       a launch beside crun, runc, bubblewrap and unshare; what a box costs who lives in it
 //! cell         figures that go into both the table and bench.json
 //! stats        percentiles of sorted samples
@@ -32,7 +34,7 @@
 //!
 //! Runs as root in `$BELLOWS_CGROUP` and writes `$BELLOWS_OUT/bench.json`. It exits with 0 when everything was measured,
 //! whatever the figures are. `BELLOWS_BENCH_ONLY` measures only the parts that it lists, of
-//! 1,1000,growth,hearing,idle,isolation,shrink,squeeze,cpu,takeover,launch,density. `BELLOWS_BENCH_SAMPLES=N` takes fewer or more samples.
+//! 1,1000,growth,hearing,idle,isolation,scraped,shrink,squeeze,cpu,takeover,launch,density. `BELLOWS_BENCH_SAMPLES=N` takes fewer or more samples.
 
 mod agent;
 mod cell;
@@ -52,6 +54,8 @@ mod quota;
 mod reaction;
 mod report;
 mod scale;
+mod scrape;
+mod scraped;
 mod shrink;
 mod spinners;
 mod squeeze;
@@ -79,6 +83,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let result = match arguments.first() {
         None => measure(),
+        Some(mode) if mode == "scrape" => scrape::run(),
         Some(mode) => generator::run(mode, &arguments[1..]),
     };
     match result {
@@ -167,6 +172,9 @@ fn measure_into(
     }
     if is_wanted("launch") {
         note("launches", launch::measure(place, &mut report.launch));
+    }
+    if is_wanted("scraped") {
+        note("scraped", keep(&mut report.scraped, scraped::measure(place, fewer)));
     }
     if is_wanted("isolation") {
         note("isolation", keep(&mut report.isolation, isolation::measure(place, fewer)));

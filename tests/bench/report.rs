@@ -12,6 +12,7 @@ use crate::hearing::Heard;
 use crate::idle::Idle;
 use crate::isolation::Isolation;
 use crate::reaction::Pair;
+use crate::scraped::{self, Scraped};
 use crate::stats::{Samples, median};
 
 /// The bars: ratios of the agent to the floor, or to no limits, that may not be exceeded.
@@ -38,6 +39,7 @@ pub(crate) struct Report {
     pub(crate) hearing_thousand: Option<Vec<Heard>>,
     pub(crate) idle: Option<Idle>,
     pub(crate) isolation: Option<Isolation>,
+    pub(crate) scraped: Option<Scraped>,
     pub(crate) shrink: Cell,
     pub(crate) squeeze: Cell,
     pub(crate) cpu: Cell,
@@ -57,6 +59,7 @@ impl Report {
             hearing_thousand: None,
             idle: None,
             isolation: None,
+            scraped: None,
             shrink: Cell::new("taking back"),
             squeeze: Cell::new("fed by its neighbours"),
             cpu: Cell::new("cpu quotas"),
@@ -95,6 +98,7 @@ impl Report {
             "pollpri": self.hearing_json("pollpri"),
             "idle_1000": self.idle.as_ref().map(idle_json),
             "isolation": self.isolation.as_ref().map(isolation_json),
+            "scraped": self.scraped.as_ref().map(Scraped::json),
             "shrink": self.shrink.json(),
             "squeeze": self.squeeze.json(),
             "cpu": self.cpu.json(),
@@ -139,6 +143,10 @@ impl Report {
         }
         if let Some(isolation) = &self.isolation {
             isolation_rows(&mut out, isolation);
+        }
+        if let Some(scraped) = &self.scraped {
+            let ratio = scraped.rows(&mut out);
+            bar(&mut out, "wake to write p99, ratio", ratio, scraped::P99);
         }
         for cell in [&self.shrink, &self.squeeze, &self.cpu, &self.takeover, &self.launch, &self.density] {
             out.push_str(&cell.table());

@@ -14,7 +14,7 @@ use bellows::workload::spec::{Asked, Identity, Name, Spec};
 use bellows::workload::{records, shelf};
 use bellows_policies::ruleset::Defaults;
 use bellows_policies::units::{Bounds, Bytes};
-use bellows_policies::{Budget, CpuBounds, Cpus, Ruleset, Workload};
+use bellows_policies::{Budget, CpuBounds, Cpus, Resources, Ruleset, Workload};
 
 use crate::order::{Mount, Order};
 
@@ -89,6 +89,7 @@ fn asked_for(spec: &Spec<Asked>) {
     if access.rights(7, &[]).may_launch(spec).is_ok() {
         let Isolation { no_new_privs, seccomp, capabilities, root, .. } = &spec.isolation;
         assert!(spec.isolation.has_own_users() && *no_new_privs && *seccomp && class.is_none());
+        assert!(spec.identity.resources.io_max.is_empty(), "no device of the host");
         let kept = capabilities.as_ref().expect("few").iter().fold(0, |set, one| set | one.bit());
         let few = Capability::of_a_tenant().iter().fold(0, |set, one| set | one.bit());
         assert_eq!(kept & !few, 0);
@@ -167,6 +168,7 @@ fn policies(input: &[u8]) {
             class: class.parse().ok(),
             memory: None,
             cpu: None,
+            resources: Resources::default(),
         };
         if let Ok(assignment) = rules.assign("acme", "web", Some(class))
             && let Ok(identity) = asked.become_of(&assignment, Bytes::GIB)

@@ -10,7 +10,7 @@ use super::kernel::Kernel;
 use super::{qemu, system, tool};
 
 /// Packages, each with the program that proves it.
-const PACKAGES: [(&str, &str); 11] = [
+const PACKAGES: [(&str, &str); 12] = [
     ("qemu-system-x86", qemu::PROGRAM),
     ("e2fsprogs", "mkfs.ext4"),
     ("util-linux", "setpriv"),
@@ -22,6 +22,7 @@ const PACKAGES: [(&str, &str); 11] = [
     ("nginx-light", "nginx"),
     ("stress-ng", "stress-ng"),
     ("crun", "crun"),
+    ("prometheus", "promtool"),
 ];
 /// And what only the benchmark needs, to be compared with.
 const BENCH_PACKAGES: [(&str, &str); 2] = [("runc", "runc"), ("bubblewrap", "bwrap")];

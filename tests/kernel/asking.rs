@@ -10,6 +10,7 @@ use bellows::api::types::LaunchRequest;
 use bellows::workload::isolation::Isolation;
 use bellows::workload::life::Life;
 use bellows::workload::spec::{Asked, Spec};
+use bellows_policies::Resources;
 use bellows_tests::socket;
 
 /// What came of a request.
@@ -36,7 +37,7 @@ pub(crate) fn ask(runtime_dir: &Path, method: &str, path: &str, body: &str) -> A
 pub(crate) fn spec(name: &str, memory: &str, isolation: Isolation, argv: &[&str]) -> Spec<Asked> {
     let memory = Some(memory.parse().expect("bounds"));
     let (tenant, name) = ("default".parse().expect("a name"), name.parse().expect("a name"));
-    let identity = Asked { tenant, name, class: None, memory, cpu: None };
+    let identity = Asked { tenant, name, class: None, memory, cpu: None, resources: Resources::default() };
     let argv = argv.iter().map(|&word| word.to_owned()).collect();
     let env = vec!["PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned()];
     Spec { identity, argv, env, cwd: "/".to_owned(), isolation, life: Life::default() }

@@ -29,7 +29,7 @@ impl Tree {
         let parent = std::env::var_os("BELLOWS_CGROUP")
             .map(PathBuf::from)
             .expect("BELLOWS_CGROUP is not set: run this by `make test`, which starts a kernel for it");
-        for name in ["memory", "cpu", "pids", "io"] {
+        for name in ["memory", "cpu", "pids", "io", "cpuset", "hugetlb"] {
             // Enabled already by another test, or refused: then the agent says so.
             let _ = fs::write(parent.join("cgroup.subtree_control"), format!("+{name}"));
         }
@@ -202,7 +202,7 @@ impl Agent {
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("request");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("answer");
-        text
+        bellows_tests::socket::unchunked(text)
     }
 }
 

@@ -32,7 +32,7 @@ fn metrics_health_and_listing_tell_the_same() {
     for part in [
         "HTTP/1.1 200",
         "text/plain; version=0.0.4",
-        "bellows_workload_info{tenant=\"acme\",workload=\"web\",class=\"latency\"} 1\n",
+        "bellows_workload_info{tenant=\"acme\",workload=\"web\",class=\"latency\",mode=\"enforce\",policy=\"asked\"} 1\n",
         "bellows_workload_memory_ceiling_bytes{tenant=\"acme\",workload=\"web\"} 268435456\n",
         "# TYPE bellows_reaction_seconds histogram\n",
         "bellows_workloads 1\n",

@@ -7,5 +7,6 @@
 mod one_unit;
 mod restarts;
 mod rig;
+mod rootless;
 mod service;
 mod units;

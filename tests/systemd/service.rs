@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::rig::{
-    Installed, TREE, UNTIL_TOLD, detach, eventually, listed, processes, property, read, run, text, told,
+    Installed, TREE, UNTIL_TOLD, detach, eventually, limit, listed, processes, property, read, run, text,
+    told,
 };
 
 #[test]
@@ -53,4 +54,34 @@ fn it_starts_ends_and_leaves_nothing() {
         .filter(|comm| comm.starts_with("bellows"))
         .collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// What an administrator does to the manager changes nothing below the delegated cgroup; new policies are taken by a reload.
+#[test]
+fn reloads_change_what_they_say() {
+    let _installed = Installed::started();
+    detach("web", UNTIL_TOLD);
+    let root = |file: &str| read(Path::new(TREE).join(file));
+    let before = ["memory.low", "memory.min", "cgroup.subtree_control"].map(root);
+    let high = limit("web", "memory.high");
+    assert_ne!(before[0], "0\n", "the root grants what the floors are promised");
+    told(&["systemctl", "daemon-reload"]);
+    told(&["systemctl", "daemon-reexec"]);
+    eventually("systemd is back", || property("bellows", "SubState") == "running");
+    // systemd sets back what its unit does not say, and the agent what its floors need.
+    let is_as_before = || ["memory.low", "memory.min", "cgroup.subtree_control"].map(root) == before;
+    eventually("the root grants what it did", is_as_before);
+    assert_eq!(limit("web", "memory.high"), high);
+
+    let policies = Path::new("/etc/bellows/policies.d");
+    fs::create_dir_all(policies).expect("policies");
+    fs::write(policies.join("a.toml"), "[tenant.acme]\nweight = 300\n").expect("policy");
+    told(&["systemctl", "reload", "bellows"]);
+    assert_eq!(property("bellows", "SubState"), "running");
+    assert!(told(&["bellows", "tenants"]).contains("acme"));
+    fs::write(policies.join("a.toml"), "[tenant.acme]\nweigth = 300\n").expect("policy");
+    told(&["systemctl", "reload", "bellows"]);
+    let status = property("bellows", "StatusText");
+    let _ = fs::remove_dir_all("/etc/bellows");
+    assert!(status.contains("policies were refused"), "{status}");
 }

@@ -21,7 +21,8 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{chroot, close, fchdir, setsid};
 
 use crate::order::Order;
-use crate::{CHANNEL, be_killable, pid1, rights, say, sys, terminal};
+use crate::user::User;
+use crate::{CHANNEL, be_killable, pid1, rights, say, sys};
 
 /// The workload's PID 1.
 const WORKLOAD: i32 = 4;
@@ -35,16 +36,19 @@ pub(crate) fn run(order: &Order, command: &[CString]) -> ! {
     sys::close_from_on_exec(3);
     // Out of the agent's process group.
     let _ = setsid();
-    if let Err(text) = prepare(order) {
-        say(&text);
-        exit(1);
-    }
+    let user = match prepare(order) {
+        Ok(user) => user,
+        Err(text) => {
+            say(&text);
+            exit(1);
+        }
+    };
     // Blocked, not ignored: they queue up for `supervise`, from before the command exists.
     let _ = SigSet::all().thread_set_mask();
     let command = sys::fork_child(|| {
         // It comes too late where this process has just died: then the command ends with the workload.
         let _ = set_pdeathsig(Signal::SIGKILL);
-        pid1::execute(order, command);
+        pid1::execute(order, command, user.as_ref());
     });
     match command {
         Ok(command) => {
@@ -58,7 +62,7 @@ pub(crate) fn run(order: &Order, command: &[CString]) -> ! {
     }
 }
 
-fn prepare(order: &Order) -> Result<(), String> {
+fn prepare(order: &Order) -> Result<Option<User>, String> {
     be_killable()?;
     rights::make_room(&order.rlimits)?;
     pid1::reset(order)?;
@@ -66,10 +70,9 @@ fn prepare(order: &Order) -> Result<(), String> {
     // From here on whoever is in there could look into this process, and take its descriptors.
     set_dumpable(false).map_err(|errno| format!("cannot hide init's memory: {errno}"))?;
     pid1::go_to(&order.cwd)?;
-    if order.terminal {
-        terminal::open()?;
-    }
-    rights::give_up(order)
+    let user = pid1::user(order)?;
+    rights::give_up(order)?;
+    Ok(user)
 }
 
 /// Joins all namespaces of the workload, its user namespace too where it has one of its own.

@@ -15,6 +15,7 @@
 //! log      what writes the log of a detached one
 //! terminal a terminal for the command, made inside
 //! keeper   ... of a detached one: who is attached to it
+//! user     who the command is
 //! rights   capabilities, no_new_privs
 //! seccomp  the system calls that are refused
 //! ```
@@ -44,6 +45,7 @@ mod seccomp;
 mod sys;
 mod terminal;
 mod tree;
+mod user;
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -51,12 +53,14 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::process::exit;
 
-use nix::sched::{CloneFlags, unshare};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{MsgFlags, send};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::setsid;
 
 use order::Order;
+use tree::Step;
 
 /// The channel to the agent.
 const CHANNEL: i32 = 3;
@@ -93,7 +97,8 @@ fn run() {
         say(&text);
         exit(1);
     }
-    if let Some(owner) = order.users
+    // An ordinary user is who it acts as already, and is root in there.
+    if let Some(owner) = order.users.filter(|owner| *owner != 0)
         && let Err(errno) = rights::act_as(owner)
     {
         say(&format!("cannot act as user {owner}: {errno}"));
@@ -115,12 +120,31 @@ fn prepare(order: &Order) -> Result<(), String> {
     if order.new_time {
         new_time().map_err(|e| format!("cannot make a time namespace: {e}"))?;
     }
+    // Before there are users of the workload's own, who may not do that.
+    order.joins.iter().try_for_each(|(kind, path)| join(*kind, path))?;
     order.root.as_ref().map_or(Ok(()), |root| root::build(root, order))
+}
+
+fn join(kind: CloneFlags, path: &str) -> Result<(), String> {
+    let name = match kind {
+        CloneFlags::CLONE_NEWNET => "network",
+        CloneFlags::CLONE_NEWIPC => "ipc",
+        _ => "uts",
+    };
+    match tree::namespace(path).and_then(|file| setns(file, kind)) {
+        Err(Errno::EINVAL) => Err(format!("cannot join {path}: it is no {name} namespace")),
+        other => other.step(&format!("join the {name} namespace {path}")),
+    }
 }
 
 /// The agent protects itself from the OOM killer; what runs in its workloads does not inherit that.
 fn be_killable() -> Result<(), String> {
-    fs::write("/proc/self/oom_score_adj", "0").map_err(|e| format!("cannot reset oom_score_adj: {e}"))
+    let file = "/proc/self/oom_score_adj";
+    // A user's processes may be more of a victim than others, and cannot change that.
+    if fs::read_to_string(file).is_ok_and(|text| !text.starts_with('-')) {
+        return Ok(());
+    }
+    fs::write(file, "0").map_err(|e| format!("cannot reset oom_score_adj: {e}"))
 }
 
 /// Has the next child live in a time namespace whose clocks begin about now. The offsets must be there before anybody is in it.
@@ -134,11 +158,10 @@ fn new_time() -> std::io::Result<()> {
 }
 
 fn namespaces(order: &Order) -> CloneFlags {
-    let mut flags = CloneFlags::CLONE_NEWPID
-        | CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWCGROUP;
+    let mut flags = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP;
+    for kind in [CloneFlags::CLONE_NEWUTS, CloneFlags::CLONE_NEWIPC] {
+        flags.set(kind, !order.joins(kind));
+    }
     flags.set(CloneFlags::CLONE_NEWUSER, order.users.is_some());
     flags.set(CloneFlags::CLONE_NEWNET, order.new_net);
     flags

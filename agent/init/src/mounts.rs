@@ -10,8 +10,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, SFlag, fstat, makedev};
 use nix::unistd::{chdir, fchdir, pivot_root};
 
@@ -62,7 +64,9 @@ pub(crate) fn enter(order: &Order) -> Result<(), String> {
             if order.nested { PLAIN } else { PLAIN.union(Attributes::RDONLY) },
         )?;
     }
-    put(top, "dev/mqueue", c"mqueue", PLAIN)?;
+    if !has_joined_queues(order) {
+        put(top, "dev/mqueue", c"mqueue", PLAIN)?;
+    }
     // Of a covered /proc and /sys the kernel lets nobody inside make new ones, which containers need. Who may mount could take the
     // covers away besides.
     if !order.nested {
@@ -77,23 +81,47 @@ pub(crate) fn enter(order: &Order) -> Result<(), String> {
     chdir("/").step("enter the new root")
 }
 
+/// Whether its message queues are somebody else's, whose users its own are not: then stage 1 has mounted them.
+pub(crate) fn has_joined_queues(order: &Order) -> bool {
+    order.users.is_some() && order.joins(CloneFlags::CLONE_NEWIPC)
+}
+
 /// Sets up the mount namespace on the host's root; the error names the step.
 pub(crate) fn set_up(order: &Order) -> Result<(), String> {
     let none: Option<&str> = None;
     make_private()?;
-    for point in order.hidden.iter().rev() {
-        umount2(point.as_str(), MntFlags::MNT_DETACH).map_err(|e| format!("cannot detach {point}: {e}"))?;
-    }
     let plain = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    for point in order.hidden.iter().rev() {
+        if !detach(order, point)? {
+            // Something else in between: the kernel mounts no file system on itself.
+            mount(
+                Some("tmpfs"),
+                point.as_str(),
+                Some("tmpfs"),
+                plain | MsFlags::MS_RDONLY,
+                Some("size=4096"),
+            )
+            .map_err(|e| format!("cannot cover {point}: {e}"))?;
+        }
+    }
     for point in &order.cgroups {
         mount(Some("cgroup2"), point.as_str(), Some("cgroup2"), plain | MsFlags::MS_RDONLY, none)
             .map_err(|e| format!("cannot mount the workload's cgroup view at {point}: {e}"))?;
     }
     // Made before the old one is let go: in a box of another bellows the kernel makes none where none can be seen.
     let proc = filesystem(c"proc", &[], PLAIN).step("make /proc")?;
-    umount2("/proc", MntFlags::MNT_DETACH).map_err(|e| format!("cannot detach /proc: {e}"))?;
+    detach(order, "/proc")?;
     let place = open("/proc", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
     place.and_then(|place| attach(proc.as_fd(), place.as_fd())).step("mount /proc")
+}
+
+/// Detaches a mount of the host. False in a user namespace, where the kernel has locked what came along from outside: there it is only
+/// covered, and the workload goes without the capability to take the cover away (`agent/src/workload/rootless.rs`).
+fn detach(order: &Order, point: &str) -> Result<bool, String> {
+    match umount2(point, MntFlags::MNT_DETACH) {
+        Err(Errno::EINVAL) if order.users.is_some() => Ok(false),
+        other => other.map(|()| true).map_err(|e| format!("cannot detach {point}: {e}")),
+    }
 }
 
 /// Mounts a new file system of this kind.
@@ -110,11 +138,11 @@ fn mask(top: BorrowedFd<'_>, path: &str) -> nix::Result<()> {
     let cover = match tree::kind_of(&place)? {
         Kind::Directory => filesystem(c"tmpfs", &[("size", "4096")], PLAIN.union(Attributes::RDONLY))?,
         Kind::File => {
-            let null = tree::beneath(top, "dev/null")?.ok_or(nix::errno::Errno::ENOENT)?;
+            let null = tree::beneath(top, "dev/null")?.ok_or(Errno::ENOENT)?;
             let stat = fstat(&null)?;
             // Whoever could put something else there would have it shown in place of what is masked, and written to.
             if !tree::is(&stat, SFlag::S_IFCHR) || stat.st_rdev != makedev(1, 3) {
-                return Err(nix::errno::Errno::ENODEV);
+                return Err(Errno::ENODEV);
             }
             clone_tree(null.as_fd(), false)?
         }

@@ -5,6 +5,8 @@
 
 use std::ffi::CString;
 
+use nix::sched::CloneFlags;
+
 /// What the agent asked for.
 #[expect(clippy::struct_excessive_bools, reason = "each is a word of the order that is there or not")]
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -25,10 +27,14 @@ pub(crate) struct Order {
     /// The id on the host of root in a user namespace, when there is to be one.
     pub(crate) users: Option<u32>,
     pub(crate) new_net: bool,
+    /// Namespaces that are joined: what they are, and the file.
+    pub(crate) joins: Vec<(CloneFlags, String)>,
     pub(crate) new_time: bool,
     /// The set of capabilities that are kept.
     pub(crate) capabilities: Option<u64>,
     pub(crate) rlimits: Vec<Rlimit>,
+    /// Who the command is; root without.
+    pub(crate) user: Option<String>,
     pub(crate) no_new_privs: bool,
     pub(crate) seccomp: bool,
     /// It may make cgroups, mounts and namespaces of its own.
@@ -94,12 +100,22 @@ impl Order {
                     order.new_time |= is_time;
                     order.new_net |= !is_time;
                 }
+                "join" => {
+                    let kind = match words.text()?.as_str() {
+                        "net" => CloneFlags::CLONE_NEWNET,
+                        "ipc" => CloneFlags::CLONE_NEWIPC,
+                        "uts" => CloneFlags::CLONE_NEWUTS,
+                        other => return Err(format!("the order joins {other:?}, which is no namespace")),
+                    };
+                    order.joins.push((kind, words.text()?));
+                }
                 "capabilities" => order.capabilities = Some(words.number()?),
                 "rlimit" => order.rlimits.push(Rlimit {
                     resource: words.number()?,
                     soft: words.number()?,
                     hard: words.number()?,
                 }),
+                "user" => order.user = Some(words.text()?),
                 "no-new-privs" => order.no_new_privs = true,
                 "seccomp" => order.seccomp = true,
                 "nested" => order.nested = true,
@@ -109,6 +125,13 @@ impl Order {
             }
         }
         Ok(order)
+    }
+}
+
+impl Order {
+    /// Whether a namespace of this kind is joined.
+    pub(crate) fn joins(&self, kind: CloneFlags) -> bool {
+        self.joins.iter().any(|(joined, _)| *joined == kind)
     }
 }
 
@@ -166,9 +189,15 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for words in
-            [&["bogus"][..], &["cwd"], &["users", "x"], &["bind", "/a", "/b", "maybe"], &["new", "pid"]]
-        {
+        for words in [
+            &["bogus"][..],
+            &["cwd"],
+            &["users", "x"],
+            &["bind", "/a", "/b", "maybe"],
+            &["new", "pid"],
+            &["join", "pid", "/a"],
+            &["join", "net"],
+        ] {
             assert!(parsed(words).is_err(), "{words:?}");
         }
     }

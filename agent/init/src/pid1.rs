@@ -5,6 +5,7 @@ use std::process::exit;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
+use nix::sched::CloneFlags;
 use nix::sys::prctl::set_dumpable;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -16,6 +17,7 @@ use nix::unistd::{
 };
 
 use crate::tree::Step;
+use crate::user::{self, User};
 use crate::{CHANNEL, ORDER, Order, RECORD, mounts, rights, say, sys, terminal};
 
 /// Exit codes that a shell uses for a command that cannot be started.
@@ -30,13 +32,16 @@ pub(crate) fn run(order: &Order, command: &[CString]) {
         // The agent is gone or changed its mind before anything was started.
         _ => give_up(),
     }
-    if let Err(text) = prepare(order) {
-        say(&text);
-        give_up();
-    }
+    let user = match prepare(order) {
+        Ok(user) => user,
+        Err(text) => {
+            say(&text);
+            give_up();
+        }
+    };
     // Blocked, not ignored: they queue up for `wait` below, from before the command exists.
     let _ = SigSet::all().thread_set_mask();
-    let command = match sys::fork_child(|| execute(order, command)) {
+    let command = match sys::fork_child(|| execute(order, command, user.as_ref())) {
         Ok(pid) => pid,
         Err(errno) => {
             say(&format!("cannot fork the command: {errno}"));
@@ -69,13 +74,16 @@ impl Ended {
     }
 }
 
-fn prepare(order: &Order) -> Result<(), String> {
+fn prepare(order: &Order) -> Result<Option<User>, String> {
     if order.users.is_some() {
         become_root().step("become root of the user namespace")?;
     }
     // Nobody in the box can look into this process, whatever they keep: its memory belongs to the host's root.
     set_dumpable(false).step("hide init's memory")?;
-    sethostname(&order.hostname).map_err(|e| format!("cannot set the host name {}: {e}", order.hostname))?;
+    if !order.joins(CloneFlags::CLONE_NEWUTS) {
+        sethostname(&order.hostname)
+            .map_err(|e| format!("cannot set the host name {}: {e}", order.hostname))?;
+    }
     if order.root.is_some() { mounts::enter(order) } else { mounts::set_up(order) }?;
     if order.new_net {
         let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None);
@@ -83,12 +91,23 @@ fn prepare(order: &Order) -> Result<(), String> {
     }
     reset(order)?;
     go_to(&order.cwd)?;
+    let user = user(order)?;
+    // What stage 1 had open came along with the clone: not one descriptor of the host's may stay.
+    sys::close_from(ORDER.unsigned_abs());
+    rights::give_up(order)?;
+    Ok(user)
+}
+
+/// Makes the terminal, and finds out who the command is.
+pub(crate) fn user(order: &Order) -> Result<Option<User>, String> {
     if order.terminal {
         terminal::open()?;
     }
-    // What stage 1 had open came along with the clone: not one descriptor of the host's may stay.
-    sys::close_from(ORDER.unsigned_abs());
-    rights::give_up(order)
+    let user = order.user.as_deref().map(user::find).transpose()?;
+    if let Some(user) = &user {
+        user.own_stdio(order.terminal);
+    }
+    Ok(user)
 }
 
 /// Undoes what is the agent's own and is inherited.
@@ -112,14 +131,18 @@ pub(crate) fn go_to(directory: &str) -> Result<(), String> {
 pub(crate) fn become_root() -> nix::Result<()> {
     let (user, group) = (Uid::from_raw(0), Gid::from_raw(0));
     setresgid(group, group, group)?;
-    setgroups(&[])?;
+    // Where an ordinary user has made the namespace, nobody may.
+    if !std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny") {
+        setgroups(&[])?;
+    }
     setresuid(user, user, user)
 }
 
 /// Becomes the command; comes back only as an exit.
-pub(crate) fn execute(order: &Order, command: &[CString]) {
+pub(crate) fn execute(order: &Order, command: &[CString], user: Option<&User>) {
     let taken = if order.terminal { terminal::control() } else { Ok(()) };
-    if let Err(text) = taken.and_then(|()| rights::limit(&order.rlimits)) {
+    let limited = taken.and_then(|()| rights::limit(&order.rlimits));
+    if let Err(text) = limited.and_then(|()| user.map_or(Ok(()), |user| rights::become_user(user, order))) {
         say(&text);
         exit(NOT_EXECUTABLE);
     }

@@ -2,12 +2,15 @@
 
 use nix::errno::Errno;
 use nix::sys::prctl::set_no_new_privs;
-use nix::unistd::{Uid, setresuid};
+use nix::unistd::{Uid, setgroups, setresgid, setresuid};
 
 use crate::order::{Order, Rlimit};
 use crate::tree::Step;
+use crate::user::User;
 use crate::{seccomp, sys};
 
+/// Setgid, setuid, setpcap: what it takes to become another user, and to leave nothing of it to that one.
+const TO_BECOME: u64 = 1 << 6 | 1 << 7 | 1 << 8;
 /// The kernel's sets have this many bits; it knows fewer capabilities than that.
 const CAPABILITIES: u8 = 64;
 
@@ -48,7 +51,9 @@ pub(crate) fn give_up(order: &Order) -> Result<(), String> {
         filter().step("install the seccomp filter")?;
     }
     if let Some(kept) = order.capabilities {
-        drop_all_but(kept).step("drop capabilities")?;
+        // The command gives these up when it becomes who it is; this process cannot be looked into.
+        let kept = if order.user.is_some() { kept | TO_BECOME } else { kept };
+        bound(kept).and_then(|()| sys::set_capabilities(kept)).step("drop capabilities")?;
     }
     if order.no_new_privs {
         set_no_new_privs().step("set no_new_privs")?;
@@ -57,7 +62,21 @@ pub(crate) fn give_up(order: &Order) -> Result<(), String> {
     Ok(())
 }
 
-fn drop_all_but(kept: u64) -> nix::Result<()> {
+/// Becomes another user, with what that one keeps: of capabilities nothing, unless it is root after all.
+pub(crate) fn become_user(user: &User, order: &Order) -> Result<(), String> {
+    order.capabilities.map_or(Ok(()), bound).step("drop capabilities")?;
+    setgroups(&user.groups)
+        .and_then(|()| setresgid(user.gid, user.gid, user.gid))
+        .and_then(|()| setresuid(user.uid, user.uid, user.uid))
+        .step(&format!("become user {} of group {}", user.uid, user.gid))?;
+    match order.capabilities {
+        Some(kept) if user.uid.is_root() => sys::set_capabilities(kept).step("drop capabilities"),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Takes all others out of what can ever be had.
+fn bound(kept: u64) -> nix::Result<()> {
     for capability in (0..CAPABILITIES).filter(|c| kept & (1 << c) == 0) {
         match sys::drop_bounding(capability) {
             // The kernel knows no more than those before.
@@ -65,6 +84,5 @@ fn drop_all_but(kept: u64) -> nix::Result<()> {
             other => other?,
         }
     }
-    sys::clear_ambient()?;
-    sys::set_capabilities(kept)
+    sys::clear_ambient()
 }

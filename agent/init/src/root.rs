@@ -19,6 +19,7 @@ use nix::sys::stat::{Mode, SFlag, fstat, makedev, mkdirat, mknodat, umask};
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{Gid, Uid, fchdir, fchown, symlinkat};
 
+use crate::mounts::has_joined_queues;
 use crate::order::{Mount, Order, Root};
 use crate::sys;
 use crate::tree::{self, Attributes, Kind, PLAIN, Step, attach, change, clone_tree, filesystem};
@@ -77,10 +78,20 @@ pub(crate) fn build(root: &Root, order: &Order) -> Result<(), String> {
     tree::own(top, PROC).step("find a directory for /proc in the root file system")?;
     let sys = tree::own(top, SYS).step("find a directory for /sys in the root file system")?;
     if order.users.is_some() && !order.new_net {
-        // Only who owns the network may mount its sysfs: the host's, then, without what is mounted there.
-        let shown = tree::source("/sys").and_then(|sys| clone_tree(sys.as_fd(), false)).step("copy /sys")?;
+        // Only who owns the network may mount its sysfs: that of a joined one here and now, or the host's, without what is mounted
+        // there.
+        let shown = if order.joins(CloneFlags::CLONE_NEWNET) {
+            filesystem(c"sysfs", &[], PLAIN.union(Attributes::RDONLY)).step("make /sys")?
+        } else {
+            tree::source("/sys").and_then(|sys| clone_tree(sys.as_fd(), false)).step("copy /sys")?
+        };
         change(shown.as_fd(), PLAIN.union(Attributes::RDONLY), false).step("make /sys read-only")?;
         attach(shown.as_fd(), sys.as_fd()).step("mount /sys")?;
+    }
+    if has_joined_queues(order) {
+        let place = tree::own(top, "dev/mqueue").step("find /dev/mqueue")?;
+        let queues = filesystem(c"mqueue", &[], PLAIN).step("make /dev/mqueue")?;
+        attach(queues.as_fd(), place.as_fd()).step("mount /dev/mqueue")?;
     }
     order.mounts.iter().zip(&sources).try_for_each(|(mount, source)| add(top, mount, source.as_ref()))
 }

@@ -1,17 +1,21 @@
 //! Mounts by descriptor: a mount is made apart from everything, changed there, and attached to a directory that is held open. No
 //! step looks a path up twice, so nobody can put something else in between.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat};
+use nix::sys::statfs::{FsType, fstatfs};
 
 use crate::sys;
 pub(crate) use crate::sys::{Attributes, attach, change, clone_tree};
 
 /// What every mount has that is not there to execute or to be a device.
 pub(crate) const PLAIN: Attributes = Attributes::NOSUID.union(Attributes::NODEV).union(Attributes::NOEXEC);
+
+/// Of linux/magic.h: where namespaces are files.
+const NSFS: FsType = FsType(0x6e73_6673);
 
 /// Says which step failed.
 pub(crate) trait Step<T> {
@@ -50,6 +54,16 @@ pub(crate) fn filesystem(
 pub(crate) fn source(path: &str) -> nix::Result<OwnedFd> {
     let resolve = ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
     openat2(AT_FDCWD, path, how(OFlag::O_PATH, resolve))
+}
+
+/// Opens the file of a namespace that the operator named, likewise. Of anything else not even that: to open a device may do something.
+pub(crate) fn namespace(path: &str) -> nix::Result<OwnedFd> {
+    let found = source(path)?;
+    if fstatfs(&found)?.filesystem_type() != NSFS {
+        return Err(Errno::EINVAL);
+    }
+    let again = format!("/proc/self/fd/{}", found.as_raw_fd());
+    open(again.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
 }
 
 /// Opens `path` inside `root`, whatever symbolic links there are, and makes it if it is missing and can be made.

@@ -29,6 +29,11 @@ impl Rights {
             .or_else(|| box_problem(&spec.isolation, &own.terms))
             .or_else(|| life_problem(&spec.life))
             .or_else(|| {
+                let names_a_device = !spec.identity.resources.io_max.is_empty();
+                names_a_device
+                    .then(|| "--io-max is refused: the devices of the host are an operator's".to_owned())
+            })
+            .or_else(|| {
                 let size: usize = spec.argv.iter().chain(&spec.env).map(String::len).sum();
                 (size > COMMAND)
                     .then(|| format!("a command and an environment of {size} bytes are more than {COMMAND}"))
@@ -66,7 +71,7 @@ fn class_problem(class: Option<&Name>, terms: &TenantCallers) -> Option<String> 
 
 fn box_problem(isolation: &Isolation, terms: &TenantCallers) -> Option<String> {
     if !walls::are_whole(isolation) {
-        let text = "its box has to be whole: --isolation tenant, without --cap-add, --net host, --seccomp false, --no-new-privs false, --nested";
+        let text = "its box has to be whole: --isolation tenant, without --cap-add, --net, --ipc, --uts, --seccomp false, --no-new-privs false, --nested";
         return Some(text.to_owned());
     }
     let root = match &isolation.root {
@@ -99,7 +104,7 @@ fn life_problem(life: &Life) -> Option<String> {
 mod tests {
     use super::super::rights::Access;
     use super::*;
-    use crate::workload::isolation::Namespace;
+    use crate::workload::isolation::{Namespace, Whose};
 
     const LISTS: &str = r#"
         operators = { users = [10] }
@@ -139,7 +144,7 @@ mod tests {
             access.rights(user, &[]).may_launch(&spec).err().unwrap_or_default()
         };
         let root = |path: &str| Root::Directory { path: path.to_owned(), upper: None };
-        let allowed: [Alter; 7] = [
+        let allowed: [Alter; 9] = [
             |_| {},
             |s| s.isolation.mounts = vec![bind("/srv/acme/data"), bind("/srv/acme")],
             |s| {
@@ -148,6 +153,8 @@ mod tests {
             },
             |s| s.identity.class = "batch".parse().ok(),
             |s| s.isolation.capabilities = Some(Vec::new()),
+            |s| s.isolation.user = Some("web".to_owned()),
+            |s| (s.identity.resources.pids, s.identity.resources.swap) = (Some(9), Some(Bytes(0))),
             |s| {
                 s.isolation.rlimits =
                     serde_json::from_str(r#"[{"resource":"nofile","soft":10,"hard":20}]"#).unwrap();
@@ -161,10 +168,13 @@ mod tests {
             assert_eq!(said(20, change), "");
             assert_eq!(said(10, change), "");
         }
-        let refused: [(Alter, &str); 17] = [
+        let refused: [(Alter, &str); 21] = [
             (|s| s.isolation = Isolation::default(), "--isolation tenant"),
             (|s| s.isolation.namespaces.user = Namespace::Host, "has to be whole"),
-            (|s| s.isolation.namespaces.net = Namespace::Host, "has to be whole"),
+            (|s| s.isolation.namespaces.net = Whose::Host, "has to be whole"),
+            (|s| s.isolation.namespaces.net = Whose::Join("/run/netns/a".to_owned()), "has to be whole"),
+            (|s| s.isolation.namespaces.ipc = Whose::Join("/run/ipc".to_owned()), "has to be whole"),
+            (|s| s.isolation.namespaces.uts = Whose::Join("/run/uts".to_owned()), "has to be whole"),
             (|s| s.isolation.seccomp = false, "has to be whole"),
             (|s| s.isolation.nested = true, "has to be whole"),
             (|s| s.isolation.no_new_privs = false, "has to be whole"),
@@ -175,6 +185,7 @@ mod tests {
             (|s| s.isolation.mounts = vec![bind("/srv")], "/srv of the host"),
             (|s| s.isolation.mounts = vec![bind("/srv/acme/ok"), bind("//etc/")], "//etc/ of the host"),
             (|s| s.identity.class = "latency".parse().ok(), "leave --class out, or ask for one of batch"),
+            (|s| s.identity.resources.io_max = vec!["8:0 rbps=1".to_owned()], "--io-max is refused"),
             (|s| s.life.log.files = 100, "a log of 100 MiB is refused"),
             (|s| s.env = vec![format!("A={}", "x".repeat(COMMAND))], "bytes are more than"),
             (

@@ -39,7 +39,7 @@ impl From<&Kept> for DetachedView {
 /// Of what has ended there is nothing to be measured.
 impl From<&Kept> for WorkloadView {
     fn from(kept: &Kept) -> Self {
-        let Asked { tenant, name, class, memory, cpu } = kept.spec.identity.clone();
+        let Asked { tenant, name, class, memory, cpu, resources } = kept.spec.identity.clone();
         let terms = Terms {
             class: class.map_or("-".into(), |class| class.as_str().into()),
             assigned: None,
@@ -53,6 +53,7 @@ impl From<&Kept> for WorkloadView {
             cpu,
             started_unix_ns: 0,
             adopted: false,
+            resources,
         };
         let published = Published::new(facts);
         published.life(kept.state as u8, 0);

@@ -16,6 +16,7 @@ use super::routes::{Body, problem, refused};
 use super::types::{ExecRequest, Executed, Peer, SignalRequest};
 use crate::access::Rights;
 use crate::kernel::spawn::{self, Beside, Ended, Process};
+use crate::workload::isolation::Isolation;
 use crate::workload::spec::Name;
 
 /// Commands under way, by the token of their standard input and output.
@@ -41,17 +42,20 @@ async fn exec(
     Path((tenant, name)): Path<(Name, Name)>,
     Body(request): Body<ExecRequest>,
 ) -> Result<Json<Executed>, Response> {
-    let ExecRequest { argv, env, cwd, stdio, terminal } = request;
+    let ExecRequest { argv, env, cwd, stdio, terminal, user } = request;
     let is_torn = argv.iter().chain(&env).chain([&cwd]).any(|text| text.contains('\0'));
     if argv.first().is_none_or(String::is_empty) || !cwd.starts_with('/') || is_torn {
         let text = "a command and an absolute working directory are needed, and no NUL bytes in them";
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, text));
     }
+    if let Some(text) = (Isolation { user: user.clone(), ..Isolation::default() }).problem() {
+        return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, &text));
+    }
     let Some(descriptors) = shared.stdio.claim(&stdio) else {
         let text = "the stdio token is not known: it is valid while its connection to stdio.sock is open";
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, text));
     };
-    let command = Beside { argv, env, cwd, isolation: Vec::new(), terminal, stdio: descriptors };
+    let command = Beside { argv, env, cwd, isolation: Vec::new(), terminal, user, stdio: descriptors };
     let process =
         shared.control.exec(tenant, name, command, !rights.is_operator(), by).await.map_err(refused)?;
     let guard = Guard::new(process, stdio, shared.executing.clone());

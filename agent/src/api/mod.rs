@@ -16,6 +16,7 @@ mod detail;
 mod door;
 mod exec;
 mod explain;
+mod exposition;
 mod extract;
 mod gate;
 mod life;
@@ -44,7 +45,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
-pub use self::node::Ground;
+pub use self::node::{Ground, NodeView};
 pub use self::since::seconds_of;
 pub use self::stdio::REFUSAL as STDIO_REFUSAL;
 use crate::access::{Access, Api};
@@ -88,6 +89,7 @@ struct Shared {
     stdio: Arc<stdio::Tokens>,
     executing: exec::Executing,
     gate: Arc<gate::Gate>,
+    scrapes: exposition::Scrapes,
     node: Arc<node::Node>,
     /// Places for streams.
     streams: Arc<Semaphore>,
@@ -114,11 +116,19 @@ pub async fn serve(
 ) -> anyhow::Result<Server> {
     let access = Access::new(lists).map_err(|(key, text)| anyhow::anyhow!("{key}: {text}"))?;
     let gate = Arc::new(gate::Gate::new(access));
-    let (executing, stdio) = (exec::Executing::default(), Arc::default());
+    let (executing, stdio, scrapes) =
+        (exec::Executing::default(), Arc::default(), exposition::Scrapes::default());
     let (node, [tcp_streams, streams]) =
         (Arc::new(node::Node::new(ground)), STREAMS.map(Semaphore::new).map(Arc::new));
-    let shared =
-        Shared { control: control.clone(), stdio, executing, gate: Arc::clone(&gate), node, streams };
+    let shared = Shared {
+        control: control.clone(),
+        stdio,
+        executing,
+        gate: Arc::clone(&gate),
+        scrapes,
+        node,
+        streams,
+    };
     let api = door::Door::new(bind(&runtime_dir.join(API_SOCKET), lists)?, Arc::clone(&gate));
     let descriptors = bind(&runtime_dir.join(STDIO_SOCKET), lists)?;
     let tcp = TcpListener::bind(listen)

@@ -18,6 +18,7 @@ use super::console;
 use super::detail;
 use super::exec;
 use super::explain;
+use super::exposition;
 use super::extract::Wanted as Asking;
 use super::gate;
 use super::life;
@@ -32,7 +33,6 @@ use super::watch;
 use crate::access::Rights;
 use crate::control::{Ended, Launched, Order, Refused, Wanted};
 use crate::journal::What;
-use crate::metrics;
 use crate::workload::change::Change;
 use crate::workload::life::Restart;
 use crate::workload::spec::{Asked, Name};
@@ -65,7 +65,7 @@ pub(super) fn reading(shared: Shared) -> Router {
 
 fn readable(shared: Shared) -> Router {
     Router::new()
-        .route("/metrics", get(exposition))
+        .route("/metrics", get(exposition::serve))
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/api/v1/workloads", get(list))
@@ -242,19 +242,6 @@ impl Shared {
         let seen = all.iter().filter(|p| rights.sees(Some(&p.tenant)));
         seen.map(|p| TenantRow::from(&**p)).collect()
     }
-}
-
-async fn exposition(State(shared): State<Shared>) -> Response {
-    let control = &shared.control;
-    let journal = &control.journal;
-    let text = metrics::encode(
-        &control.metrics,
-        &control.table.list(),
-        &control.tenants.list(),
-        journal.lost(),
-        journal.unwritten(),
-    );
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
 async fn healthy() -> &'static str {

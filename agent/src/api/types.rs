@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bellows_policies::ruleset::Mode;
 use bellows_policies::units::{Bounds, Bytes};
-use bellows_policies::{AssignedBy, CpuBounds, Cpus, Pin};
+use bellows_policies::{AssignedBy, CpuBounds, Cpus, Pin, Resources};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
@@ -57,6 +57,9 @@ pub struct ExecRequest {
     /// Whether it gets a terminal. Its standard input is a SOCK_SEQPACKET socket then, by which the terminal's master comes.
     #[serde(default)]
     pub terminal: bool,
+    /// Who it is, as the workload's `isolation.user`; when absent, who the workload's own command is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 /// How a command beside a workload has ended.
@@ -139,6 +142,7 @@ pub struct Released {
 
 /// One workload, as `ps` shows it. Sizes in bytes; `null` is `max`.
 #[derive(Debug, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and a field of the wire")]
 pub struct WorkloadView {
     /// Its owner.
     pub tenant: String,
@@ -164,6 +168,9 @@ pub struct WorkloadView {
     pub memory_high: Option<Bytes>,
     /// `memory.max`.
     pub memory_max: Option<Bytes>,
+    /// Whether its limits are left to somebody else who wrote one (`foreign = "yield"`).
+    #[serde(default)]
+    pub yielded: bool,
     /// `memory.high` as it would be; `null` unless it is observed.
     #[serde(default)]
     pub would_high: Option<Bytes>,
@@ -195,6 +202,9 @@ pub struct WorkloadView {
     /// What of it an operator has pinned.
     #[serde(default)]
     pub pin: Option<PinView>,
+    /// What it asked for by the piece.
+    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    pub resources: Resources,
     /// When it was started, in nanoseconds since the Unix epoch.
     pub started_unix_ns: u64,
     /// Whether part of its quota is lent to somebody more important.
@@ -226,6 +236,7 @@ impl From<&Published> for WorkloadView {
             memory_current: view.current,
             memory_high: limit(view.limits.high),
             memory_max: limit(view.limits.max),
+            yielded: published.is_yielded(),
             would_high: would.map(|limits| limits.high),
             would_max: would.map(|limits| limits.max),
             would_moves: view.would_moves,
@@ -239,6 +250,7 @@ impl From<&Published> for WorkloadView {
             cpu_usage_us: view.cpu_usage_us,
             quota_moves: view.quota_moves,
             pin: terms.pin.map(PinView::from),
+            resources: facts.resources.clone(),
             started_unix_ns: facts.started_unix_ns,
             lends_cpu: view.lends_cpu,
             is_frozen: view.is_frozen,

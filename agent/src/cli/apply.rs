@@ -9,13 +9,14 @@ use std::io::Read;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use bellows_policies::CpuBounds;
 use bellows_policies::units::{Bounds, Bytes};
+use bellows_policies::{CpuBounds, Resources};
 use clap::Args;
 use serde::Deserialize;
 
 use super::Connection;
 use super::client::Client;
+use super::isolation::of_file;
 use super::kill::SignalNumber;
 use super::stop;
 use crate::api::types::ApplyRequest;
@@ -41,6 +42,8 @@ const AFTER_HELP: &str = r#"A file, with all that it can say; a name and a comma
   restart = "on-failure"
   log = { size = "4M", files = 3 }
   terminal = false
+  isolation = "tenant"
+  resources = { pids = 256, swap = "0", cpuset_cpus = "0-3", hugetlb = { 2MB = "64M" } }
 
 Several in one file are each a table [[workload]]. What a file does not say is as of `bellows run --detach` without that flag; of
 the environment of this command nothing is passed on. Bounds and class are changed while the workload runs; so is how it ends and
@@ -92,6 +95,8 @@ struct Wanted {
     env: BTreeMap<String, String>,
     cwd: Option<String>,
     #[serde(default)]
+    resources: Resources,
+    #[serde(default, deserialize_with = "of_file")]
     isolation: Isolation,
     #[serde(default)]
     stop: Stop,
@@ -210,6 +215,7 @@ fn spec(wanted: Wanted) -> anyhow::Result<Spec<Asked>> {
             class: wanted.class,
             memory: memory.transpose()?,
             cpu: cpu.transpose()?,
+            resources: wanted.resources,
         };
         let life = Life {
             stop_signal: signal.transpose()?.unwrap_or(usual.stop_signal),
@@ -247,6 +253,30 @@ mod tests {
         assert_eq!((stop_signal, grace_seconds, restart), (2, 30, Restart::OnFailure));
         assert_eq!((log.bytes, log.files), (Bytes::mib(4), 3));
         assert_eq!(two[0].env[..2], ["A=1", "B=2"]);
+    }
+
+    #[test]
+    fn a_box_begins_with_a_preset() {
+        let boxed = |text: &str| {
+            let parsed = parse(&format!("name = \"a\"\ncommand = [\"x\"]\nisolation = {text}\n"));
+            parsed.map(|specs| specs[0].isolation.clone()).map_err(|error| format!("{error:#}"))
+        };
+        assert_eq!(boxed("\"tenant\"").unwrap(), Isolation::tenant());
+        assert_eq!(boxed("{}").unwrap(), Isolation::default());
+        let own = boxed("{ preset = \"tenant\", user = \"33\", namespaces = { net = \"host\" } }").unwrap();
+        let mut expected = Isolation { user: Some("33".to_owned()), ..Isolation::tenant() };
+        expected.namespaces.net = crate::workload::isolation::Whose::Host;
+        assert_eq!(own, expected);
+        let nested = boxed("{ preset = \"tenant\", nested = true }").unwrap();
+        assert!(nested.nested && nested.capabilities.is_none());
+        for (text, said) in [
+            ("\"tenat\"", "tenat"),
+            ("{ preset = \"tenant\", usr = \"x\" }", "usr"),
+            ("{ nested = true }", "nested needs"),
+        ] {
+            let error = boxed(text).unwrap_err();
+            assert!(error.contains(said), "{text}: {error}");
+        }
     }
 
     #[test]

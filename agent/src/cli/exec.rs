@@ -31,6 +31,9 @@ pub(super) struct Arguments {
     /// A variable of its environment, which otherwise is PATH, and this command's TERM, LANG and LC_ALL; repeatable.
     #[arg(long, value_name = "NAME=VALUE")]
     env: Vec<String>,
+    /// Who it is, by number or by a name inside [default: who the workload's own command is].
+    #[arg(long, value_name = "WHO[:GROUP]")]
+    user: Option<String>,
     /// Give it a terminal: the one at standard input.
     #[arg(long, short)]
     terminal: bool,
@@ -42,14 +45,14 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { tenant, name, cwd, env, terminal, connection, command } = arguments;
+    let Arguments { tenant, name, cwd, env, user, terminal, connection, command } = arguments;
     let client = Client::new(&connection.runtime_dir);
     // Before it is started: a signal that comes meanwhile is for it.
     let mut signals = Signals::listen()?;
     let (ordered, instead) = terminal.then(Ordered::new).transpose()?.unzip();
     let (stdio, _descriptors) = client.pass_stdio(instead)?;
     let env = with_the_usual(env);
-    let request = ExecRequest { argv: command, env, cwd, stdio: stdio.clone(), terminal };
+    let request = ExecRequest { argv: command, env, cwd, stdio: stdio.clone(), terminal, user };
     let path = format!("/api/v1/workloads/{tenant}/{name}/exec");
     let end = client.post::<Executed>(&path, &request);
     tokio::pin!(end);

@@ -4,9 +4,12 @@ use std::str::FromStr;
 
 use bellows_policies::units::Bytes;
 use clap::Args;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+use toml::{Table, Value};
 
 use crate::workload::capability::Capability;
-use crate::workload::isolation::{Isolation, Mount, Namespace, Preset, Rlimit, Root};
+use crate::workload::isolation::{Isolation, Mount, Namespace, Preset, Rlimit, Root, Whose};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Isolation")]
@@ -30,9 +33,19 @@ pub(super) struct Flags {
     /// Its host name [default: its name].
     #[arg(long)]
     hostname: Option<String>,
-    /// Its network: the host's, or a loopback device alone [default: as --isolation says].
-    #[arg(long, value_enum)]
-    net: Option<Namespace>,
+    /// Who its command is, by number or by a name of its root file system, in the groups that are listed there [default: root].
+    #[arg(long, value_name = "WHO[:GROUP]")]
+    user: Option<String>,
+    /// Its network: `host`, `new` for a loopback device alone, or `join:PATH` for one that is there, as `ip netns add` makes them; no
+    /// part of the path may be a symbolic link [default: as --isolation says].
+    #[arg(long, value_name = "NET")]
+    net: Option<Whose>,
+    /// System V IPC and message queues: `new`, or `join:PATH` [default: new].
+    #[arg(long, value_name = "IPC")]
+    ipc: Option<Whose>,
+    /// Host and domain name: `new`, or `join:PATH`, where they are as they are there [default: new].
+    #[arg(long, value_name = "UTS")]
+    uts: Option<Whose>,
     /// Its monotonic and boot-time clocks: the host's, or ones that begin with it [default: host].
     #[arg(long, value_enum)]
     time: Option<Namespace>,
@@ -60,21 +73,21 @@ pub(super) struct Flags {
 impl Flags {
     /// The box that they ask for.
     pub(super) fn isolation(self) -> Isolation {
-        let mut isolation = match self.isolation {
-            Preset::Host => Isolation::default(),
-            Preset::Tenant => Isolation::tenant(),
-        };
+        let mut isolation = Isolation::of(self.isolation);
         if let Some(path) = self.rootfs {
             isolation.root = Root::Directory { path, upper: self.overlay };
         }
         isolation.mounts.extend(self.bind.into_iter().map(|bind| bind.0));
         isolation.mounts.extend(self.tmpfs.into_iter().map(|tmpfs| tmpfs.0));
         isolation.hostname = self.hostname;
+        isolation.user = self.user;
         isolation.nested = self.nested;
         if self.nested {
             isolation.capabilities = None;
         }
         isolation.namespaces.net = self.net.unwrap_or(isolation.namespaces.net);
+        isolation.namespaces.ipc = self.ipc.unwrap_or(isolation.namespaces.ipc);
+        isolation.namespaces.uts = self.uts.unwrap_or(isolation.namespaces.uts);
         isolation.namespaces.time = self.time.unwrap_or(isolation.namespaces.time);
         isolation.seccomp = self.seccomp.unwrap_or(isolation.seccomp);
         isolation.no_new_privs = self.no_new_privs.unwrap_or(isolation.no_new_privs);
@@ -87,6 +100,32 @@ impl Flags {
         }
         isolation
     }
+}
+
+/// The box in a file: the name of a preset, or a table in the words of the API, which may begin with a preset.
+pub(super) fn of_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Isolation, D::Error> {
+    let preset = |value: Value| value.try_into::<Preset>().map_err(D::Error::custom);
+    let mut given = match Value::deserialize(deserializer)? {
+        Value::Table(given) => given,
+        name => return preset(name).map(Isolation::of),
+    };
+    let Some(name) = given.remove("preset") else {
+        return Value::Table(given).try_into().map_err(D::Error::custom);
+    };
+    let mut whole = Table::try_from(Isolation::of(preset(name)?)).map_err(D::Error::custom)?;
+    for (key, value) in given {
+        match (whole.get_mut(&key), value) {
+            (Some(Value::Table(own)), Value::Table(value)) => own.extend(value),
+            (_, value) => {
+                whole.insert(key, value);
+            }
+        }
+    }
+    // As --nested is: what runs inside may have any of them.
+    if whole.get("nested") == Some(&Value::Boolean(true)) {
+        whole.remove("capabilities");
+    }
+    Value::Table(whole).try_into().map_err(D::Error::custom)
 }
 
 #[derive(Debug, Clone)]
@@ -184,7 +223,7 @@ mod tests {
         assert_eq!((isolation.root, isolation.mounts.len()), (root, 2));
         let kept: Vec<String> = isolation.capabilities.unwrap().iter().map(ToString::to_string).collect();
         assert!(kept.contains(&"net_admin".to_owned()) && !kept.contains(&"net_raw".to_owned()));
-        assert_eq!((isolation.namespaces.net, isolation.namespaces.user), (Namespace::Host, Namespace::New));
+        assert_eq!((isolation.namespaces.net, isolation.namespaces.user), (Whose::Host, Namespace::New));
         assert_eq!((isolation.rlimits[0].soft, isolation.rlimits[0].hard), (Some(10), Some(20)));
     }
 }

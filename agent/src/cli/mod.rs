@@ -14,17 +14,20 @@ mod isolation;
 mod kill;
 mod logs;
 mod order;
+mod pages;
 mod pin;
 mod policy;
 mod ps;
 mod record;
 mod release;
+mod resources;
 mod run;
 mod set;
 mod simulate;
 mod stop;
 mod tenants;
 mod terminal;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,7 +35,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 pub use self::apply::parse as workload_files;
-use crate::config::RUNTIME_DIR;
+use crate::config::runtime_dir;
 
 /// Exit codes besides 0 and 1; 2 (usage) is clap's.
 const CHECK_FAILED: u8 = 3;
@@ -67,6 +70,8 @@ enum Verb {
     Logs(logs::Arguments),
     /// List workloads.
     Ps(ps::Arguments),
+    /// Watch workloads as they change; freeze, thaw, kill.
+    Top(top::Arguments),
     /// List tenants: what each is promised, allowed and granted.
     Tenants(tenants::Arguments),
     /// Show what happened: limits moved, workloads started and ended.
@@ -99,6 +104,10 @@ enum Verb {
     Config(config::Arguments),
     /// Check, show, test and simulate policies; works without an agent.
     Policy(policy::Arguments),
+    /// Print what a shell completes words by.
+    Completion(pages::CompletionArguments),
+    /// Print the manual page, or write those of all verbs.
+    Man(pages::ManArguments),
     /// Started by systemd: keeps a delegated cgroup for the agent.
     #[command(hide = true)]
     Hold,
@@ -111,7 +120,7 @@ enum Verb {
 #[derive(Debug, Args)]
 struct Connection {
     /// The agent's runtime directory, with its sockets.
-    #[arg(long, value_name = "DIR", env = "BELLOWS_RUNTIME_DIR", default_value = RUNTIME_DIR)]
+    #[arg(long, value_name = "DIR", env = "BELLOWS_RUNTIME_DIR", default_value_os_t = runtime_dir())]
     runtime_dir: PathBuf,
 }
 
@@ -138,6 +147,9 @@ pub fn main() -> ExitCode {
         Verb::Policy(arguments) => policy::run(&arguments),
         Verb::Run(arguments) => on_runtime(run::run(*arguments)),
         Verb::Ps(arguments) => on_runtime(ps::run(arguments)),
+        Verb::Top(arguments) => on_runtime(top::run(arguments)),
+        Verb::Completion(arguments) => pages::completion(&arguments),
+        Verb::Man(arguments) => pages::man(&arguments),
         Verb::Tenants(arguments) => on_runtime(tenants::run(arguments)),
         Verb::Events(arguments) => on_runtime(events::run(arguments)),
         Verb::Record(arguments) => on_runtime(record::run(arguments)),

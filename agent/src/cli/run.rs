@@ -14,7 +14,7 @@ use super::isolation::Flags;
 use super::kill::SignalNumber;
 use super::stop;
 use super::terminal::Ordered;
-use super::{Connection, Failure};
+use super::{Connection, Failure, resources};
 use crate::api::types::{LaunchRequest, SignalRequest};
 use crate::control::{Ended, Launched};
 use crate::workload::isolation::{Isolation, Root};
@@ -51,6 +51,8 @@ pub(super) struct Arguments {
     /// Print how it ended as JSON on standard error; of a detached one, that it was started, on standard output.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    resources: resources::Flags,
     #[command(flatten)]
     isolation: Flags,
     #[command(flatten)]
@@ -112,7 +114,8 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let client = Client::new(&arguments.connection.runtime_dir);
     let (tenant, name) = (arguments.tenant.clone(), arguments.name.clone());
     let Arguments { tenant: owner, name: own, memory, cpu, class, .. } = arguments;
-    let identity = Asked { tenant: owner, name: own, class, memory, cpu };
+    let resources = arguments.resources.resources();
+    let identity = Asked { tenant: owner, name: own, class, memory, cpu, resources };
     let life = Life { terminal: arguments.terminal, ..arguments.life.life() };
     let spec = spec(identity, arguments.command, arguments.isolation.isolation(), life)?;
     if arguments.detach {

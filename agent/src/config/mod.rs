@@ -19,13 +19,19 @@ use serde::{Deserialize, Serialize};
 pub use self::layers::{Overrides, Reading, load, read, read_text};
 use crate::access::Api;
 use crate::journal::Settings;
+use crate::kernel::privilege;
 use crate::kernel::watch::Hearing;
+use crate::metrics::catalogue::Tier;
 use crate::workload::ids::Pool;
 
 /// Where the system-wide file is looked for; it need not exist.
 pub const SYSTEM_FILE: &str = "/etc/bellows/config.toml";
-/// Where sockets and exit records live unless told otherwise.
-pub const RUNTIME_DIR: &str = "/run/bellows";
+/// Where sockets and exit records live unless told otherwise: `/run/bellows`, or in the user's own such directory.
+#[must_use]
+pub fn runtime_dir() -> PathBuf {
+    let of_user = std::env::var_os("XDG_RUNTIME_DIR").filter(|_| privilege::is_rootless());
+    PathBuf::from(of_user.unwrap_or_else(|| "/run".into())).join("bellows")
+}
 
 /// Where policies are looked for unless told otherwise; it need not exist.
 pub const POLICIES: &str = "/etc/bellows/policies.d";
@@ -44,6 +50,8 @@ pub struct Config {
     pub api: Api,
     /// What is listened on.
     pub http: Http,
+    /// What is told in numbers.
+    pub metrics: Metrics,
     /// The node's budget.
     pub node: Node,
     /// What happened, on disk.
@@ -66,6 +74,15 @@ pub struct Config {
 pub struct Http {
     /// Address and port. There is no authentication yet: anything but loopback is refused.
     pub listen: SocketAddr,
+}
+
+/// Metrics.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// How much is told of each workload; of tenants, node and agent everything is.
+    #[serde(deserialize_with = "one_of")]
+    pub workloads: Tier,
 }
 
 /// The node's memory budget.
@@ -134,10 +151,11 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             root: None,
-            runtime_dir: RUNTIME_DIR.into(),
+            runtime_dir: runtime_dir(),
             policies: POLICIES.into(),
             api: Api::default(),
             http: Http::default(),
+            metrics: Metrics::default(),
             node: Node::default(),
             journal: Journal::default(),
             agent: Agent::default(),

@@ -10,7 +10,7 @@
 use std::io;
 
 use bellows_policies::ruleset::Mode;
-use bellows_policies::units::{Bounds, Bytes, Limit};
+use bellows_policies::units::{Bytes, Limit};
 use bellows_policies::{Class, Limits, Plan, Reason, Verb};
 
 use super::lanes::Lanes;
@@ -123,7 +123,7 @@ pub(super) fn launch_limits(
     }
     // A workload lives or dies as a whole: half of one is a riddle to its owner.
     files.push(("memory.oom.group", "1".to_owned()));
-    files.extend(class_files(identity.memory, class).into_iter().filter(|(file, value)| {
+    files.extend(class_files(identity, class).into_iter().filter(|(file, value)| {
         // As the kernel has it in a new cgroup: then nothing is asked of a kernel without the file.
         !(*file == "memory.swap.max" && value == "max")
     }));
@@ -135,19 +135,23 @@ pub(super) fn launch_limits(
     files
 }
 
-/// What a class alone decides: nothing moves it but a change of policy. Who is observed is only kept from harming the host.
-pub(super) fn class_files(memory: Bounds, class: &Class) -> Vec<(&'static str, String)> {
+/// What a class alone decides, and what a workload has asked for by the piece: nothing moves it but a change of policy. Who is
+/// observed is only kept from harming the host, and to what it has asked for.
+pub(super) fn class_files(identity: &Identity, class: &Class) -> Vec<(&'static str, String)> {
     let mut files = vec![("pids.max", class.pids.to_string())];
-    if class.mode == Mode::Observe {
-        return files;
+    if class.mode == Mode::Enforce {
+        files.extend([
+            (class.base.protection(), identity.memory.floor.0.to_string()),
+            ("memory.swap.max", class.memory.swap_max.to_string()),
+            ("cpu.weight", class.cpu.law.weight.to_string()),
+        ]);
+        files.extend(class.io.weight.map(|weight| ("io.weight", weight.to_string())));
+        files.extend(class.io.max.iter().map(|line| ("io.max", line.clone())));
     }
-    files.extend([
-        (class.base.protection(), memory.floor.0.to_string()),
-        ("memory.swap.max", class.memory.swap_max.to_string()),
-        ("cpu.weight", class.cpu.law.weight.to_string()),
-    ]);
-    files.extend(class.io.weight.map(|weight| ("io.weight", weight.to_string())));
-    files.extend(class.io.max.iter().map(|line| ("io.max", line.clone())));
+    let own = identity.resources.files();
+    // Lines of io.max add up, and a later one wins.
+    files.retain(|(file, _)| *file == "io.max" || own.iter().all(|(other, _)| other != file));
+    files.extend(own);
     files
 }
 
@@ -156,8 +160,14 @@ pub(super) fn changed_files(
     before: &[(&'static str, String)],
     after: &[(&'static str, String)],
 ) -> Vec<(&'static str, String)> {
-    let gone = before.iter().filter(|old| !after.contains(old)).filter_map(|(file, value)| {
-        let device = value.split(' ').next().unwrap_or_default();
+    let device = |value: &str| value.split(' ').next().unwrap_or_default().to_owned();
+    let is_gone = |old: &&(&'static str, String)| !after.contains(old);
+    let is_reset = |(file, value): &(&'static str, String)| {
+        *file == "io.max"
+            && before.iter().filter(is_gone).any(|(other, old)| other == file && device(old) == device(value))
+    };
+    let gone = before.iter().filter(is_gone).filter_map(|(file, value)| {
+        let device = device(value);
         let is_said = after.iter().any(|(other, _)| other == file);
         match *file {
             // A line only adds to what is there.
@@ -168,7 +178,7 @@ pub(super) fn changed_files(
             _ => None,
         }
     });
-    gone.chain(after.iter().filter(|new| !before.contains(new)).cloned()).collect()
+    gone.chain(after.iter().filter(|new| !before.contains(new) || is_reset(new)).cloned()).collect()
 }
 
 /// Cgroups that a tenant may have below its own, workloads included, and how deep they may be nested: what makes them costs
@@ -256,5 +266,36 @@ mod tests {
             assert_eq!(changed_files(&files(before), &files(after)), files(written), "{before} -> {after}");
         }
         assert!(changed_files(&files("pids.max=1"), &files("pids.max=1")).is_empty());
+        // The second line is the workload's own.
+        let lines = "io.max=8:0 rbps=5, io.max=8:0 wbps=6";
+        let written =
+            "io.max=8:0 rbps=max wbps=max riops=max wiops=max, io.max=8:0 rbps=7, io.max=8:0 wbps=6";
+        assert_eq!(
+            changed_files(&files(lines), &files("io.max=8:0 rbps=7, io.max=8:0 wbps=6")),
+            files(written),
+            "what a reset takes is written again"
+        );
+    }
+
+    #[test]
+    fn what_a_workload_asks_for_stands_before_its_class() {
+        let mut class = Class::default();
+        class.io.max = vec!["8:0 rbps=5".to_owned()];
+        let text = r#"{"tenant":"a","name":"b","memory":{"floor":1048576,"ceiling":2097152},
+                       "resources":{"pids":7,"swap":0,"io_max":["8:0 wbps=6"],"cpuset_cpus":"0"}}"#;
+        let identity: Identity = serde_json::from_str(text).unwrap();
+        let told = |class: &Class| {
+            let files = class_files(&identity, class);
+            let files: Vec<String> = files.iter().map(|(file, value)| format!("{file}={value}")).collect();
+            files.join(", ")
+        };
+        let own = "pids.max=7, memory.swap.max=0, io.max=8:0 wbps=6, cpuset.cpus=0";
+        let weight = class.cpu.law.weight;
+        assert_eq!(
+            told(&class),
+            format!("memory.low=1048576, cpu.weight={weight}, io.max=8:0 rbps=5, {own}")
+        );
+        class.mode = Mode::Observe;
+        assert_eq!(told(&class), own);
     }
 }

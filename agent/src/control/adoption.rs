@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use bellows_policies::ruleset::{Adopt, Class};
 use bellows_policies::units::{Bounds, Bytes, Limit};
-use bellows_policies::{Assignment, Limits, Plan, Reason, Shadow, Verb, Workload};
+use bellows_policies::{Assignment, Limits, Plan, Reason, Resources, Shadow, Verb, Workload};
 
 use super::actuator;
 use super::control_loop::Control;
@@ -32,6 +32,7 @@ use crate::workload::adoption;
 use crate::workload::isolation::Isolation;
 use crate::workload::life::Life;
 use crate::workload::spec::{ByClass, Identity, Name, NameError, Spec};
+use crate::workload::yielded;
 
 impl Entry {
     /// Publishes the limits in force. Of what somebody else made `memory.max` is not known.
@@ -136,8 +137,10 @@ impl Control {
             by_class: ByClass { memory: true, cpu: false },
             assigned: Some(by),
             weight: None,
+            resources: Resources::default(),
         };
         let law = self.memory_law(&class);
+        let is_yielded = yielded::still(open.cgroup(), &class)?;
         // What it is given back to is no tripwire of ours.
         let high = match found {
             Limit::At(bytes) if open.before == Limit::Max => bytes,
@@ -154,6 +157,7 @@ impl Control {
         published.limits(Limits { high: in_force(found), max: Bytes(u64::MAX) });
         published.would(Some(law.limits()));
         published.sample(&sample);
+        self.tenants.adds_to(tenant, &published);
         let (isolation, life) = (Isolation::default(), Life::default());
         let (argv, env, cwd) = (Vec::new(), Vec::new(), "/".to_owned());
         let spec = Arc::new(Spec { identity, argv, env, cwd, isolation, life });
@@ -161,6 +165,7 @@ impl Control {
         let entry = self.registry.insert(|key| Entry::new(key, spec, class, &law, version, published));
         entry.adopted = Some(adopt);
         entry.shadow = Some(Shadow::default());
+        entry.published.set_yielded(is_yielded);
         entry.sampled = sample.at;
         entry.oom_kills = sample.events.oom_kill;
         let found_high = if let Limit::At(bytes) = found { Some(bytes) } else { None };
@@ -212,7 +217,8 @@ impl Control {
         let Some(entry) = self.registry.remove(key) else { return };
         self.unseat(&entry.identity().tenant, entry.law.seat());
         self.protect(&entry.identity().tenant);
-        self.table.remove(&entry.published);
+        entry.published.ended(0);
+        self.table.end(&entry.published, clock::unix_nanoseconds());
         let what = What::LetGo { gone: is_gone };
         self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
     }

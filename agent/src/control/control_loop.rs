@@ -121,7 +121,8 @@ impl Control {
         let table = Table::default();
         let turned = Arc::new(AtomicU64::new(clock::now().0));
         let mut budget = parts.budget;
-        let tenants = Tenants::new(&parts.rules, &mut budget, &parts.ground).map_err(io::Error::other)?;
+        let tenants = Tenants::new(&parts.rules, &mut budget, &parts.ground, &parts.metrics)
+            .map_err(io::Error::other)?;
         let handle = Handle {
             turned: Arc::clone(&turned),
             queue: Arc::clone(&commands),

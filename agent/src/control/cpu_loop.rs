@@ -26,6 +26,7 @@ use std::time::Duration;
 use bellows_policies::cpu::units::PERIOD_US;
 use bellows_policies::cpu::{self, CpuEvidence, CpuPlan, CpuWorkload, Cpus, NodeGuard, NodeLaw};
 use bellows_policies::decision::Reason;
+use bellows_policies::ruleset::Foreign;
 use bellows_policies::units::Instant;
 
 pub(super) use self::lane::CpuLane;
@@ -83,6 +84,8 @@ struct Governed {
     held: Option<Reason>,
     /// Its cgroup was removed.
     is_gone: bool,
+    /// A quota that somebody else writes is left to them.
+    yields: bool,
 }
 
 /// Hands a workload to the cpu loop, if its quota is to be governed. `before` is the quota that an earlier agent had given it;
@@ -115,6 +118,7 @@ pub(super) fn govern(lane: &CpuLane, entry: &mut Entry, before: Option<Cpus>) ->
         throttled: 0,
         held: None,
         is_gone: false,
+        yields: entry.class.foreign == Foreign::Yield,
     })));
     if taken { Ok(()) } else { Err(io::Error::other("the cpu loop has too much to do")) }
 }

@@ -100,6 +100,7 @@ impl Control {
         };
         let version = self.versions.of(&self.journal, &class, law.law());
         let published = Arc::new(Published::new(facts(identity, clock::unix_nanoseconds(), false)));
+        self.tenants.adds_to(&identity.tenant, &published);
         published.limits(in_force);
         published.would((class.mode == Mode::Observe).then_some(to));
         let entry = self.registry.insert(|key| Entry::new(key, spec, class, &law, version, published));
@@ -222,7 +223,7 @@ impl Control {
         }
         // What was found was begun by another agent.
         entry.move_to(entry.state.after(Event::LaunchBegun).after(Event::Started));
-        self.table.insert(Arc::clone(&entry.published));
+        self.table.begin(Arc::clone(&entry.published));
         let tenant = entry.identity().tenant.clone();
         self.watch_tenant(&tenant);
     }
@@ -293,9 +294,9 @@ impl Control {
         // With all that was charged: of a shrink under way the answer finds nobody.
         self.unseat(&entry.identity().tenant, entry.law.seat());
         self.protect(&entry.identity().tenant);
-        self.table.remove(&entry.published);
+        entry.published.ended(remains.events.oom_kill);
+        self.table.end(&entry.published, clock::unix_nanoseconds());
         self.metrics.ended.inc();
-        self.metrics.oom_kills.inc_by(remains.events.oom_kill);
         if remains.events.oom_kill > entry.oom_kills {
             incidents::tell(&self.lanes, &self.metrics, &entry, Kind::OomKilled);
         }
@@ -361,7 +362,7 @@ pub(super) fn failsafe_cpu(identity: &Identity, mode: Mode) -> Option<Cpus> {
 
 /// What is noted of a workload's limits that no law moves, by its class.
 pub(super) fn stated(identity: &Identity, class: &Class) -> String {
-    let files = actuator::class_files(identity.memory, class);
+    let files = actuator::class_files(identity, class);
     stated::text(&files, identity.memory.ceiling, failsafe_cpu(identity, class.mode))
 }
 
@@ -375,5 +376,6 @@ pub(super) fn facts(identity: &Identity, started_unix_ns: u64, adopted: bool) ->
         cpu: identity.cpu,
         started_unix_ns,
         adopted,
+        resources: identity.resources.clone(),
     }
 }

@@ -20,14 +20,15 @@ use bellows_policies::{Limits, Plan, Shadow, Verb, settle};
 
 use super::control_loop::Control;
 use super::registry::{Entry, Open};
-use super::takeover::put_back;
+use super::takeover::{bytes, put_back};
 use super::{actuator, cpu_loop};
 use crate::journal::What;
 use crate::kernel::clock;
 use crate::kernel::cpu::CpuFiles;
+use crate::kernel::limit::LimitFile;
 use crate::kernel::watch::Key;
 use crate::metrics::Outcome;
-use crate::workload::{adoption, lease};
+use crate::workload::{adoption, lease, yielded};
 
 /// Time between two looks into `memory.stat` of an observed workload, if its law asks for none: need is what advice is made of.
 const DETAIL_EVERY: Duration = Duration::from_secs(1);
@@ -40,6 +41,9 @@ impl Entry {
 
     /// How its class, and of what somebody else made its tenant too, wants its decisions to be carried out.
     pub(super) fn mode(&self) -> Mode {
+        if self.published.is_yielded() {
+            return Mode::Observe;
+        }
         match self.adopted {
             Some(Adopt::No | Adopt::Observe) => Mode::Observe,
             Some(Adopt::Enforce) | None => self.class.mode,
@@ -93,6 +97,9 @@ impl Control {
             let used = entry.published.view().current;
             entry.published.watched.note(clock::unix_nanoseconds(), used, detail.stat.need());
         }
+        if entry.published.is_yielded() {
+            publish_found(entry);
+        }
         let is_old = detail.is_none_or(|detail| now.since(detail.at) >= DETAIL_EVERY);
         if is_old && !entry.detail_pending {
             entry.detail_pending = self.lanes.read_detail(key, &open.detail);
@@ -115,7 +122,7 @@ impl Control {
         }
     }
 
-    /// Opens its limits; what was governed goes on on paper.
+    /// Opens its limits, unless they are somebody else's; what was governed goes on on paper.
     fn observe(&mut self, key: Key) {
         self.end_leases(key);
         let Some(entry) = self.registry.get(key) else { return };
@@ -124,26 +131,54 @@ impl Control {
             shrink.cancel();
         }
         let limits = entry.law.limits();
+        let yielded = entry.published.is_yielded();
         let max = limits.max.max(entry.law.released_max());
-        let opened = actuator::open_up(open, max).map_err(|error| error.to_string());
+        let opened = if yielded {
+            yielded::note(open.cgroup()).map_err(|error| error.to_string())
+        } else {
+            actuator::open_up(open, max).map_err(|error| error.to_string())
+        };
         // What was in force is not to be gone back to by the next agent.
         let clear = if entry.adopted.is_some() { adoption::forget } else { lease::clear };
         let opened = opened.and_then(|()| clear(open.cgroup()).map_err(|error| error.to_string()));
         if entry.spec.identity.cpu.is_some() && open.cpu.is_none() {
-            self.cpu.lift(key);
+            if yielded {
+                self.cpu.forget(key);
+            } else {
+                self.cpu.lift(key);
+                entry.published.quota(None);
+            }
             // The loop keeps those that it has; these are for the day on which it governs again.
             open.cpu = CpuFiles::open(open.cgroup()).ok();
         }
         entry.shadow = Some(Shadow::default());
         entry.outcome = None;
-        entry.publish(Limits { high: Bytes(u64::MAX), max });
-        entry.published.quota(None);
+        if yielded {
+            publish_found(entry);
+        } else {
+            entry.publish(Limits { high: Bytes(u64::MAX), max });
+        }
         entry.published.would(Some(limits));
-        let what = What::ModeChanged { observed: true, limits };
+        let what = What::ModeChanged { observed: true, yielded, limits };
         self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
         if let Err(text) = opened {
             self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
         }
+    }
+
+    /// What was left to somebody else is governed by its class again; false when it was not.
+    pub(super) fn regain(&mut self, key: Key) -> bool {
+        let Some(entry) = self.registry.get(key).filter(|entry| entry.published.is_yielded()) else {
+            return false;
+        };
+        entry.published.set_yielded(false);
+        let cleared = entry.open.as_ref().map_or(Ok(()), |open| yielded::clear(open.cgroup()));
+        if let Err(error) = cleared {
+            let text = error.to_string();
+            self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
+        }
+        self.take_mode(key);
+        true
     }
 
     /// Governs what was observed, in the same turn: from where its limits would be, or from above what it needs.
@@ -165,9 +200,10 @@ impl Control {
         entry.is_unsure = true;
         let found = open.max.as_ref().and_then(|max| max.read().ok()).unwrap_or(Limit::Max);
         let current = open.current().unwrap_or(Bytes(u64::MAX));
-        let put = put_back(open, &mut entry.law, found, current);
+        let high = open.high.read().unwrap_or(Limit::Max);
+        let put = put_back(open, &mut entry.law, (high, found), current);
         let limits = entry.law.limits();
-        let what = What::ModeChanged { observed: false, limits };
+        let what = What::ModeChanged { observed: false, yielded: false, limits };
         self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
         let ceiling = entry.spec.identity.cpu.map(|bounds| bounds.ceiling);
         let governed = cpu_loop::govern(&self.cpu, entry, ceiling);
@@ -176,6 +212,15 @@ impl Control {
             self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });
         }
         self.look(key, clock::now());
+    }
+}
+
+/// Publishes the limits of a workload that somebody else writes.
+fn publish_found(entry: &Entry) {
+    let Some(open) = &entry.open else { return };
+    let max = open.max.as_ref().map_or(Ok(Limit::Max), LimitFile::read);
+    if let (Ok(high), Ok(max)) = (open.high.read(), max) {
+        entry.publish(Limits { high: bytes(high), max: bytes(max) });
     }
 }
 

@@ -143,6 +143,7 @@ impl Control {
         let full: Arc<str> = changed.to_string().into();
         self.keep_settings(&full, &changed, change.class.is_some());
         let rewrite = self.govern_as(key, changed, class);
+        self.regain(key);
         self.rewrite(rewrite.into_iter().collect());
         let to = conditions(self.registry.get(key)?);
         Some(Ok(What::SettingsChanged { from, to }))

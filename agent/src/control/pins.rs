@@ -157,12 +157,15 @@ impl Control {
         })
     }
 
-    /// Lifts a pin before its time. `None`: the workload is gone.
+    /// Lifts a pin before its time, and takes back limits that were left to somebody else. `None`: the workload is gone.
     pub(super) fn unpin(&mut self, key: Key) -> Option<Result<What, Refused>> {
-        let Some(pin) = self.registry.get(key)?.pin else {
+        let pin = self.registry.get(key)?.pin;
+        if let Some(pin) = pin {
+            self.lift(key, pin);
+        }
+        if !self.regain(key) && pin.is_none() {
             return Some(Err(Refused::NotAllowed("it is not pinned".to_owned())));
-        };
-        self.lift(key, pin);
+        }
         Some(Ok(What::Unpinned { expired: false }))
     }
 

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use bellows_policies::ruleset::{Class, Mode, Ruleset};
+use bellows_policies::ruleset::{Class, Foreign, Mode, Ruleset};
 
 use super::control_loop::Control;
 use super::cpu_loop::Reform;
@@ -84,13 +84,15 @@ impl Control {
         if let Some(bounds) = quota {
             let burst = open.cgroup().open_write("cpu.max.burst").ok();
             let version = Arc::clone(&entry.version);
-            cpu_loop::reform(&self.cpu, Reform { key, version, bounds, law: class.cpu.law, burst });
+            let yields = class.foreign == Foreign::Yield;
+            cpu_loop::reform(&self.cpu, Reform { key, version, bounds, law: class.cpu.law, yields, burst });
         }
-        let files = |memory, class: &Class| {
-            if is_adopted { Vec::new() } else { actuator::class_files(memory, class) }
+        let files = |identity: &Identity, class: &Class| {
+            if is_adopted { Vec::new() } else { actuator::class_files(identity, class) }
         };
-        let before = files(entry.spec.identity.memory, &entry.class);
-        let after = files(identity.memory, &class);
+        let before = files(&entry.spec.identity, &entry.class);
+        let after = files(&identity, &class);
+        let ceiling = entry.law.bounds().ceiling;
         entry.law.govern(identity.memory, law);
         entry.published.bounds(identity.memory, identity.cpu);
         entry.published.set_terms(terms(&identity, entry.pin));
@@ -111,14 +113,19 @@ impl Control {
             let floor = actuator::protected(mode, identity.memory.floor);
             self.budget.regrade(seat, class.base, class.cpu.law.weight, floor);
         }
-        if (is_adopted || entry.is_observed()) && entry.law.is_failed() {
+        let has_room = is_adopted || entry.is_observed() || identity.memory.ceiling > ceiling;
+        if has_room && entry.law.is_failed() {
             // It lives on, and may have room by now.
             entry.law.rearm();
         }
         let tenant = identity.tenant.clone();
+        let reasserts = class.foreign == Foreign::Reassert;
         entry.class = class;
         entry.spec = Arc::new(Spec { identity, ..Spec::clone(&entry.spec) });
         self.protect(&tenant);
+        if reasserts {
+            self.regain(key);
+        }
         self.take_mode(key);
         Some((name, rewrite))
     }

@@ -27,6 +27,7 @@ use crate::workload::shelf::Kept;
 use crate::workload::spec::{Identity, Spec};
 use crate::workload::stated;
 use crate::workload::takeover::{Findings, Found};
+use crate::workload::yielded;
 
 /// What was taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -133,6 +134,7 @@ impl Control {
             pin,
             frozen,
             is_paused,
+            is_yielded,
             stop,
             life,
             isolation,
@@ -142,6 +144,7 @@ impl Control {
         let is_detached = self.keep.get(&identity.to_string()).is_some();
         let running = if is_detached { running.logged(None) } else { running };
         let open = Box::new(Open::new(&Arc::new(running), identity.cpu.is_some())?);
+        let is_yielded = is_yielded && yielded::still(open.cgroup(), &class)?;
         let sample = open.sample(clock::now())?;
         let in_force = Limits { high: bytes(high), max: bytes(max) };
         // `memory.max` is never lowered here: that takes the law's patience.
@@ -152,9 +155,9 @@ impl Control {
         let mut law = Workload::adopt(identity.memory, self.memory_law(&class), back_to, sample);
         // To put limits on more than its ceiling would be to end it.
         let fits = sample.current.saturating_add(law.law().band_min) <= identity.memory.ceiling;
-        let is_observed = was_open && (class.mode == Mode::Observe || !fits);
+        let is_observed = is_yielded || (was_open && (class.mode == Mode::Observe || !fits));
         if !is_observed && law.limits() != in_force {
-            put_back(&open, &mut law, max, sample.current)?;
+            put_back(&open, &mut law, (high, max), sample.current)?;
         }
         if pin.is_some_and(|pin| pin.memory) {
             law.pin();
@@ -164,9 +167,17 @@ impl Control {
 
         let published = Arc::new(Published::new(facts(&identity, started_unix_ns, false)));
         published.limits(in_force);
+        published.set_yielded(is_yielded);
         published.would(is_observed.then(|| law.limits()));
-        published.sample(&sample);
         let (pid, is_running) = (open.running.pid(), open.running.process.is_some());
+        if is_running {
+            // An earlier agent has told of what was counted until now.
+            published.sample(&sample);
+            self.tenants.adds_to(&identity.tenant, &published);
+        } else {
+            self.tenants.adds_to(&identity.tenant, &published);
+            published.sample(&sample);
+        }
         // Of the command only its process is left, and nobody asks for more.
         let (argv, env, cwd) = (Vec::new(), Vec::new(), "/".to_owned());
         let spec = Arc::new(Spec { identity, argv, env, cwd, isolation, life });
@@ -215,8 +226,8 @@ impl Control {
     fn restate(&mut self, key: Key, was_open: bool, noted: Option<&str>) -> Option<(Arc<str>, Rewrite)> {
         let entry = self.registry.get(key)?;
         let open = entry.open.as_ref()?;
-        let memory = entry.spec.identity.memory;
-        let stated = stated(&entry.spec.identity, &entry.class);
+        let identity = &entry.spec.identity;
+        let stated = stated(identity, &entry.class);
         if noted == Some(stated.as_str()) {
             return None;
         }
@@ -225,14 +236,14 @@ impl Control {
             // An agent of old has noted nothing: by what it has enforced.
             None if was_open => Vec::new(),
             None => {
-                actuator::class_files(memory, &Class { mode: Mode::Enforce, ..Class::clone(&entry.class) })
+                actuator::class_files(identity, &Class { mode: Mode::Enforce, ..Class::clone(&entry.class) })
             }
         };
         let rewrite = Rewrite {
             running: Arc::clone(&open.running),
-            files: actuator::changed_files(&before, &actuator::class_files(memory, &entry.class)),
+            files: actuator::changed_files(&before, &actuator::class_files(identity, &entry.class)),
             failsafe: Some(entry.law.released_max()),
-            failsafe_cpu: failsafe_cpu(&entry.spec.identity, entry.class.mode),
+            failsafe_cpu: failsafe_cpu(identity, entry.class.mode),
             stated: Some(stated),
         };
         Some((Arc::clone(&entry.name), rewrite))
@@ -246,15 +257,32 @@ fn quota_before(open: &Open, lease: Option<&Lease>) -> Option<Cpus> {
     leased.or_else(|| files.quota().ok()).flatten()
 }
 
-/// Gives limits that do not stand as they should back to the law, which puts the tripwire back at the next look. `memory.max`
-/// is set to what the law then believes: up at once, down only where that leaves room above use; of what somebody else made it
-/// is not touched.
-pub(super) fn put_back(open: &Open, law: &mut Workload, found: Limit, current: Bytes) -> std::io::Result<()> {
-    law.release();
-    let max = law.limits().max;
+/// Puts limits back that do not stand as they should: `found` are `memory.high` and `memory.max`. Where nothing that was opened has
+/// to be lowered onto use, both are what was governed, at once. Else the law has the tripwire stand open, and puts it back at the
+/// next look; `memory.max` is set to what it then believes: up at once, down only where that leaves room above use. That of what
+/// somebody else made is not touched.
+pub(super) fn put_back(
+    open: &Open,
+    law: &mut Workload,
+    found: (Limit, Limit),
+    current: Bytes,
+) -> std::io::Result<()> {
+    let ((high, max), governed) = (found, law.limits());
     let room = law.law().band_min.max(current.scale(0.1));
-    let is_due = found < Limit::At(max) || (found > Limit::At(max) && current.saturating_add(room) <= max);
-    let written = if is_due { open.write_max(max) } else { Ok(()) };
+    let has_room = |most: Bytes| current.saturating_add(room) <= most;
+    let is_easy =
+        high <= Limit::At(governed.high) && (max <= Limit::At(governed.max) || has_room(governed.max));
+    let put = || open.write_max(governed.max).and_then(|()| open.high.write(Limit::At(governed.high)));
+    if is_easy && put().is_ok() {
+        return Ok(());
+    }
+    law.release();
+    let most = law.limits().max;
+    let is_due = max < Limit::At(most) || (max > Limit::At(most) && has_room(most));
+    let written = if is_due { open.write_max(most) } else { Ok(()) };
+    // A tripwire that stands while nobody governs would hold it for as long as the budget refuses what it needs.
+    let written =
+        written.and_then(|()| if high == Limit::Max { Ok(()) } else { open.high.write(Limit::Max) });
     // Whether it was written or not: a law that stays released governs nothing any more.
     law.rearm();
     written
@@ -268,7 +296,7 @@ pub(super) fn end_lease(journal: &Writer, entry: &Entry) {
     }
 }
 
-fn bytes(limit: Limit) -> Bytes {
+pub(super) fn bytes(limit: Limit) -> Bytes {
     match limit {
         Limit::At(bytes) => bytes,
         Limit::Max => Bytes(u64::MAX),

@@ -22,7 +22,7 @@ use crate::journal::What;
 use crate::kernel::cgroup::Cgroup;
 use crate::kernel::clock;
 use crate::kernel::watch::Key;
-use crate::metrics::{PublishedTenant, TenantTable};
+use crate::metrics::{Metrics, Published, PublishedTenant, TenantTable};
 use crate::workload::spec::{Identity, Name};
 use crate::workload::supervisor::Ground;
 
@@ -42,6 +42,7 @@ pub(super) struct Tenants {
     /// The delegated root, where it may be opened.
     root: Option<Cgroup>,
     table: TenantTable,
+    metrics: Arc<Metrics>,
     is_unprotected: bool,
 }
 
@@ -54,13 +55,19 @@ struct Account {
 
 impl Tenants {
     /// Opens the accounts of those that policies name. The error says which one cannot be promised what it was.
-    pub(super) fn new(rules: &Ruleset, budget: &mut Budget, ground: &Ground) -> Result<Self, String> {
+    pub(super) fn new(
+        rules: &Ruleset,
+        budget: &mut Budget,
+        ground: &Ground,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, String> {
         let root = ground.workloads.path().parent().and_then(|path| Cgroup::open(path).ok());
         let mut tenants = Self {
             accounts: HashMap::new(),
             directories: Vec::new(),
             root,
             table: TenantTable::default(),
+            metrics: Arc::clone(metrics),
             is_unprotected: false,
         };
         for (name, bounds) in &bounds(rules, budget.capacity) {
@@ -84,9 +91,16 @@ impl Tenants {
     }
 
     fn open(&mut self, name: &Name, id: TenantId, is_configured: bool) {
-        let published = Arc::new(PublishedTenant::new(name.to_string()));
-        self.table.insert(Arc::clone(&published));
+        let oom_kills = &self.metrics.oom_kills;
+        let published = self.table.begin(name.as_str(), |name| PublishedTenant::new(name, oom_kills.clone()));
         self.accounts.insert(name.clone(), Account { id, is_configured, published });
+    }
+
+    /// Has a workload's counters add to the sums of its tenant, which has an account by then.
+    pub(super) fn adds_to(&self, tenant: &Name, published: &Published) {
+        if let Some(account) = self.accounts.get(tenant) {
+            published.add_to(Arc::clone(&account.published));
+        }
     }
 
     fn publish(&self, budget: &Budget) {
@@ -163,7 +177,7 @@ impl Control {
         let Some(account) = self.tenants.accounts.get(tenant) else { return };
         if !account.is_configured && self.budget.tenant(account.id).workloads == 0 {
             self.budget.close(account.id);
-            self.tenants.table.remove(&account.published);
+            self.tenants.table.end(&account.published, clock::unix_nanoseconds());
             self.tenants.accounts.remove(tenant);
         }
     }

@@ -278,6 +278,10 @@ impl Control {
                 undo(&plan, &mut self.budget);
                 entry.law.shrink_refused(now);
                 let lowered = matches!(plan, Plan::Write { reason, .. } if reason != Reason::Rearmed);
+                if let (Plan::Write { reason: Reason::Rearmed, .. }, Err(_)) = (plan, result) {
+                    // Half done it would hold who is not governed yet, for as long as the budget refuses what it needs by now.
+                    let _ = actuator::open_up(open, from.max);
+                }
                 match result {
                     // The signal was for the shrink that this thread had before: half done is undone.
                     Err(libc::EINTR) if lowered => {

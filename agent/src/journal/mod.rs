@@ -34,6 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
+use bellows_policies::Verb;
 use crossbeam_queue::ArrayQueue;
 use tokio::sync::broadcast;
 
@@ -179,6 +180,24 @@ impl Journal {
             ring.pop_front();
         }
         ring.push_back(Arc::clone(record));
+    }
+
+    /// The grows since `unix_ns` that are kept, oldest first: id, microseconds from wake-up to write, and when. Does not wait for what is
+    /// on disk.
+    #[must_use]
+    pub fn reactions(&self, unix_ns: u64) -> Vec<(u64, u64, u64)> {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = ring.iter().rev().take_while(|record| record.unix_ns >= unix_ns);
+        let mut grows: Vec<_> = newest
+            .filter_map(|record| match record.what {
+                What::LimitsMoved { verb: Verb::Grow, wake_to_write_us, .. } if wake_to_write_us > 0 => {
+                    Some((record.id, wake_to_write_us, record.unix_ns))
+                }
+                _ => None,
+            })
+            .collect();
+        grows.reverse();
+        grows
     }
 
     /// New records from now on. A follower that is too slow is told how many it missed.

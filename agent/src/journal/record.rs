@@ -68,7 +68,7 @@ pub enum What {
         #[serde(default)]
         evidence: Evidence,
         /// It stands open, and these would be its limits.
-        #[serde(default, skip_serializing_if = "is_no")]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         observed: bool,
     },
     /// A launch was refused or failed.
@@ -117,6 +117,9 @@ pub enum What {
     ModeChanged {
         /// They are only told.
         observed: bool,
+        /// Its limits are left to somebody else who wrote one.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        yielded: bool,
         /// The governed limits, or those that would be.
         limits: Limits,
     },
@@ -287,7 +290,7 @@ pub enum What {
         /// The limits that are governed from now on.
         limits: Limits,
         /// It stands open, and these would be its limits.
-        #[serde(default, skip_serializing_if = "is_no")]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         observed: bool,
     },
     /// What somebody else made in a tenant's cgroup is looked at from now on; observed at first.
@@ -305,7 +308,7 @@ pub enum What {
         /// It was removed; else it was given back as it was.
         gone: bool,
     },
-    /// Somebody else wrote a limit; the governed ones are put back.
+    /// Somebody else wrote a limit; the governed ones are put back, unless the class yields.
     ForeignWrite {
         /// The file.
         file: String,
@@ -313,6 +316,9 @@ pub enum What {
         expected: String,
         /// What was found.
         found: String,
+        /// It is left as it was found.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        yielded: bool,
     },
     /// A launch that an earlier agent's death cut short was cleared away.
     LeftoverRemoved {
@@ -356,11 +362,6 @@ pub enum What {
         /// Its name.
         name: String,
     },
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
-fn is_no(flag: &bool) -> bool {
-    !flag
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]

@@ -18,7 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, unlinkat};
 
-use super::{discover, parse, sys};
+use super::{discover, parse, privilege, sys};
 
 /// An open cgroup directory. Cloning shares the descriptor.
 #[derive(Debug, Clone)]
@@ -329,10 +329,11 @@ impl AsFd for Cgroup {
 }
 
 /// `trusted.*` cannot be rewritten by a tenant, whoever owns the directory. It takes the machine's root, though: who is root of a
-/// user namespace only (bellows inside bellows) has `user.*`, which whoever owns the directory can write.
+/// user namespace only (bellows inside bellows), and an ordinary user, has `user.*`, which whoever owns the directory can write.
 fn attribute_name(name: &str) -> CString {
     static KIND: OnceLock<&str> = OnceLock::new();
-    let kind = KIND.get_or_init(|| if discover::has_all_users() { "trusted" } else { "user" });
+    let is_trusted = || discover::has_all_users() && !privilege::is_rootless();
+    let kind = KIND.get_or_init(|| if is_trusted() { "trusted" } else { "user" });
     CString::new(format!("{kind}.bellows.{name}")).unwrap_or_default()
 }
 

@@ -4,14 +4,17 @@
 //! discover   where is cgroup2 mounted, which cgroup are we in
 //! support    what this kernel and this delegation can do      -> `bellows doctor`
 //! feature    ... of which: what came with which release
+//! machine    ... and what the machine around has to have
 //! cgroup     a directory handle: create, read, write, kill, remove
 //! watch      epoll over POLLPRI files, inotify, pidfds         -> `control`
 //! cpu        cpu.stat, cpu.max, the node's use      -> the cpu loop
 //! parse      kernel text -> types, pure
 //! limit      typed writes of limits, without allocation
 //! pressure   when tasks stall for memory, and what is available
+//! privilege  the machine's root, or a delegated cgroup only
 //! process    what runs in a cgroup, by size
 //! spawn      a process started inside a cgroup
+//! users      whose the users of a user namespace are
 //! adopt      a process that another agent started: found by pid, and made certain
 //! terminal   who sits at one, and the way to that of a workload
 //! tell       a line for the operator, that cannot fail
@@ -25,8 +28,10 @@ pub mod cpu;
 pub mod discover;
 pub mod feature;
 pub mod limit;
+mod machine;
 pub mod parse;
 pub mod pressure;
+pub mod privilege;
 pub mod process;
 pub mod spawn;
 pub mod support;
@@ -36,6 +41,7 @@ mod sys;
 mod tell;
 pub mod terminal;
 pub mod thread;
+mod users;
 pub mod watch;
 
 pub use cgroup::{Cgroup, CgroupError};

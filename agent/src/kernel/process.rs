@@ -4,6 +4,8 @@ use std::fs;
 use std::os::fd::AsFd;
 
 use bellows_policies::units::{Bytes, PAGE};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
 
 use super::cgroup::{Cgroup, CgroupError};
 use super::{parse, sys};
@@ -52,6 +54,15 @@ pub fn name(pid: i32) -> Option<String> {
     Some(String::from_utf8_lossy(&comm).trim_end().replace(char::is_control, "?"))
 }
 
+/// Cpu time that this process has used, in seconds, and its resident memory.
+#[must_use]
+pub fn own_use() -> (f64, Bytes) {
+    let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    let cpu = getrusage(UsageWho::RUSAGE_SELF)
+        .map_or(0.0, |usage| seconds(usage.user_time()) + seconds(usage.system_time()));
+    (cpu, resident("self").unwrap_or_default())
+}
+
 /// The supplementary groups of whoever has connected to a Unix socket; none where the kernel does not tell.
 #[must_use]
 pub fn peer_groups(stream: impl AsFd) -> Vec<u32> {
@@ -60,11 +71,15 @@ pub fn peer_groups(stream: impl AsFd) -> Vec<u32> {
 
 fn look(pid: i32) -> Option<Process> {
     let comm = name(pid)?;
+    let rss = resident(&pid.to_string())?;
+    Some(Process { pid, comm, rss })
+}
+
+fn resident(pid: &str) -> Option<Bytes> {
     let statm = fs::read(format!("/proc/{pid}/statm")).ok()?;
     // Size and resident size, in pages. The kernel's page is ours on every machine that has been tried.
     let resident = statm.split(|&byte| byte == b' ').nth(1)?;
-    let rss = Bytes(parse::number(resident)?.saturating_mul(PAGE));
-    Some(Process { pid, comm, rss })
+    Some(Bytes(parse::number(resident)?.saturating_mul(PAGE)))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@
 //! each, in a memfd, since they may be more than a message holds. `agent/init/src/order.rs` reads them.
 
 use std::ffi::{CString, c_char};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, IoSliceMut, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -32,10 +32,10 @@ use nix::sys::socket::{
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
 
 use super::cgroup::Cgroup;
-use super::sys;
+pub use super::users::{IdRange, Users};
+use super::{privilege, sys, users};
 
 /// `bellows-init`, loaded once into a sealed memfd: replacing the file on disk, or a tenant writing to
 /// `/proc/1/exe`, changes nothing.
@@ -75,7 +75,7 @@ pub struct Launch<'a> {
     /// Mounts of the host that are detached first: all that show a cgroup hierarchy.
     pub hidden_mounts: &'a [String],
     /// Its users, where they are not the host's.
-    pub ids: Option<IdRange>,
+    pub users: Option<Users>,
     /// What init is told of the workload's box, word by word.
     pub isolation: Vec<String>,
     /// The command and its arguments.
@@ -86,15 +86,6 @@ pub struct Launch<'a> {
     pub stdio: [OwnedFd; 3],
     /// Where init writes how the command ended.
     pub record: File,
-}
-
-/// User and group ids of the host, from the first on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IdRange {
-    /// What is 0 in the user namespace.
-    pub first: u32,
-    /// How many there are.
-    pub count: u32,
 }
 
 /// A command beside a workload's own.
@@ -110,6 +101,8 @@ pub struct Beside {
     pub isolation: Vec<String>,
     /// Whether it gets a terminal; standard input is a socket then, by which that comes.
     pub terminal: bool,
+    /// Who it is; as the workload's own command when absent.
+    pub user: Option<String>,
     /// Standard input, output and error.
     pub stdio: [OwnedFd; 3],
 }
@@ -194,7 +187,7 @@ pub fn start(
 
     let announce = |pid: Pid| {
         announce(pid.as_raw())?;
-        launch.ids.map_or(Ok(()), |ids| map_users(pid, ids))
+        launch.users.map_or(Ok(()), |users| users::map(pid, users))
     };
     hand_over(&ours, stage1, announce).inspect_err(|_| {
         // Nothing of it may outlive the attempt. Both stages are our children, and one process group: stage 1 made it.
@@ -234,6 +227,11 @@ pub fn enter(
     first: &Process,
     command: Beside,
 ) -> Result<Process, SpawnError> {
+    if privilege::is_rootless() {
+        // Its init belongs to nobody who could look into it, so that nobody inside can.
+        let text = "a command beside a workload takes root: this agent is rootless";
+        return Err(SpawnError::Init(text.to_owned()));
+    }
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::seconds(ANSWER_DEADLINE_S))?;
     let own = ["bellows-init", "--enter", "--"].map(str::to_owned);
@@ -241,6 +239,7 @@ pub fn enter(
     let mut words = vec!["cwd".to_owned(), command.cwd, "files".to_owned(), program.open_files.to_string()];
     words.extend(command.env.into_iter().flat_map(|variable| ["env".to_owned(), variable]));
     words.extend(command.isolation);
+    words.extend(command.user.into_iter().flat_map(|user| ["user".to_owned(), user]));
     words.extend(command.terminal.then(|| TERMINAL.to_owned()));
     let order = sheet(&words)?;
     let [stdin, stdout, stderr] = command.stdio;
@@ -306,17 +305,6 @@ pub fn signal(pidfd: &OwnedFd, signal: i32) -> io::Result<()> {
     sys::pidfd_send_signal(pidfd.as_fd(), signal)
 }
 
-/// Says whose the users of a new user namespace are: once, before anything runs in it. Written by us and not by init, so that
-/// the whole range can be mapped, and groups be dropped inside.
-fn map_users(pid: Pid, ids: IdRange) -> io::Result<()> {
-    for file in ["uid_map", "gid_map"] {
-        let path = format!("/proc/{pid}/{file}");
-        fs::write(&path, format!("0 {} {}", ids.first, ids.count))
-            .map_err(|e| io::Error::other(format!("cannot write {path}: {e}")))?;
-    }
-    Ok(())
-}
-
 /// The order, to be read from its beginning.
 fn order(program: &Program, launch: &Launch<'_>) -> io::Result<OwnedFd> {
     let mut words = Vec::new();
@@ -327,8 +315,8 @@ fn order(program: &Program, launch: &Launch<'_>) -> io::Result<OwnedFd> {
     for (word, value) in pairs.into_iter().chain(points).chain(hidden) {
         words.extend([word.to_owned(), value.to_owned()]);
     }
-    if let Some(ids) = launch.ids {
-        words.extend(["users".to_owned(), ids.first.to_string()]);
+    if let Some(users) = launch.users {
+        words.extend(["users".to_owned(), users.first().to_string()]);
     }
     words.extend(launch.env.iter().flat_map(|variable| ["env".to_owned(), variable.clone()]));
     words.extend_from_slice(&launch.isolation);

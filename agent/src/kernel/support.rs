@@ -1,7 +1,7 @@
 //! What this kernel and this delegation can do. The agent refuses to start on a failed check; `bellows doctor` prints them all.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::unistd::{AccessFlags, access};
 use serde::Serialize;
@@ -10,6 +10,8 @@ use super::cgroup::Cgroup;
 use super::discover::{self, CgroupMount};
 use super::feature;
 pub use super::feature::nonblocking_limits;
+use super::machine;
+use super::privilege;
 use super::swap::Machine;
 
 /// How a check ended.
@@ -46,7 +48,8 @@ pub const OPTIONAL_CONTROLLERS: [&str; 1] = ["io"];
 #[must_use]
 pub fn checks(root: Option<&Path>) -> Vec<Check> {
     let mounts = discover::cgroup_mounts().unwrap_or_default();
-    let mut list = vec![privilege(), mounted(&mounts)];
+    let mut list = privilege::checks();
+    list.push(mounted(&mounts));
     if let Some(mount) = mounts.first() {
         list.extend(mount_options(mount));
     }
@@ -60,7 +63,7 @@ pub fn checks(root: Option<&Path>) -> Vec<Check> {
     }
     list.push(pressure());
     list.push(ok("swap", Machine::look().describe()));
-    list.push(inotify_watches());
+    list.extend(machine::checks());
     list
 }
 
@@ -73,18 +76,6 @@ pub fn failures(checks: &[Check]) -> Option<String> {
         .map(|c| format!("{}: {}\n    fix: {}", c.name, c.found, c.fix))
         .collect();
     (!failed.is_empty()).then(|| failed.join("\n"))
-}
-
-fn privilege() -> Check {
-    if nix::unistd::geteuid().is_root() {
-        ok("privilege", "running as root")
-    } else {
-        fail(
-            "privilege",
-            format!("running as uid {}", nix::unistd::geteuid()),
-            "run as root (namespaces and trusted attributes need it; rootless operation is not built yet)",
-        )
-    }
 }
 
 fn mounted(mounts: &[CgroupMount]) -> Check {
@@ -183,7 +174,8 @@ fn writable(root: &Path) -> Check {
         fail(
             "delegated root",
             format!("{} is not writable {}", root.display(), refused.join(" ")),
-            "use a systemd service with Delegate=yes, or chown the directory and these files to the agent's user",
+            "use a systemd service with Delegate=yes (a user: systemd-run --user -p Delegate=yes), or chown the directory and \
+             these files to the agent's user",
         )
     }
 }
@@ -205,6 +197,11 @@ fn controller(root: &Path, available: &str, name: &str, required: bool) -> Check
     };
     let fix = if on_version_1(name) {
         "boot with systemd.unified_cgroup_hierarchy=1 (no v1 mounts), so that v2 gets the controller"
+            .to_owned()
+    } else if privilege::is_rootless() {
+        // What a user's own systemd is given, it hands on; by default that is not all.
+        "as root, in /etc/systemd/system/user@.service.d/delegate.conf: [Service] Delegate=cpu cpuset io memory pids; then \
+         systemctl daemon-reload, and log in anew"
             .to_owned()
     } else {
         format!(
@@ -234,22 +231,6 @@ fn pressure() -> Check {
             "pressure stall information",
             "off: the stall rule sees reclaim only",
             "boot with psi=1 on a kernel that has CONFIG_PSI",
-        )
-    }
-}
-
-fn inotify_watches() -> Check {
-    /// Three files of each of 10 000 workloads, and room for other users of the same uid.
-    const ENOUGH: u64 = 40_000;
-    let path = PathBuf::from("/proc/sys/fs/inotify/max_user_watches");
-    let limit = fs::read(&path).ok().and_then(|t| super::parse::number(&t)).unwrap_or(0);
-    if limit >= ENOUGH {
-        ok("inotify watches", format!("{limit} per user"))
-    } else {
-        warn(
-            "inotify watches",
-            format!("{limit} per user: enough for {} workloads", limit / 4),
-            format!("sysctl fs.inotify.max_user_watches={ENOUGH}"),
         )
     }
 }

@@ -327,6 +327,15 @@ pub(super) fn set_window(fd: BorrowedFd<'_>, size: &[u8; size_of::<libc::winsize
     if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Whether an NTP client keeps the wall clock: what `adjtimex(2)` says of it. Nothing is adjusted.
+pub(super) fn is_clock_synchronised() -> io::Result<bool> {
+    // SAFETY: all zeroes is a timex that asks for nothing; the kernel fills it in.
+    let mut asked: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: `asked` outlives the call, which writes to nothing else.
+    let state = unsafe { libc::adjtimex(&raw mut asked) };
+    if state < 0 { Err(io::Error::last_os_error()) } else { Ok(asked.status & libc::STA_UNSYNC == 0) }
+}
+
 fn owned_fd(result: i64) -> io::Result<OwnedFd> {
     match i32::try_from(result) {
         // SAFETY: the call that gave `result` succeeded and handed over a fresh descriptor.

@@ -1,14 +1,16 @@
 //! The agent's own metrics. Every label value that the control loop uses is resolved at the start, so that counting is one
 //! atomic addition.
 
-use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Reloads, Squeezes};
 use bellows_policies::budget::Budget;
 use bellows_policies::decision::{Reason, Verb};
 use bellows_policies::units::Bytes;
-use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, Opts, Registry};
+use prometheus::{Gauge, Histogram, IntCounter, Registry};
+
+use super::catalogue::Tier;
+use super::register::Register;
+use super::{Reloads, Squeezes};
 
 /// What became of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,14 +38,14 @@ const RESOURCES: [&str; 2] = ["memory", "cpu"];
 const OUTCOMES: [&str; 4] = ["applied", "nothing", "failed", "observed"];
 /// Combinations of the above with verbs and reasons. Most never happen.
 const DECISIONS: usize = RESOURCES.len() * Verb::ALL.len() * Reason::ALL.len() * OUTCOMES.len();
-/// 50 us to 1 s.
-const REACTION_BUCKETS: [f64; 14] =
-    [50e-6, 100e-6, 200e-6, 350e-6, 500e-6, 750e-6, 1e-3, 2e-3, 5e-3, 10e-3, 25e-3, 100e-3, 0.5, 1.0];
-
 /// The agent's own metrics.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// How much is told of each workload.
+    pub(super) tier: Tier,
+    /// When the agent was started, in nanoseconds since the Unix epoch.
+    pub started_unix_ns: u64,
     /// From the loop's wake-up to the return of the limit write, seconds.
     pub reaction: Histogram,
     /// One turn of the loop, from wake-up to the next wait, seconds.
@@ -52,6 +54,8 @@ pub struct Metrics {
     pub cpu_turn: Histogram,
     /// From admission to execution, seconds.
     pub launch: Histogram,
+    /// What a scrape takes of the agent's time, seconds.
+    pub scrape: Histogram,
     decisions: Box<[AtomicU64]>,
     /// Grows that the budget could not serve now.
     pub deferred: IntCounter,
@@ -98,106 +102,42 @@ pub struct Metrics {
 
 impl Metrics {
     /// Registers everything, at zero.
-    pub fn new() -> prometheus::Result<Self> {
-        let registry = Registry::new();
-        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok(counter)
-        };
-        let histogram = |name: &str, help: &str| -> prometheus::Result<Histogram> {
-            let options = HistogramOpts::new(name, help).buckets(REACTION_BUCKETS.to_vec());
-            let histogram = Histogram::with_opts(options)?;
-            registry.register(Box::new(histogram.clone()))?;
-            Ok(histogram)
-        };
-        let gauge = |name: &str, help: &str| -> prometheus::Result<Gauge> {
-            let gauge = Gauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok(gauge)
-        };
+    pub fn new(tier: Tier, started_unix_ns: u64) -> prometheus::Result<Self> {
+        let register = Register::default();
+        let (counter, gauge) = (|name| register.counter(name), |name| register.gauge(name));
+        let (histogram, budget) =
+            (|name| register.histogram(name), |state| register.gauge_of("bellows_budget_bytes", state));
         Ok(Self {
-            reaction: histogram(
-                "bellows_reaction_seconds",
-                "From the loop's wake-up to the return of the limit write.",
-            )?,
-            turn: histogram(
-                "bellows_turn_seconds",
-                "One turn of the control loop, from wake-up to the next wait.",
-            )?,
-            cpu_turn: histogram(
-                "bellows_cpu_turn_seconds",
-                "One turn of the cpu loop, from its tick to the next wait.",
-            )?,
-            launch: histogram(
-                "bellows_launch_seconds",
-                "From a launch's admission to the execution of its command.",
-            )?,
+            tier,
+            started_unix_ns,
+            reaction: histogram("bellows_reaction_seconds")?,
+            turn: histogram("bellows_turn_seconds")?,
+            cpu_turn: histogram("bellows_cpu_turn_seconds")?,
+            launch: histogram("bellows_launch_seconds")?,
+            scrape: histogram("bellows_scrape_seconds")?,
             decisions: (0..DECISIONS).map(|_| AtomicU64::new(0)).collect(),
-            deferred: counter(
-                "bellows_grants_deferred_total",
-                "Grows that the budget could not serve at the time.",
-            )?,
-            infeasible: counter("bellows_grants_infeasible_total", "Grows that the budget can never serve.")?,
-            overflows: counter(
-                "bellows_event_queue_overflows_total",
-                "Overflows of the kernel's event queue.",
-            )?,
-            commands_refused: counter(
-                "bellows_commands_refused_total",
-                "Commands refused because the control queue was full.",
-            )?,
-            api_refused: counter(
-                "bellows_api_refused_total",
-                "Requests refused because of who asked, or how much.",
-            )?,
-            details_dropped: counter(
-                "bellows_detail_reads_dropped_total",
-                "Looks into memory.stat skipped because their queue was full.",
-            )?,
-            incidents_dropped: counter(
-                "bellows_incidents_dropped_total",
-                "Incidents that are not recorded because their queue was full.",
-            )?,
-            launches_failed: counter(
-                "bellows_launches_failed_total",
-                "Launches that were refused or failed.",
-            )?,
-            ended: counter("bellows_workloads_ended_total", "Workloads that ended.")?,
-            restarts: counter(
-                "bellows_restarts_total",
-                "Detached workloads that were started again by their restart rule.",
-            )?,
-            oom_kills: counter(
-                "bellows_oom_kills_total",
-                "Processes that the kernel's OOM killer ended in workloads, gone ones included.",
-            )?,
-            gaps: counter(
-                "bellows_agent_gaps_total",
-                "Times that the agent was held up so long that its watchdog opened the limits.",
-            )?,
-            watchdogs: counter(
-                "bellows_watchdog_restarts_total",
-                "Watchdogs that were found gone and replaced.",
-            )?,
-            node_cpu: gauge("bellows_node_cpu_used_cpus", "The node's use of its cpus, by /proc/stat.")?,
-            taken_over: counter(
-                "bellows_workloads_taken_over_total",
-                "Workloads of an earlier agent that are governed again.",
-            )?,
-            adopted: counter("bellows_workloads_adopted_total", "Cgroups of others that were adopted.")?,
-            foreign_writes: counter(
-                "bellows_foreign_writes_total",
-                "Limits that somebody else had written and that were put back.",
-            )?,
-            takeover: gauge(
-                "bellows_takeover_seconds",
-                "From the agent's start to the last workload that it took over.",
-            )?,
-            budget: register_budget(&registry)?,
-            policies: Reloads::register(&registry)?,
-            squeezes: Squeezes::register(&registry)?,
-            registry,
+            deferred: counter("bellows_grants_deferred_total")?,
+            infeasible: counter("bellows_grants_infeasible_total")?,
+            overflows: counter("bellows_event_queue_overflows_total")?,
+            commands_refused: counter("bellows_commands_refused_total")?,
+            api_refused: counter("bellows_api_refused_total")?,
+            details_dropped: counter("bellows_detail_reads_dropped_total")?,
+            incidents_dropped: counter("bellows_incidents_dropped_total")?,
+            launches_failed: counter("bellows_launches_failed_total")?,
+            ended: counter("bellows_workloads_ended_total")?,
+            restarts: counter("bellows_restarts_total")?,
+            oom_kills: counter("bellows_oom_kills_total")?,
+            gaps: counter("bellows_agent_gaps_total")?,
+            watchdogs: counter("bellows_watchdog_restarts_total")?,
+            node_cpu: gauge("bellows_node_cpu_used_cores")?,
+            taken_over: counter("bellows_workloads_taken_over_total")?,
+            adopted: counter("bellows_workloads_adopted_total")?,
+            foreign_writes: counter("bellows_foreign_writes_total")?,
+            takeover: gauge("bellows_takeover_seconds")?,
+            budget: [budget("capacity")?, budget("reserve")?, budget("granted")?, budget("free")?],
+            policies: Reloads::register(&register)?,
+            squeezes: Squeezes::register(&register)?,
+            registry: register.registry,
         })
     }
 
@@ -208,9 +148,9 @@ impl Metrics {
         self.decisions[index].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The decisions that have happened, in the text format: a family of the `prometheus` crate would expose the others too,
-    /// some thousand lines of zeroes.
-    pub(super) fn encode_decisions(&self, text: &mut String) {
+    /// The decisions that have happened, by their labels: a family of the `prometheus` crate would expose the others too, some
+    /// thousand lines of zeroes.
+    pub(super) fn decisions(&self) -> impl Iterator<Item = (String, u64)> {
         let labels = RESOURCES.iter().flat_map(|resource| {
             Verb::ALL.iter().flat_map(move |verb| {
                 Reason::ALL
@@ -218,16 +158,14 @@ impl Metrics {
                     .flat_map(move |reason| OUTCOMES.iter().map(move |o| (resource, verb, reason, o)))
             })
         });
-        for ((resource, verb, reason, outcome), cell) in labels.zip(&self.decisions) {
-            let count = cell.load(Ordering::Relaxed);
-            if count > 0 {
-                let (verb, reason) = (verb.as_str(), reason.as_str());
-                let _ = writeln!(
-                    text,
-                    "bellows_decisions_total{{resource=\"{resource}\",verb=\"{verb}\",reason=\"{reason}\",outcome=\"{outcome}\"}} {count}"
-                );
-            }
-        }
+        let counted =
+            labels.zip(&self.decisions).map(|(labels, cell)| (labels, cell.load(Ordering::Relaxed)));
+        counted.filter(|(_, count)| *count > 0).map(|((resource, verb, reason, outcome), count)| {
+            let (verb, reason) = (verb.as_str(), reason.as_str());
+            let labels =
+                format!("resource=\"{resource}\",verb=\"{verb}\",reason=\"{reason}\",outcome=\"{outcome}\"");
+            (labels, count)
+        })
     }
 
     /// Publishes the node's budget.
@@ -247,23 +185,9 @@ impl Metrics {
     }
 
     /// Everything registered, for encoding.
-    #[must_use]
-    pub fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
+    pub(super) fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
         self.registry.gather()
     }
-}
-
-fn register_budget(registry: &Registry) -> prometheus::Result<[Gauge; 4]> {
-    let budget = GaugeVec::new(
-        Opts::new(
-            "bellows_budget_bytes",
-            "The node's memory budget: what is granted adds up values of memory.high.",
-        ),
-        &["state"],
-    )?;
-    registry.register(Box::new(budget.clone()))?;
-    let state = |name: &str| budget.get_metric_with_label_values(&[name]);
-    Ok([state("capacity")?, state("reserve")?, state("granted")?, state("free")?])
 }
 
 #[cfg(test)]
@@ -272,17 +196,18 @@ mod tests {
 
     #[test]
     fn a_decision_is_counted_under_its_own_labels() {
-        let metrics = Metrics::new().unwrap();
+        let metrics = Metrics::new(Tier::Full, 0).unwrap();
         let last = *Reason::ALL.last().unwrap();
         metrics.decided(Resource::Cpu, Verb::Fail, last, Outcome::Failed);
         metrics.decided(Resource::Memory, Verb::Grow, Reason::TripwireHit, Outcome::Applied);
-        let text = crate::metrics::encode(&metrics, &[], &[], 0, 0);
+        let counted: Vec<(String, u64)> = metrics.decisions().collect();
         let line = |resource: &str, verb: &str, reason: &str, outcome: &str| {
-            format!(
-                "bellows_decisions_total{{resource=\"{resource}\",verb=\"{verb}\",reason=\"{reason}\",outcome=\"{outcome}\"}} 1\n"
-            )
+            let labels =
+                format!("resource=\"{resource}\",verb=\"{verb}\",reason=\"{reason}\",outcome=\"{outcome}\"");
+            (labels, 1)
         };
-        assert!(text.contains(&line("cpu", "fail", last.as_str(), "failed")), "{text}");
-        assert!(text.contains(&line("memory", "grow", "tripwire_hit", "applied")), "{text}");
+        assert!(counted.contains(&line("cpu", "fail", last.as_str(), "failed")), "{counted:?}");
+        assert!(counted.contains(&line("memory", "grow", "tripwire_hit", "applied")), "{counted:?}");
+        assert_eq!(counted.len(), 2);
     }
 }

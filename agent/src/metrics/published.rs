@@ -4,14 +4,15 @@
 //! changes is behind a lock, which no turn of an event takes.
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use bellows_policies::cpu::{CpuBounds, CpuSample, Cpus};
 use bellows_policies::decision::Limits;
 use bellows_policies::sample::{Detail, MemoryEvents, Sample};
 use bellows_policies::units::{Bounds, Bytes};
-use bellows_policies::{AssignedBy, Pin};
+use bellows_policies::{AssignedBy, Pin, Resources};
 
+use super::tenant::{PublishedTenant, Sum};
 use super::watched::Watched;
 
 /// What only an operator's order changes.
@@ -42,6 +43,8 @@ pub struct Facts {
     pub started_unix_ns: u64,
     /// Somebody else made it.
     pub adopted: bool,
+    /// What it asked for by the piece.
+    pub resources: Resources,
 }
 
 /// One workload as everybody outside the control loop sees it. Sizes in bytes.
@@ -51,6 +54,8 @@ pub struct Published {
     pub facts: Facts,
     /// `tenant="...",workload="..."`, escaped once.
     pub(super) labels: String,
+    /// Whose sums its counters add to, once they do.
+    tenant: OnceLock<Arc<PublishedTenant>>,
     /// Index into the states of life; see `workload::lifecycle`.
     state: AtomicU8,
     pid: AtomicI32,
@@ -59,6 +64,10 @@ pub struct Published {
     pub(super) max: AtomicU64,
     pub(super) need: AtomicU64,
     pub(super) cache: AtomicU64,
+    pub(super) anon: AtomicU64,
+    pub(super) file: AtomicU64,
+    /// `some` and `full` of `memory.pressure`, and of `io.pressure`, microseconds.
+    pub(super) pressure: [AtomicU64; 4],
     pub(super) events: [AtomicU64; 5],
     pub(super) moves: AtomicU64,
     /// `cpu.max` in millionths of a cpu; [`u64::MAX`] is `max`.
@@ -73,6 +82,8 @@ pub struct Published {
     bounds: [AtomicU64; 4],
     /// Its decisions are only told.
     observed: AtomicBool,
+    /// Its limits are somebody else's.
+    yielded: AtomicBool,
     /// `memory.high` and `memory.max` as they would be, while it is observed.
     pub(super) would: [AtomicU64; 2],
     pub(super) would_moves: AtomicU64,
@@ -81,9 +92,6 @@ pub struct Published {
 }
 
 impl Published {
-    /// Names of the published event counters, in their order.
-    pub(super) const EVENTS: [&str; 5] = ["low", "high", "max", "oom", "oom_kill"];
-
     /// A workload that nothing is known of yet.
     #[must_use]
     pub fn new(facts: Facts) -> Self {
@@ -96,6 +104,7 @@ impl Published {
             terms: RwLock::new(facts.terms.clone()),
             facts,
             labels,
+            tenant: OnceLock::new(),
             state: AtomicU8::new(0),
             pid: AtomicI32::new(0),
             current: AtomicU64::new(0),
@@ -103,6 +112,9 @@ impl Published {
             max: AtomicU64::new(0),
             need: AtomicU64::new(0),
             cache: AtomicU64::new(0),
+            anon: AtomicU64::new(0),
+            file: AtomicU64::new(0),
+            pressure: [const { AtomicU64::new(0) }; 4],
             events: [const { AtomicU64::new(0) }; 5],
             moves: AtomicU64::new(0),
             quota: AtomicU64::new(u64::MAX),
@@ -110,9 +122,38 @@ impl Published {
             quota_moves: AtomicU64::new(0),
             held: AtomicU8::new(0),
             observed: AtomicBool::new(false),
+            yielded: AtomicBool::new(false),
             would: [const { AtomicU64::new(0) }; 2],
             would_moves: AtomicU64::new(0),
             watched: Watched::default(),
+        }
+    }
+
+    /// From now on what it uses and what its counters rise by adds to the sums of its tenant. What they have counted before
+    /// does not: an earlier agent has told of it.
+    pub fn add_to(&self, tenant: Arc<PublishedTenant>) {
+        tenant.uses(0, self.current.load(Ordering::Relaxed));
+        // Once, by whoever takes it in.
+        let _ = self.tenant.set(tenant);
+    }
+
+    /// It has ended, with so many OOM kills in it and below.
+    pub fn ended(&self, oom_kills: u64) {
+        self.count(&self.events[4], oom_kills, Some(Sum::OomKills));
+        if let Some(tenant) = self.tenant.get() {
+            tenant.uses(self.current.swap(0, Ordering::Relaxed), 0);
+            tenant.add(Sum::Ended, 1);
+        }
+    }
+
+    /// Sets a counter, which only rises, and adds what it has risen by to a sum. Only one thread writes each.
+    fn count(&self, cell: &AtomicU64, value: u64, sum: Option<Sum>) {
+        let before = cell.load(Ordering::Relaxed);
+        if value > before {
+            cell.store(value, Ordering::Relaxed);
+            if let (Some(sum), Some(tenant)) = (sum, self.tenant.get()) {
+                tenant.add(sum, value - before);
+            }
         }
     }
 
@@ -124,7 +165,12 @@ impl Published {
     /// What only an operator's order changes.
     #[must_use]
     pub fn terms(&self) -> Terms {
-        self.terms.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.read_terms(Terms::clone)
+    }
+
+    /// Reads that without copying it.
+    pub(super) fn read_terms<T>(&self, read: impl FnOnce(&Terms) -> T) -> T {
+        read(&self.terms.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Publishes bounds.
@@ -151,22 +197,39 @@ impl Published {
 
     /// Publishes a sample.
     pub fn sample(&self, sample: &Sample) {
-        self.current.store(sample.current.0, Ordering::Relaxed);
+        let before = self.current.swap(sample.current.0, Ordering::Relaxed);
+        if let Some(tenant) = self.tenant.get() {
+            tenant.uses(before, sample.current.0);
+        }
         self.events(sample.events);
     }
 
     /// Publishes counters.
     pub fn events(&self, events: MemoryEvents) {
-        let values = [events.low, events.high, events.max, events.oom, events.oom_kill];
-        for (cell, value) in self.events.iter().zip(values) {
-            cell.store(value, Ordering::Relaxed);
+        let values = [
+            (events.low, None),
+            (events.high, Some(Sum::High)),
+            (events.max, None),
+            (events.oom, None),
+            (events.oom_kill, Some(Sum::OomKills)),
+        ];
+        for (cell, (value, sum)) in self.events.iter().zip(values) {
+            self.count(cell, value, sum);
         }
     }
 
-    /// Publishes what a look into `memory.stat` found.
+    /// Publishes what a look into `memory.stat` and the pressure files found.
     pub fn detail(&self, detail: &Detail) {
         self.need.store(detail.stat.need().0, Ordering::Relaxed);
         self.cache.store(detail.stat.cache().0, Ordering::Relaxed);
+        self.anon.store(detail.stat.anon.0, Ordering::Relaxed);
+        self.file.store(detail.stat.file.0, Ordering::Relaxed);
+        let (memory, io) = (detail.pressure, detail.io);
+        for (cell, value) in
+            self.pressure.iter().zip([memory.some_us, memory.full_us, io.some_us, io.full_us])
+        {
+            self.count(cell, value, None);
+        }
     }
 
     /// Publishes the limits in force. [`u64::MAX`] stands for `max`.
@@ -184,6 +247,18 @@ impl Published {
         self.observed.store(limits.is_some(), Ordering::Relaxed);
     }
 
+    /// Publishes whether its limits are left to somebody else who wrote one. The cpu loop finds quotas, and the control loop the
+    /// rest: whoever comes first tells the other so.
+    pub fn set_yielded(&self, yielded: bool) {
+        self.yielded.store(yielded, Ordering::Relaxed);
+    }
+
+    /// Whether its limits are left to somebody else.
+    #[must_use]
+    pub fn is_yielded(&self) -> bool {
+        self.yielded.load(Ordering::Relaxed)
+    }
+
     /// What its limits would be, while it is only observed.
     #[must_use]
     pub fn would_be(&self) -> Option<Limits> {
@@ -198,14 +273,19 @@ impl Published {
 
     /// Counts a move of the limits.
     pub fn moved(&self) {
-        self.moves.fetch_add(1, Ordering::Relaxed);
+        self.count(&self.moves, self.moves.load(Ordering::Relaxed) + 1, Some(Sum::Moves));
     }
 
     /// Publishes a sample of `cpu.stat`.
     pub fn cpu(&self, sample: &CpuSample) {
-        let values = [sample.usage_us, sample.nr_periods, sample.nr_throttled, sample.throttled_us];
-        for (cell, value) in self.cpu.iter().zip(values) {
-            cell.store(value, Ordering::Relaxed);
+        let values = [
+            (sample.usage_us, Some(Sum::CpuUsage)),
+            (sample.nr_periods, None),
+            (sample.nr_throttled, None),
+            (sample.throttled_us, Some(Sum::CpuThrottled)),
+        ];
+        for (cell, (value, sum)) in self.cpu.iter().zip(values) {
+            self.count(cell, value, sum);
         }
     }
 

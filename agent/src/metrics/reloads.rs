@@ -1,6 +1,8 @@
 //! Reloads of the policies, in the two names that Prometheus has for its own configuration, and a count by result.
 
-use prometheus::{Gauge, IntCounter, Opts, Registry};
+use prometheus::{Gauge, IntCounter};
+
+use super::register::Register;
 
 /// What became of the readings of policy files.
 #[derive(Debug)]
@@ -12,29 +14,13 @@ pub struct Reloads {
 }
 
 impl Reloads {
-    pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let counter = |result: &str| -> prometheus::Result<IntCounter> {
-            let options = Opts::new("bellows_policy_reload_total", "Reloads of the policies, by result.");
-            let counter = IntCounter::with_opts(options.const_label("result", result))?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok(counter)
-        };
-        let gauge = |name: &str, help: &str| -> prometheus::Result<Gauge> {
-            let gauge = Gauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok(gauge)
-        };
+    pub(super) fn register(register: &Register) -> prometheus::Result<Self> {
+        let reloads = |result| register.counter_of("bellows_policy_reload_total", result);
         Ok(Self {
-            succeeded: counter("success")?,
-            failed: counter("failure")?,
-            is_last_good: gauge(
-                "bellows_policy_last_reload_successful",
-                "Whether the last reading of the policies succeeded.",
-            )?,
-            last_good_at: gauge(
-                "bellows_policy_last_reload_success_timestamp_seconds",
-                "When the policies were last read with success, in seconds since the Unix epoch.",
-            )?,
+            succeeded: reloads("success")?,
+            failed: reloads("failure")?,
+            is_last_good: register.gauge("bellows_policy_last_reload_successful")?,
+            last_good_at: register.gauge("bellows_policy_last_reload_success_timestamp_seconds")?,
         })
     }
 

@@ -3,7 +3,9 @@
 use bellows_policies::ladder::Grip;
 use bellows_policies::squeeze::Rung;
 use bellows_policies::units::Bytes;
-use prometheus::{Gauge, IntCounter, Opts, Registry};
+use prometheus::{Gauge, IntCounter};
+
+use super::register::Register;
 
 /// Counters of the ladder.
 #[derive(Debug)]
@@ -18,39 +20,10 @@ pub struct Squeezes {
 }
 
 impl Squeezes {
-    pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let counter = |name: &str, help: &str, rung: &str| -> prometheus::Result<IntCounter> {
-            let counter = IntCounter::with_opts(Opts::new(name, help).const_label("rung", rung))?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok(counter)
-        };
-        let acts = |rung: &str| {
-            counter(
-                "bellows_squeeze_acts_total",
-                "Times that something was taken from a workload, by rung.",
-                rung,
-            )
-        };
-        let bytes = |rung: &str| {
-            counter("bellows_squeeze_bytes_total", "Memory that was taken from workloads, by rung.", rung)
-        };
-        let leases = |rung: &str| -> prometheus::Result<Gauge> {
-            let options =
-                Opts::new("bellows_squeeze_leases", "Workloads that are held for somebody else, by rung.");
-            let gauge = Gauge::with_opts(options.const_label("rung", rung))?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok(gauge)
-        };
-        let node_missing = Gauge::new(
-            "bellows_node_memory_missing_bytes",
-            "What the node itself lacks of available memory; NaN when that is not known.",
-        )?;
-        registry.register(Box::new(node_missing.clone()))?;
-        let node_unknown = IntCounter::new(
-            "bellows_node_memory_unknown_total",
-            "Times that it became unknown whether the node is short of memory.",
-        )?;
-        registry.register(Box::new(node_unknown.clone()))?;
+    pub(super) fn register(register: &Register) -> prometheus::Result<Self> {
+        let acts = |rung| register.counter_of("bellows_squeeze_acts_total", rung);
+        let bytes = |rung| register.counter_of("bellows_squeeze_bytes_total", rung);
+        let leases = |rung| register.gauge_of("bellows_squeeze_leases", rung);
         let [slack, reclaim] = Rung::ALL.map(Rung::as_str);
         let [cpu, freeze, kill] = Grip::ALL.map(Grip::as_str);
         Ok(Self {
@@ -58,8 +31,8 @@ impl Squeezes {
             given_bytes: [bytes(slack)?, bytes(reclaim)?],
             acts: [acts(cpu)?, acts(freeze)?, acts(kill)?],
             leases: [leases(cpu)?, leases(freeze)?],
-            node_missing,
-            node_unknown,
+            node_missing: register.gauge("bellows_node_memory_missing_bytes")?,
+            node_unknown: register.counter("bellows_node_memory_unknown_total")?,
         })
     }
 

@@ -1,9 +1,14 @@
-//! What the control loop publishes of each tenant, ten times a second: plain atomics, read by scrapes and `bellows tenants`.
+//! What the control loop publishes of each tenant, ten times a second, and sums over its workloads that outlive them: plain
+//! atomics, read by scrapes and `bellows tenants`.
+//!
+//! A sum grows by what a workload's counter has grown since the last look at it, in that very look: added up by a scrape, it
+//! would fall with each end of a workload, and a counter that falls is taken for a restart.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bellows_policies::budget::Tenant;
 use bellows_policies::units::Bytes;
+use prometheus::IntCounter;
 
 /// One tenant as everybody outside the control loop sees it.
 #[derive(Debug)]
@@ -12,7 +17,31 @@ pub struct PublishedTenant {
     pub tenant: String,
     /// In the order of [`TenantView`]'s fields.
     values: [AtomicU64; 6],
+    /// The sum of `memory.current`.
+    current: AtomicU64,
+    /// In the order of [`Sum`].
+    sums: [AtomicU64; SUMS],
+    oom_kills_of_node: IntCounter,
 }
+
+/// A counter of all workloads of a tenant, gone ones included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sum {
+    /// Workloads that ended.
+    Ended,
+    /// `oom_kill`.
+    OomKills,
+    /// Charges that crossed `memory.high`.
+    High,
+    /// Moves of memory limits.
+    Moves,
+    /// Cpu time used, microseconds.
+    CpuUsage,
+    /// Time that cpus were throttled, microseconds.
+    CpuThrottled,
+}
+
+const SUMS: usize = 6;
 
 /// A reading of [`PublishedTenant`]. Sizes in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,10 +61,42 @@ pub struct TenantView {
 }
 
 impl PublishedTenant {
-    /// A tenant that nothing is known of yet.
+    /// A tenant that nothing is known of yet; its OOM kills are those of the node, too.
     #[must_use]
-    pub fn new(tenant: String) -> Self {
-        Self { tenant, values: [const { AtomicU64::new(0) }; 6] }
+    pub fn new(tenant: String, oom_kills_of_node: IntCounter) -> Self {
+        Self {
+            tenant,
+            values: [const { AtomicU64::new(0) }; 6],
+            current: AtomicU64::new(0),
+            sums: [const { AtomicU64::new(0) }; SUMS],
+            oom_kills_of_node,
+        }
+    }
+
+    /// The use of one of its workloads has changed.
+    pub(super) fn uses(&self, before: u64, now: u64) {
+        // Modulo 2^64: less is more by a great deal.
+        self.current.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    /// A counter of one of its workloads has risen.
+    pub(super) fn add(&self, sum: Sum, more: u64) {
+        self.sums[sum as usize].fetch_add(more, Ordering::Relaxed);
+        if sum == Sum::OomKills {
+            self.oom_kills_of_node.inc_by(more);
+        }
+    }
+
+    /// The sum of what its workloads use.
+    #[must_use]
+    pub fn current(&self) -> u64 {
+        self.current.load(Ordering::Relaxed)
+    }
+
+    /// One of its counters.
+    #[must_use]
+    pub fn sum(&self, sum: Sum) -> u64 {
+        self.sums[sum as usize].load(Ordering::Relaxed)
     }
 
     /// Publishes its sums.

@@ -195,6 +195,7 @@ mod tests {
     use super::*;
     use crate::workload::isolation::Isolation;
     use crate::workload::life::Life;
+    use bellows_policies::Resources;
 
     fn spec(memory: &str, argv: &str) -> Spec<Asked> {
         let name = |text: &str| text.parse().unwrap();
@@ -204,6 +205,7 @@ mod tests {
             class: None,
             memory: Some(memory.parse().unwrap()),
             cpu: None,
+            resources: Resources::default(),
         };
         let env = vec!["A=1".to_owned(), "SECRET=x".to_owned()];
         let (isolation, life) = (Isolation::default(), Life::default());

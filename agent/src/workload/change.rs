@@ -77,6 +77,9 @@ impl Change {
             changed.memory = class.memory_bounds(own, capacity)?;
             changed.by_class.memory = own.is_none();
         }
+        if let Some(text) = identity.resources.refused_by(&class).filter(|_| self.class.is_some()) {
+            return Err(text);
+        }
         if self.class.is_some() || self.cpu.is_some() {
             let own = wanted(self.cpu, identity.cpu.filter(|_| !identity.by_class.cpu));
             let bounds = class.cpu_bounds(own)?;
@@ -112,9 +115,9 @@ fn wanted<T>(setting: Option<Setting<T>>, own: Option<T>) -> Option<T> {
 mod tests {
     use super::*;
     use crate::workload::spec::ByClass;
-    use bellows_policies::AssignedBy;
     use bellows_policies::field::Amount;
     use bellows_policies::ruleset::{Class, CpuControl, Defaults, Rule};
+    use bellows_policies::{AssignedBy, Resources};
 
     fn rules() -> Ruleset {
         let mut rules = Ruleset::built_in(Defaults::default());
@@ -141,6 +144,7 @@ mod tests {
             memory: "32M..512M".parse().unwrap(),
             cpu: Some("0.1..2".parse().unwrap()),
             weight: None,
+            resources: Resources::default(),
             by_class: ByClass::default(),
         }
     }

@@ -7,13 +7,13 @@
 //!
 //! Everything is bounded, since it comes from a client and goes to a process that has to stay small.
 
-use std::fmt;
-use std::str::FromStr;
-
 use bellows_policies::units::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::capability::Capability;
+use super::rlimit;
+pub use super::rlimit::{Resource, Rlimit};
+pub use super::whose::Whose;
 
 /// Most mounts of a workload.
 const MOUNTS: usize = 64;
@@ -40,6 +40,9 @@ pub struct Isolation {
     /// Its host name; the workload's name when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
+    /// Who its command is: `WHO[:GROUP]`, by number or by a name of its root file system; root when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// The namespaces that are for choice.
     pub namespaces: Namespaces,
     /// No program that it executes gives it more rights than it has.
@@ -97,15 +100,29 @@ pub enum Mount {
 }
 
 /// The namespaces that are for choice.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Namespaces {
     /// Users: in one of its own, its root is a user of the host that owns nothing else, out of its tenant's range.
     pub user: Namespace,
     /// Network: in one of its own there is a loopback device and nothing else.
-    pub net: Namespace,
+    pub net: Whose,
+    /// System V IPC and message queues.
+    #[serde(skip_serializing_if = "Whose::is_new")]
+    pub ipc: Whose,
+    /// Host and domain name: of a joined one they are as they are there.
+    #[serde(skip_serializing_if = "Whose::is_new")]
+    pub uts: Whose,
     /// Time: in one of its own, the monotonic and the boot-time clock begin at the launch.
     pub time: Namespace,
+}
+
+/// As of a workload without flags.
+impl Default for Namespaces {
+    fn default() -> Self {
+        let (user, time) = (Namespace::Host, Namespace::Host);
+        Self { user, net: Whose::Host, ipc: Whose::New, uts: Whose::New, time }
+    }
 }
 
 /// Whose a namespace is.
@@ -119,53 +136,25 @@ pub enum Namespace {
     Host,
 }
 
-/// A limit of processes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rlimit {
-    /// Of what.
-    pub resource: Resource,
-    /// The limit in force; unlimited when absent.
-    #[serde(default)]
-    pub soft: Option<u64>,
-    /// What the limit can be raised to; unlimited when absent.
-    #[serde(default)]
-    pub hard: Option<u64>,
-}
-
-/// What limits of processes are of, in the kernel's order: see getrlimit(2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the kernel's names, explained by its manual")]
-pub enum Resource {
-    Cpu,
-    Fsize,
-    Data,
-    Stack,
-    Core,
-    Rss,
-    Nproc,
-    Nofile,
-    Memlock,
-    As,
-    Locks,
-    Sigpending,
-    Msgqueue,
-    Nice,
-    Rtprio,
-    Rttime,
-}
-
 impl Isolation {
     /// The whole box, as for a tenant that is not trusted.
     #[must_use]
     pub fn tenant() -> Self {
         Self {
-            namespaces: Namespaces { user: Namespace::New, net: Namespace::New, time: Namespace::Host },
+            namespaces: Namespaces { user: Namespace::New, net: Whose::New, ..Namespaces::default() },
             no_new_privs: true,
             capabilities: Some(Capability::of_a_tenant()),
             seccomp: true,
             ..Self::default()
+        }
+    }
+
+    /// What a preset stands for.
+    #[must_use]
+    pub fn of(preset: Preset) -> Self {
+        match preset {
+            Preset::Host => Self::default(),
+            Preset::Tenant => Self::tenant(),
         }
     }
 
@@ -195,15 +184,23 @@ impl Isolation {
         {
             return Some(format!("{name:?} is no host name: 1 to {HOSTNAME} letters, digits, - and ."));
         }
-        if let Some(twice) = self.rlimits.iter().enumerate().find_map(|(n, limit)| {
-            self.rlimits[..n].iter().any(|l| l.resource == limit.resource).then_some(limit)
-        }) {
-            return Some(format!("two limits of {:?} are given", twice.resource));
+        if let Some(text) = self.user.as_deref().filter(|user| !is_user(user)) {
+            return Some(format!(
+                "{text:?} is nobody: a number or a name, and the same of a group after a colon"
+            ));
         }
-        if let Some(limit) = self.rlimits.iter().find(|l| value(l.soft) > value(l.hard)) {
-            return Some(format!("the soft limit of {:?} is above the hard one", limit.resource));
+        let Namespaces { user: _, net, ipc, uts, time: _ } = &self.namespaces;
+        if matches!(uts, Whose::Join(_)) && self.hostname.is_some() {
+            return Some(
+                "the host name of a joined uts namespace is as it is there: leave it out".to_owned(),
+            );
         }
-        self.root.problem().or_else(|| self.mounts.iter().find_map(Mount::problem))
+        rlimit::problem(&self.rlimits)
+            .or_else(|| net.problem("network"))
+            .or_else(|| ipc.problem("ipc"))
+            .or_else(|| uts.problem("uts"))
+            .or_else(|| self.root.problem())
+            .or_else(|| self.mounts.iter().find_map(Mount::problem))
     }
 
     /// What init is told of it, word by word; `agent/init/src/order.rs` is the other side.
@@ -231,16 +228,24 @@ impl Isolation {
                 }
             }
         }
-        let Namespaces { user: _, net, time } = self.namespaces;
-        for (name, _) in [("net", net), ("time", time)].iter().filter(|(_, n)| *n == Namespace::New) {
+        let Namespaces { user: _, net, ipc, uts, time } = &self.namespaces;
+        for (name, _) in [("net", net.is_new()), ("time", *time == Namespace::New)].iter().filter(|n| n.1) {
             say(&["new", name]);
+        }
+        for (name, whose) in [("net", net), ("ipc", ipc), ("uts", uts)] {
+            if let Whose::Join(path) = whose {
+                say(&["join", name, path]);
+            }
         }
         if let Some(kept) = &self.capabilities {
             say(&["capabilities", &kept.iter().fold(0, |set, c| set | c.bit()).to_string()]);
         }
         for limit in &self.rlimits {
-            let number = (limit.resource as u32).to_string();
-            say(&["rlimit", &number, &value(limit.soft).to_string(), &value(limit.hard).to_string()]);
+            let [resource, soft, hard] = limit.numbers().map(|number| number.to_string());
+            say(&["rlimit", &resource, &soft, &hard]);
+        }
+        if let Some(user) = &self.user {
+            say(&["user", user]);
         }
         if self.no_new_privs {
             say(&["no-new-privs"]);
@@ -289,9 +294,10 @@ impl Mount {
     }
 }
 
-/// The kernel's infinity is its largest number.
-fn value(limit: Option<u64>) -> u64 {
-    limit.unwrap_or(u64::MAX)
+fn is_user(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+    let mut parts = text.splitn(2, ':');
+    parts.all(|part| (1..=HOSTNAME).contains(&part.len()) && part.bytes().all(allowed))
 }
 
 fn is_hostname(name: &str) -> bool {
@@ -299,7 +305,7 @@ fn is_hostname(name: &str) -> bool {
     (1..=HOSTNAME).contains(&name.len()) && name.bytes().all(allowed)
 }
 
-fn path_problem(what: &str, path: &str) -> Option<String> {
+pub(super) fn path_problem(what: &str, path: &str) -> Option<String> {
     let text = if !path.starts_with('/') {
         "is not absolute"
     } else if path.len() > PATH {
@@ -315,28 +321,14 @@ fn path_problem(what: &str, path: &str) -> Option<String> {
 }
 
 /// How much of the box `bellows run` turns on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
 pub enum Preset {
     /// The host's root file system, users and network, and all of root's capabilities.
     #[default]
     Host,
     /// The whole box, for who is not trusted.
     Tenant,
-}
-
-impl fmt::Display for Resource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", format!("{self:?}").to_lowercase())
-    }
-}
-
-impl FromStr for Resource {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        serde_json::from_value(text.to_lowercase().into())
-            .map_err(|_| format!("{text:?} is no resource limit"))
-    }
 }
 
 #[cfg(test)]

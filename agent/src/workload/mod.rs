@@ -5,6 +5,9 @@
 //! spec        names, class, bounds, command: validated where it enters
 //! isolation   ... its box: root file system, mounts, namespaces, capabilities
 //! walls       ... and what of it a command meets that enters later, on the cgroup
+//! parts       cpus, huge pages, I/O that it is given by the piece: controllers, and what the kernel made of it
+//! whose       ... namespaces that are there already
+//! rlimit      ... limits of its processes
 //! ids         which users of the host a tenant's users are
 //! lifecycle   state x event -> state, pure
 //! life        how it is told to end, when it is started again, how large its log may be
@@ -18,11 +21,13 @@
 //! truth       how one ended, from three witnesses, pure
 //! nest        the cgroups of a workload that makes more of its own
 //! records     how workloads ended, on disk
+//! rootless    what an agent without the machine's root cannot give
 //! frozen      who is frozen, and for whom or by whose order
 //! adoption    cgroups that somebody else made in a tenant's
 //! lease       the limits to go back to after they were opened
 //! pins        the operator's word, on the cgroup
 //! takeover    what an earlier agent left in the tree
+//! yielded     whose limits are left to somebody else
 //! ```
 
 pub mod adoption;
@@ -37,10 +42,13 @@ pub mod life;
 pub mod lifecycle;
 pub mod logs;
 mod nest;
+pub mod parts;
 pub mod pins;
 pub mod records;
 pub mod restart;
 pub mod rewrite;
+pub mod rlimit;
+pub mod rootless;
 pub mod shelf;
 pub mod spec;
 pub mod stated;
@@ -50,3 +58,5 @@ pub mod takeover;
 pub mod tree;
 mod truth;
 pub mod walls;
+pub mod whose;
+pub mod yielded;

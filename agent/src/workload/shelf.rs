@@ -129,6 +129,7 @@ fn directory(runtime_dir: &Path) -> PathBuf {
 mod tests {
     use super::*;
     use crate::workload::life::{Life, Restart};
+    use bellows_policies::Resources;
 
     #[test]
     fn what_is_kept_is_found_again_until_it_is_forgotten() {
@@ -136,8 +137,14 @@ mod tests {
         let _ = fs::remove_dir_all(&runtime_dir);
         let shelf = Shelf::open(&runtime_dir).unwrap();
         let name = |text: &str| text.parse::<Name>().unwrap();
-        let identity =
-            Asked { tenant: name("acme"), name: name("web"), class: None, memory: None, cpu: None };
+        let identity = Asked {
+            tenant: name("acme"),
+            name: name("web"),
+            class: None,
+            memory: None,
+            cpu: None,
+            resources: Resources::default(),
+        };
         let life = Life { restart: Restart::Always, ..Life::default() };
         let isolation = crate::workload::isolation::Isolation::default();
         let (argv, env, cwd) = (vec!["true".to_owned()], Vec::new(), "/".to_owned());

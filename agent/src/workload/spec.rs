@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use bellows_policies::ruleset::DEFAULT_CLASS;
 use bellows_policies::units::{Bounds, Bytes};
-use bellows_policies::{AssignedBy, Assignment, CpuBounds};
+use bellows_policies::{AssignedBy, Assignment, CpuBounds, Resources};
 use serde::{Deserialize, Serialize};
 
 use super::isolation::Isolation;
@@ -88,6 +88,9 @@ pub struct Identity {
     /// Its share of memory and cpu beside others; that of its class when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
+    /// What it asked for by the piece.
+    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    pub resources: Resources,
     /// Which of these bounds are its class's, and follow it.
     #[serde(default)]
     pub by_class: ByClass,
@@ -119,6 +122,9 @@ pub struct Asked {
     /// Between what its cpu quota is to move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<CpuBounds>,
+    /// What it asks for by the piece.
+    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    pub resources: Resources,
 }
 
 impl Asked {
@@ -129,6 +135,9 @@ impl Asked {
             AssignedBy::Rule(_) => format!("{text} ({by})"),
             AssignedBy::Asked | AssignedBy::Tenant | AssignedBy::Default => text,
         };
+        if let Some(text) = self.resources.refused_by(class) {
+            return Err(refused(text));
+        }
         let by_class = ByClass { memory: self.memory.is_none(), cpu: self.cpu.is_none() };
         Ok(Identity {
             memory: class.memory_bounds(self.memory, capacity).map_err(refused)?,
@@ -136,6 +145,7 @@ impl Asked {
             class: class.name.parse().map_err(|error: NameError| error.to_string())?,
             assigned: Some(by.clone()),
             weight: None,
+            resources: self.resources,
             tenant: self.tenant,
             name: self.name,
             by_class,
@@ -174,7 +184,7 @@ pub struct Spec<Who = Identity> {
     pub life: Life,
 }
 
-impl<Who> Spec<Who> {
+impl Spec<Asked> {
     /// What makes the spec unusable, if anything.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
@@ -191,7 +201,7 @@ impl<Who> Spec<Who> {
         if texts.into_iter().any(|t| t.contains('\0')) {
             return Some("a NUL byte is in the command".to_owned());
         }
-        self.isolation.problem()
+        self.identity.resources.problem().or_else(|| self.isolation.problem())
     }
 }
 

@@ -4,8 +4,8 @@
 //! Noted after the files are written, so that it never says more than is done. To read the files themselves would be eight
 //! reads for each workload of a takeover, and would not tell what to put back.
 
-use bellows_policies::Cpus;
 use bellows_policies::units::Bytes;
+use bellows_policies::{Cpus, Resources};
 
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::cpu::quota_text;
@@ -29,7 +29,7 @@ pub fn text(files: &[(&'static str, String)], ceiling: Bytes, quota: Option<Cpus
 pub fn files(text: &str) -> Vec<(&'static str, String)> {
     let line = |line: &str| {
         let (name, value) = line.split_once(' ')?;
-        let file = FILES.into_iter().find(|file| *file == name)?;
+        let file = FILES.into_iter().chain(Resources::files_of_no_class()).find(|file| *file == name)?;
         Some((file, value.to_owned()))
     };
     text.lines().filter_map(line).collect()

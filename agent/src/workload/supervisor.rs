@@ -18,14 +18,15 @@ use super::ids::{IdsError, Ranges};
 use super::life;
 use super::logs::{self, Stdio};
 use super::nest::Nest;
+use super::parts::PartsError;
 use super::records::{Ended, Records};
 use super::spec::{Identity, Name, Spec};
-use super::{stated, truth, walls};
+use super::{parts, rootless, stated, truth, walls};
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::cpu::quota_text;
-use crate::kernel::spawn::{self, Launch, Process, Program, SpawnError};
+use crate::kernel::spawn::{self, Launch, Process, Program, SpawnError, Users};
 use crate::kernel::support::{OPTIONAL_CONTROLLERS, REQUIRED_CONTROLLERS};
-use crate::kernel::{clock, discover, parse};
+use crate::kernel::{clock, discover, parse, privilege};
 
 /// The extended attribute with a workload's identity, as JSON.
 pub const IDENTITY: &str = "identity";
@@ -146,6 +147,12 @@ pub enum LaunchError {
     /// Its tenant cannot have user ids of its own.
     #[error(transparent)]
     Ids(#[from] IdsError),
+    /// It cannot be given what it asks for by the piece.
+    #[error(transparent)]
+    Parts(#[from] PartsError),
+    /// It asks for what takes root.
+    #[error("{0} takes root, and this agent is rootless: leave it out, or run the agent as root")]
+    Rootless(&'static str),
     /// The first process could not be started.
     #[error("{error}{}", if *.out_of_memory { " (the kernel killed it: its memory limit is too low)" } else { "" })]
     Spawn {
@@ -180,6 +187,7 @@ pub fn launch(ground: &Ground, order: LaunchOrder) -> Result<Running, LaunchErro
             crate::kernel::tell(&format!("tenant {}: {error}", identity.tenant));
         }
     }
+    parts::hand_on(&identity.resources, [&ground.root, &ground.workloads, &tenant])?;
     let cgroup = fresh_child(&tenant, &identity.name)?;
     let result = furnish(&cgroup, &order).and_then(|()| {
         let (path, file) = ground.records.create(cgroup.id());
@@ -280,8 +288,9 @@ fn fresh_child(tenant: &Cgroup, name: &Name) -> Result<Cgroup, LaunchError> {
 
 fn furnish(cgroup: &Cgroup, order: &LaunchOrder) -> Result<(), LaunchError> {
     for (file, value) in &order.limits {
-        cgroup.write(file, value)?;
+        cgroup.write(file, value).map_err(|error| parts::refused(file, error))?;
     }
+    parts::check(&order.spec.identity.resources, cgroup)?;
     identify(cgroup, &order.spec.identity)?;
     life::write(cgroup, &order.spec.life)?;
     walls::write(cgroup, &order.spec.isolation)?;
@@ -301,23 +310,33 @@ fn start(
 ) -> Result<(Process, Option<Process>), LaunchError> {
     let isolation = &order.spec.isolation;
     let name = order.spec.identity.tenant.as_str();
-    let ids =
-        isolation.has_own_users().then(|| ground.ids.of(&ground.workloads, tenant, name)).transpose()?;
-    let mounts = discover::cgroup_mounts()
-        .map_err(|e| LaunchError::Spawn { error: SpawnError::Channel(e), out_of_memory: false })?;
+    let mut words = isolation.words();
+    let users = if privilege::is_rootless() {
+        if let Some(what) = rootless::missing(isolation) {
+            return Err(LaunchError::Rootless(what));
+        }
+        words.extend(rootless::words(isolation));
+        Some(Users::Own)
+    } else if isolation.has_own_users() {
+        Some(Users::Range(ground.ids.of(&ground.workloads, tenant, name)?))
+    } else {
+        None
+    };
+    let failed = |e| LaunchError::Spawn { error: SpawnError::Channel(e), out_of_memory: false };
+    let mounts = discover::cgroup_mounts().map_err(failed)?;
     let points: Vec<String> = mounts.iter().map(|m| m.point.display().to_string()).collect();
     let (stdio, logger) =
         logs::connect(&ground.init, nest.as_ref().map_or(cgroup, |nest| &nest.keeper), order.stdio)
-            .map_err(|e| LaunchError::Spawn { error: SpawnError::Channel(e), out_of_memory: false })?;
-    let terminal = order.spec.life.terminal.then(|| spawn::TERMINAL.to_owned());
+            .map_err(failed)?;
+    words.extend(order.spec.life.terminal.then(|| spawn::TERMINAL.to_owned()));
     let launch = Launch {
         cgroup: nest.as_ref().map_or(cgroup, |nest| &nest.payload),
         hostname: isolation.hostname.as_deref().unwrap_or(order.spec.identity.name.as_str()),
         cwd: &order.spec.cwd,
         cgroup_mounts: &points,
         hidden_mounts: &points,
-        ids,
-        isolation: isolation.words().into_iter().chain(terminal).collect(),
+        users,
+        isolation: words,
         argv: &order.spec.argv,
         env: &order.spec.env,
         stdio,
@@ -328,7 +347,7 @@ fn start(
         let birth = Birth { pid, unix_ns: clock::unix_nanoseconds() };
         let text = serde_json::to_vec(&birth).unwrap_or_default();
         cgroup.set_attribute(INIT, &text).map_err(io::Error::other)?;
-        let nested = nest.as_ref().zip(ids).map(|(nest, ids)| nest.hand_over(pid, ids.first));
+        let nested = nest.as_ref().zip(users).map(|(nest, users)| nest.hand_over(pid, users.first()));
         nested.unwrap_or(Ok(())).map_err(io::Error::other)
     };
     match spawn::start(&ground.init, launch, announce) {
@@ -353,7 +372,9 @@ fn explain(error: LaunchError, cgroup: &Cgroup) -> LaunchError {
         LaunchError::Cgroup(_)
         | LaunchError::Occupied(_)
         | LaunchError::Record { .. }
-        | LaunchError::Ids(_) => error,
+        | LaunchError::Ids(_)
+        | LaunchError::Parts(_)
+        | LaunchError::Rootless(_) => error,
     }
 }
 

@@ -28,6 +28,7 @@ use super::stated;
 use super::stops::{self, Stop};
 use super::supervisor::{Birth, Ground, IDENTITY, INIT, Running, remove};
 use super::walls;
+use super::yielded;
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::{adopt, parse, thread};
 
@@ -55,6 +56,8 @@ pub struct Found {
     pub frozen: Option<frozen::Note>,
     /// An operator has frozen it; it may have been thawed meanwhile.
     pub is_paused: bool,
+    /// Its limits are somebody else's.
+    pub is_yielded: bool,
     /// It was told to end.
     pub stop: Option<Stop>,
     /// How it is to live.
@@ -209,6 +212,7 @@ fn look(
         pin: pins::read(cgroup)?,
         frozen: frozen::read(cgroup)?,
         is_paused: frozen::is_paused(cgroup)?,
+        is_yielded: yielded::is_noted(cgroup)?,
         stop: stops::read(cgroup)?,
         life: life::read(cgroup)?,
         isolation: walls::read(cgroup)?,

@@ -98,6 +98,21 @@ fn enter(root: &Cgroup) -> Result<Cgroup, CgroupError> {
     Ok(supervisor)
 }
 
+/// The root grants at least what is promised below it. A service manager that reloads its units sets that back to what the unit says:
+/// true where it had.
+pub fn restore_protection(root: &Cgroup, workloads: &Cgroup) -> Result<bool, CgroupError> {
+    let read = |cgroup: &Cgroup, file| Ok(parse::limit(cgroup.read(file)?.as_bytes()));
+    let mut was_set_back = false;
+    for file in ["memory.min", "memory.low"] {
+        let (granted, promised) = (read(root, file)?, read(workloads, file)?);
+        if let Some(promised) = promised.filter(|_| granted < promised) {
+            root.write(file, &promised.to_string())?;
+            was_set_back = true;
+        }
+    }
+    Ok(was_set_back)
+}
+
 /// What the node can grant from: the memory of the machine, or the lowest limit of the root and of all that is above it. Beyond
 /// a `memory.high` up there everybody would be throttled together, so that counts as well.
 pub fn capacity(root: &Cgroup) -> io::Result<Bytes> {

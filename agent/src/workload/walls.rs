@@ -38,6 +38,8 @@ pub fn are_whole(isolation: &Isolation) -> bool {
         root: _,
         mounts: _,
         hostname: _,
+        // Somebody of its own users, with less than its root has.
+        user: _,
         namespaces,
         no_new_privs,
         capabilities,
@@ -45,10 +47,10 @@ pub fn are_whole(isolation: &Isolation) -> bool {
         seccomp,
         nested,
     } = isolation;
-    let Namespaces { user, net, time: _ } = namespaces;
+    let Namespaces { user, net, ipc, uts, time: _ } = namespaces;
     let usual = Capability::of_a_tenant();
     let keeps_few = capabilities.as_ref().is_some_and(|kept| kept.iter().all(|one| usual.contains(one)));
-    let has_own = (*user, *net) == (Namespace::New, Namespace::New);
+    let has_own = *user == Namespace::New && net.is_new() && ipc.is_new() && uts.is_new();
     has_own && *no_new_privs && *seccomp && keeps_few && !*nested
 }
 

@@ -346,6 +346,10 @@ impl Workload {
             }
             if need.is_none_or(|need| need.saturating_add(self.law.step_min) > self.limits.high) {
                 law = MemoryLaw::RearmAbove;
+                if need.is_none() {
+                    // A step ahead of the verdict: what turns out to be cache is taken back.
+                    self.phase = Phase::Hot(self.begin(signals.at));
+                }
             }
         }
         let decision = self.decide(law, Reason::Rearmed);

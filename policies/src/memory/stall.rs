@@ -21,7 +21,7 @@
 //!
 //! # How it recovers
 //! A granted grow stops it, but is taken for relief only when a second passes without another wait: where the part
-//! was too small, the clock goes on from where it stood. It stops, too, with a second without a hit and a clock run back to
+//! was too small, the clock goes on from where it stood, and another bad detail ends it at the earliest. It stops, too, with a second without a hit and a clock run back to
 //! zero. After a failure that the
 //! workload survived (another process of it was killed) the tripwire is put back as soon as use fits below it.
 
@@ -123,7 +123,10 @@ impl Workload {
                     seen: None,
                     next_detail: signals.at,
                 };
-                self.stall = Some(eased.map_or(new, |(stall, _)| stall));
+                // Nobody is ended by what was seen before the relief alone.
+                let most = (self.law.stall_ms as f64 - 1.0).max(0.0);
+                self.stall =
+                    Some(eased.map_or(new, |(stall, _)| Stall { bad_ms: stall.bad_ms.min(most), ..stall }));
             }
             Some(stall) if quiet && stall.seen.is_some() && stall.bad_ms <= 0.0 => self.stall = None,
             None | Some(_) => {}

@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use crate::cpu::{CpuBounds, CpuLaw, Cpus};
-use crate::field::{Amount, Field, Kind, Pairs, Settable, Value, fields};
+use crate::field::{Amount, Field, Kind, Pairs, fields};
 use crate::ladder::Grip;
 use crate::memory::Law;
 use crate::ruleset::Defaults;
+use crate::ruleset::words::{Base, CpuControl, Foreign, Mode};
 use crate::squeeze::Rung;
 use crate::units::{Bounds, Bytes, Limit};
 
@@ -37,6 +38,8 @@ pub struct Class {
     pub priority: u32,
     /// Whether limits are moved, or only said to be.
     pub mode: Mode,
+    /// What becomes of limits that somebody else writes.
+    pub foreign: Foreign,
     /// Memory.
     pub memory: MemoryPart,
     /// Cpu.
@@ -84,109 +87,6 @@ pub struct Io {
     pub max: Vec<String>,
 }
 
-/// Types with a word for each variant.
-macro_rules! words {
-    ($($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])+ $variant:ident = $word:literal,)+ })+) => { $(
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $($(#[$doc])+ $variant,)+ }
-
-        impl $name {
-            /// All, in order.
-            pub const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
-            /// Their words.
-            pub const WORDS: &[&str] = &[$($word),+];
-
-            /// As a policy spells it.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                Self::WORDS[self as usize]
-            }
-        }
-
-        impl Settable for $name {
-            fn value(&self) -> Value {
-                Value::Word(self.as_str().to_owned())
-            }
-
-            fn set(&mut self, value: Value) {
-                if let Value::Word(word) = value
-                    && let Some(found) = Self::ALL.into_iter().find(|it| it.as_str() == word)
-                {
-                    *self = found;
-                }
-            }
-        }
-    )+ };
-}
-words! {
-    /// The built-in classes.
-    #[derive(Default)]
-    Base {
-        /// Answers people: its floor is protected absolutely, and the node's cpu guard spares it.
-        Latency = "latency",
-        /// Neither.
-        #[default]
-        Standard = "standard",
-        /// Can wait.
-        Batch = "batch",
-    }
-    /// Whether a class is acted upon.
-    Mode {
-        /// What would be done is only told.
-        Observe = "observe",
-        /// It is done.
-        Enforce = "enforce",
-    }
-    /// What is done with a cgroup that somebody else makes in a tenant's.
-    #[derive(Default)]
-    Adopt {
-        /// It is left alone.
-        #[default]
-        No = "no",
-        /// It is observed, whatever the mode of its class.
-        Observe = "observe",
-        /// It is governed as its class says.
-        Enforce = "enforce",
-    }
-    /// What holds a workload's cpu use back.
-    CpuControl {
-        /// `cpu.max`, which moves between floor and ceiling.
-        Quota = "quota",
-        /// `cpu.weight` alone.
-        WeightOnly = "weight-only",
-    }
-}
-
-impl Base {
-    /// The file that protects the floor.
-    #[must_use]
-    pub const fn protection(self) -> &'static str {
-        match self {
-            Self::Latency => "memory.min",
-            Self::Standard | Self::Batch => "memory.low",
-        }
-    }
-
-    /// The cpu law that its class begins with, the weight among its constants.
-    #[must_use]
-    pub const fn cpu_law(self) -> CpuLaw {
-        match self {
-            Self::Latency => CpuLaw::latency(),
-            Self::Standard => CpuLaw::standard(),
-            Self::Batch => CpuLaw::batch(),
-        }
-    }
-
-    const fn priority(self) -> u32 {
-        match self {
-            Self::Latency => 300,
-            Self::Standard => 200,
-            Self::Batch => 100,
-        }
-    }
-}
-
 /// The built-in class standard.
 impl Default for Class {
     fn default() -> Self {
@@ -207,6 +107,7 @@ impl Class {
             inherits: None,
             priority: base.priority(),
             mode: Mode::Enforce,
+            foreign: Foreign::Reassert,
             memory: MemoryPart { floor: None, ceiling: None, swap_max: Limit::Max, law: defaults.memory },
             cpu: CpuPart { floor: None, ceiling: None, control: CpuControl::Quota, law: base.cpu_law() },
             pids: defaults.pids,
@@ -304,6 +205,9 @@ impl Class {
             "priority" priority: Kind::Count(0, 1000);
             /// Whether limits are moved, or only said to be.
             "mode" mode: Kind::Choice(Mode::WORDS);
+            /// What becomes of a limit that somebody else writes: it is put back, or left to them, the workload being only observed
+            /// from then on.
+            "foreign" foreign: Kind::Choice(Foreign::WORDS);
             /// `pids.max` of each workload: what a fork bomb stops at.
             "pids" pids: Kind::Count(1, 4_194_304);
             /// The least that a workload is granted; protected as well.

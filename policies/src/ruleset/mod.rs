@@ -5,19 +5,22 @@
 //! | `class` | a class: bounds, weight, laws; the three that are built in |
 //! | `parts` | tenants, the node, and rules |
 //! | `glob` | patterns of names |
+//! | `words` | what is said in one word of a few |
 //!
 //! It is built from files elsewhere, as a whole or not at all, and never changes afterwards: who governs by it shares it.
 
 mod class;
 pub mod glob;
 mod parts;
+mod words;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-pub use class::{Adopt, Base, Class, CpuControl, CpuPart, Io, MemoryPart, Mode, RUNGS};
+pub use class::{Class, CpuPart, Io, MemoryPart, RUNGS};
 pub use parts::{Node, Rule, Tenant};
+pub use words::{Adopt, Base, CpuControl, Foreign, Mode};
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! What a rule set holds beside classes: tenants, the node, and the rules that assign.
 
-use super::class::Adopt;
+use super::words::Adopt;
 use crate::budget::{Overcommit, TenantBounds};
 use crate::field::{Amount, Field, Kind, fields};
 use crate::ladder::{LadderLaw, PressureLaw};

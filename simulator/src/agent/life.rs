@@ -136,7 +136,7 @@ impl Agent {
         let back_to = lease.map_or(found, |(high, _)| Limits { high, max: found.max });
         let mut law = Workload::adopt(spec.memory, spec.memory_law, back_to, sample);
         let governed = law.limits();
-        if governed != found && put_back(node, id, &mut law, found.max, sample.current).is_err() {
+        if governed != found && put_back(node, id, &mut law, found, sample.current).is_err() {
             // The agent leaves such a workload alone; here it is governed all the same, or nothing would be left to check.
             check::tampered(node, id);
         }
@@ -170,13 +170,34 @@ impl Agent {
             return;
         }
         entry.compare_at = woke + COMPARE_EVERY;
-        if entry.shrink.is_some() || entry.law.is_released() || entry.law.is_failed() {
+        if entry.shrink.is_some() {
             return;
         }
-        let Some(found) = node.limits(id).filter(|found| *found != entry.law.limits()) else { return };
+        let (Some(found), governed, is_failed) = (node.limits(id), entry.law.limits(), entry.law.is_failed())
+        else {
+            return;
+        };
+        if entry.law.is_released() {
+            if found.high < governed.max {
+                node.log.record(node.now, id, What::ForeignSeen);
+                let most = found.max.max(governed.max);
+                let _ = node.write_max(id, most).and_then(|()| node.write_high(id, OPEN));
+            }
+            return;
+        }
+        let most = found.max.max(governed.max);
+        let expected = if is_failed { Limits { high: most, max: most } } else { governed };
+        if found == expected {
+            return;
+        }
         node.log.record(node.now, id, What::ForeignSeen);
         let current = entry.law.current();
-        if put_back(node, id, &mut entry.law, found.max, current).is_err() {
+        let put_back = if is_failed {
+            node.write_max(id, most).and_then(|()| node.write_high(id, most))
+        } else {
+            put_back(node, id, &mut entry.law, found, current)
+        };
+        if put_back.is_err() {
             entry.is_unsure = true;
         }
         self.look(node, id, node.now);
@@ -207,13 +228,26 @@ impl Entry {
     }
 }
 
-/// Gives limits that do not stand as they should back to the law, which puts the tripwire back at the next look.
-fn put_back(node: &mut Node, id: u64, law: &mut Workload, found: Bytes, current: Bytes) -> Result<(), Errno> {
-    law.release();
-    let max = law.limits().max;
+/// Puts limits back that do not stand as they should, or has the law do so at its next look.
+fn put_back(
+    node: &mut Node,
+    id: u64,
+    law: &mut Workload,
+    found: Limits,
+    current: Bytes,
+) -> Result<(), Errno> {
+    let governed = law.limits();
     let room = law.law().band_min.max(current.scale(0.1));
-    let is_due = found < max || (found > max && current.saturating_add(room) <= max);
-    let written = if is_due { node.write_max(id, max) } else { Ok(()) };
+    let has_room = |most: Bytes| current.saturating_add(room) <= most;
+    let is_easy = found.high <= governed.high && (found.max <= governed.max || has_room(governed.max));
+    if is_easy && node.write_max(id, governed.max).and_then(|()| node.write_high(id, governed.high)).is_ok() {
+        return Ok(());
+    }
+    law.release();
+    let most = law.limits().max;
+    let is_due = found.max < most || (found.max > most && has_room(most));
+    let written = if is_due { node.write_max(id, most) } else { Ok(()) };
+    let written = written.and_then(|()| if found.high == OPEN { Ok(()) } else { node.write_high(id, OPEN) });
     // Whether it was written or not: a law that stays released governs nothing any more.
     law.rearm();
     written

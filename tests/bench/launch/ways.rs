@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use bellows::kernel::discover;
-use bellows::workload::isolation::{Isolation, Namespace, Namespaces, Root};
+use bellows::workload::isolation::{Isolation, Namespace, Namespaces, Root, Whose};
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use serde_json::{Value, json};
@@ -99,10 +99,15 @@ impl Yard {
 
     /// All namespaces that there are; the network is for choice.
     pub(super) fn isolation(&self, net: bool) -> Isolation {
-        let net = if net { Namespace::New } else { Namespace::Host };
+        let net = if net { Whose::New } else { Whose::Host };
         Isolation {
             root: Root::Directory { path: self.root.display().to_string(), upper: None },
-            namespaces: Namespaces { user: Namespace::New, net, time: Namespace::New },
+            namespaces: Namespaces {
+                user: Namespace::New,
+                net,
+                time: Namespace::New,
+                ..Namespaces::default()
+            },
             ..Isolation::tenant()
         }
     }

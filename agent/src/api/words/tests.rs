@@ -281,6 +281,7 @@ fn view() -> WorkloadView {
         assigned: Some(AssignedBy::Rule("web.toml:7".to_owned())),
         pin: None,
         adopted: false,
+        yielded: false,
         mode: "enforce".to_owned(),
         state: "running".to_owned(),
         pid: 118,
@@ -300,6 +301,7 @@ fn view() -> WorkloadView {
         cpu_usage_us: 0,
         quota_moves: 1,
         // In the future: its age is nought, whenever this runs.
+        resources: bellows_policies::Resources::default(),
         started_unix_ns: u64::MAX / 2,
         lends_cpu: false,
         is_frozen: false,

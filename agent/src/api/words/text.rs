@@ -72,9 +72,7 @@ pub(crate) fn what(what: &What) -> String {
     match what {
         What::AgentStarted { root } => format!("the agent governs {root}"),
         What::AgentStopping { workloads_end: true } => "the agent stops, and ends all workloads".to_owned(),
-        What::AgentStopping { workloads_end: false } => {
-            "the agent stops, and leaves all workloads running".to_owned()
-        }
+        What::AgentStopping { .. } => "the agent stops, and leaves all workloads running".to_owned(),
         What::Launched { pid, class, assigned, limits, took_us, observed, .. } => {
             let (class, stands) = (class_and_why(class, assigned.as_ref()), stands(*observed));
             format!("started as pid {pid} in {:.1} ms, {class}, {stands}{limits}", millis(*took_us))
@@ -95,7 +93,7 @@ pub(crate) fn what(what: &What) -> String {
         ),
         What::LetGo { gone: true } => "let go: its cgroup was removed".to_owned(),
         What::LetGo { gone: false } => "let go: given back as it was, by order of the policies".to_owned(),
-        What::ModeChanged { observed, limits } => mode_changed(*observed, limits),
+        What::ModeChanged { observed, yielded, limits } => mode_changed(*observed, *yielded, limits),
         What::LaunchFailed { error } => format!("not started: {error}"),
         What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us, .. } => {
             let took = match verb {
@@ -149,7 +147,10 @@ pub(crate) fn what(what: &What) -> String {
         What::Ended { how, .. } => how.clone(),
         What::Trouble { text } => text.clone(),
         What::QueueOverflowed {} => "the kernel's event queue overflowed: looking at everything".to_owned(),
-        What::ForeignWrite { file, expected, found } => {
+        What::ForeignWrite { file, expected, found, yielded: true } => {
+            format!("somebody else wrote {found} to {file}: leaving it, where {expected} was governed")
+        }
+        What::ForeignWrite { file, expected, found, yielded: false } => {
             format!("somebody else wrote {found} to {file}: putting {expected} back")
         }
         What::ForeignCgroup { name } => format!("somebody else made {name}: left alone"),
@@ -169,8 +170,10 @@ pub(crate) fn what(what: &What) -> String {
     }
 }
 
-fn mode_changed(observed: bool, limits: &Limits) -> String {
-    if observed {
+fn mode_changed(observed: bool, yielded: bool, limits: &Limits) -> String {
+    if yielded {
+        format!("observed from now on: its limits are left to whoever wrote them, and would be {limits}")
+    } else if observed {
         format!("observed from now on: its limits stand open, and would be {limits}")
     } else {
         format!("enforced from now on, governed from {limits}")

@@ -61,8 +61,9 @@ fn state(view: &View, age: &str) -> String {
         let _ = writeln!(
             out,
             "observed: memory.high would be {would_high}, memory.max {would_max}, between {floor} and {ceiling}, \
-             after {} moves\n  nothing is written: memory.high is {high}, memory.max {max}",
-            view.would_moves
+             after {} moves\n  nothing is written{}: memory.high is {high}, memory.max {max}",
+            view.would_moves,
+            if view.yielded { ", its limits are left to whoever wrote one" } else { "" }
         );
     } else {
         let _ = writeln!(

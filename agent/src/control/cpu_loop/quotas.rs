@@ -65,7 +65,8 @@ pub(super) fn hold(parts: &CpuParts, governed: &mut Governed, reason: Reason, ev
 }
 
 impl CpuLoop {
-    /// Compares the next `count` quotas with the kernel's: what somebody else wrote is written over, and told of.
+    /// Compares the next `count` quotas with the kernel's: what somebody else wrote is written over, or left to
+    /// them where the class says so, and told of.
     pub(super) fn verify(&mut self, count: usize, tells: bool) {
         for _ in 0..count {
             self.next_verify = (self.next_verify + 1) % self.governed.len().max(1);
@@ -75,11 +76,19 @@ impl CpuLoop {
             if found.is_some_and(|cpus| cpus.quota_us() == expected.quota_us()) {
                 continue;
             }
+            let yielded = tells && governed.yields;
             if tells {
                 let found = found.map_or_else(|| "max".to_owned(), quota_text);
                 let (file, expected) = ("cpu.max".to_owned(), quota_text(expected));
-                let what = What::ForeignWrite { file, expected, found };
+                let what = What::ForeignWrite { file, expected, found, yielded };
                 self.parts.journal.record(clock::unix_nanoseconds(), &governed.name, what);
+            }
+            if yielded {
+                // The control loop does what is left to do at its next comparison.
+                governed.published.quota(found);
+                governed.published.set_yielded(true);
+                self.governed.swap_remove(self.next_verify);
+                continue;
             }
             let _ = governed.files.set_quota(expected);
         }

@@ -19,6 +19,8 @@ pub(in crate::control) struct Reform {
     pub(in crate::control) version: Arc<str>,
     pub(in crate::control) bounds: CpuBounds,
     pub(in crate::control) law: CpuLaw,
+    /// A quota that somebody else writes is left to them.
+    pub(in crate::control) yields: bool,
     /// Where the floor is written to.
     pub(in crate::control) burst: Option<File>,
 }
@@ -57,6 +59,7 @@ impl CpuLoop {
         let (quota, floor) = (governed.law.quota(), governed.law.bounds().floor);
         governed.law.govern(to.bounds, to.law);
         governed.version = Arc::clone(&to.version);
+        governed.yields = to.yields;
         let burst = || {
             let text = governed.law.burst().quota_us().to_string();
             to.burst.as_ref().map(|file| file.write_at(text.as_bytes(), 0))

@@ -1,0 +1,50 @@
+//! What people see of the metrics, made from their catalogue: the page of the documentation, Grafana's dashboards, Prometheus'
+//! rules. `bellows-surfaces` writes the files; a test fails when they are not what it would write.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `page` | `docs/metrics.md` |
+//! | `promql` | what an expression names |
+//! | `model` | dashboards as Grafana's JSON |
+//! | `dashboards` | the five of them |
+//! | `rules` | recording and alerting rules |
+//! | `lint` | what holds for every dashboard and rule |
+
+pub mod dashboards;
+pub mod lint;
+pub mod model;
+mod page;
+pub mod promql;
+pub mod rules;
+
+/// All files that are generated: where, from the root of the repository, and what is in them.
+#[must_use]
+pub fn files() -> Vec<(String, String)> {
+    let mut files = vec![
+        ("docs/metrics.md".to_owned(), page::text()),
+        ("dashboards/prometheus/rules.yml".to_owned(), rules::yaml()),
+    ];
+    for dashboard in dashboards::all() {
+        let text = serde_json::to_string_pretty(&dashboard.json()).unwrap_or_default() + "\n";
+        files.push((format!("dashboards/grafana/{}.json", dashboard.name), text));
+    }
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    #[test]
+    fn what_is_committed_is_what_is_generated() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("workspace");
+        for (path, text) in super::files() {
+            let committed = fs::read_to_string(root.join(&path)).unwrap_or_default();
+            assert!(
+                committed == text,
+                "{path} is not what it would be: run `make surfaces`, and look at what changes"
+            );
+        }
+    }
+}

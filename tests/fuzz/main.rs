@@ -7,7 +7,6 @@
 //! `BELLOWS_FUZZ_SEED` says where to begin, `BELLOWS_FUZZ_SECONDS` for how long to go on.
 
 mod mutate;
-#[expect(dead_code, reason = "init asks more of an order than a fuzzer does")]
 #[path = "../../agent/init/src/order.rs"]
 mod order;
 mod targets;

@@ -1,5 +1,10 @@
 //! What is tried: functions that take any bytes, and panic when something is wrong.
 
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use bellows::access::{Access, Api};
 use bellows::api::types::{ApplyRequest, ExecRequest, LaunchRequest, PinRequest, SignalRequest, StopRequest};
 use bellows::journal::Record;
@@ -8,13 +13,15 @@ use bellows::policy::{self, Node, Source};
 use bellows::workload::capability::Capability;
 use bellows::workload::change::Change;
 use bellows::workload::ids::Pool;
-use bellows::workload::isolation::{Isolation, Resource, Root};
+use bellows::workload::isolation::{Isolation, Namespaces, Resource, Root, Whose};
 use bellows::workload::life::Restart;
 use bellows::workload::spec::{Asked, Identity, Name, Spec};
+use bellows::workload::unpack::unpack;
 use bellows::workload::{records, shelf};
 use bellows_policies::ruleset::Defaults;
 use bellows_policies::units::{Bounds, Bytes};
 use bellows_policies::{Budget, CpuBounds, Cpus, Resources, Ruleset, Workload};
+use nix::sched::CloneFlags;
 
 use crate::order::{Mount, Order};
 
@@ -22,6 +29,7 @@ use crate::order::{Mount, Order};
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 pub(crate) const TARGETS: &[Target] = &[
+    ("archive", archive),
     ("request", request),
     ("workload", workload),
     ("policies", policies),
@@ -128,6 +136,12 @@ fn understood(isolation: &Isolation) {
     let order = Order::parse(text.as_bytes())
         .unwrap_or_else(|error| panic!("init does not understand {words:?}: {error}"));
     assert_eq!(order.root.is_some(), isolation.has_own_root());
+    let Namespaces { net, ipc, uts, .. } = &isolation.namespaces;
+    for (kind, whose) in
+        [(CloneFlags::CLONE_NEWNET, net), (CloneFlags::CLONE_NEWIPC, ipc), (CloneFlags::CLONE_NEWUTS, uts)]
+    {
+        assert_eq!(order.joins(kind), matches!(whose, Whose::Join(_)));
+    }
     assert_eq!((order.no_new_privs, order.seccomp), (isolation.no_new_privs, isolation.seccomp));
     assert_eq!(order.capabilities.is_some(), isolation.capabilities.is_some());
     assert_eq!(order.rlimits.len(), isolation.rlimits.len());
@@ -146,6 +160,42 @@ fn workload(input: &[u8]) {
         assert_eq!(spec.problem(), None);
         asked_for(&spec);
     }
+}
+
+/// The tar of a root file system, with headers that add up. Nothing beside the root is touched.
+fn archive(input: &[u8]) {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let place = std::env::temp_dir().join(format!("bellows-fuzz-tar-{}-{number}", std::process::id()));
+    fs::create_dir_all(place.join("root")).expect("a directory");
+    fs::write(place.join("beside"), "untouched").expect("a file");
+    let root = fs::File::open(place.join("root")).expect("the root");
+    let _ = unpack(&with_sums(input)[..], root.as_fd(), None, Bytes::MIB);
+    let beside = fs::metadata(place.join("beside")).expect("it is there");
+    let all = fs::read_dir(&place).expect("readable").count();
+    assert_eq!((beside.nlink(), beside.len(), all), (1, 9, 2), "something beside the root was touched");
+    fs::remove_dir_all(&place).expect("it can be removed");
+}
+
+/// The same archive with each header's sum made right, so that what was changed is read at all.
+fn with_sums(input: &[u8]) -> Vec<u8> {
+    let mut archive = input.to_vec();
+    let mut at = 0;
+    while let Some(block) = archive.get_mut(at..at + 512) {
+        block[148..156].fill(b' ');
+        let sum: u32 = block.iter().copied().map(u32::from).sum();
+        // A block of nothing is an end.
+        if sum == 8 * u32::from(b' ') {
+            block[148..156].fill(0);
+            at += 512;
+            continue;
+        }
+        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        let size =
+            std::str::from_utf8(&block[124..135]).ok().and_then(|text| usize::from_str_radix(text, 8).ok());
+        at = at.saturating_add(512).saturating_add(size.unwrap_or(0).next_multiple_of(512));
+    }
+    archive
 }
 
 /// A file of policies. What has no mistakes gives every class to a workload.

@@ -46,6 +46,7 @@ mod takeover_moments;
 mod tenants;
 mod terminal;
 mod turn;
+mod unpacked;
 mod users;
 mod walls;
 mod yields;

@@ -28,6 +28,7 @@ mod stop;
 mod tenants;
 mod terminal;
 mod top;
+mod unpack;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -96,6 +97,8 @@ enum Verb {
     Pin(pin::Arguments),
     /// Lift a pin before its time.
     Unpin(pin::UnpinArguments),
+    /// Unpack the tar of a root file system, as `docker export` writes it; works without an agent.
+    Unpack(unpack::Arguments),
     /// Open all limits to their ceilings and stop governing; works without an agent too.
     Release(release::Arguments),
     /// Check whether this machine is ready, and say what to do where it is not.
@@ -166,6 +169,7 @@ pub fn main() -> ExitCode {
         Verb::Set(arguments) => on_runtime(set::run(arguments)),
         Verb::Pin(arguments) => on_runtime(pin::run(arguments)),
         Verb::Unpin(arguments) => on_runtime(pin::unpin(arguments)),
+        Verb::Unpack(arguments) => unpack::run(&arguments),
         Verb::Release(arguments) => on_runtime(release::run(arguments)),
     };
     match result {

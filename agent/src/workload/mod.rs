@@ -7,6 +7,7 @@
 //! walls       ... and what of it a command meets that enters later, on the cgroup
 //! parts       cpus, huge pages, I/O that it is given by the piece: controllers, and what the kernel made of it
 //! whose       ... namespaces that are there already
+//! unpack      ... a root file system out of a tar
 //! rlimit      ... limits of its processes
 //! ids         which users of the host a tenant's users are
 //! lifecycle   state x event -> state, pure
@@ -57,6 +58,7 @@ pub mod supervisor;
 pub mod takeover;
 pub mod tree;
 mod truth;
+pub mod unpack;
 pub mod walls;
 pub mod whose;
 pub mod yielded;

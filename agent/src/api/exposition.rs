@@ -4,15 +4,14 @@
 //! whole text is never there at once.
 
 use std::collections::BTreeSet;
-use std::convert::Infallible;
-use std::io::Write;
+use std::io::{self, Write};
 use std::mem;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -26,6 +25,8 @@ use crate::metrics::{Exemplar, Exposition, Format, Metrics, Outside};
 
 /// Scrapes at the same time. Each holds a snapshot: some 3 MB for 10 000 workloads.
 const AT_ONCE: usize = 16;
+/// After so long a scrape is cut off: whoever does not read must not keep others from it. Prometheus waits for a tenth of it.
+const LONGEST: Duration = Duration::from_mins(2);
 
 /// How many scrapes may begin.
 #[derive(Debug, Clone)]
@@ -81,13 +82,42 @@ pub(super) async fn serve(
         spent: clock::now().since(began),
         _permit: permit,
     };
-    let body = Body::from_stream(tokio_stream::iter(pieces.map(Ok::<_, Infallible>)));
+    let body = body(pieces, LONGEST);
     let mut response = ([(header::CONTENT_TYPE, format.content_type())], body).into_response();
-    response.headers_mut().insert(header::VARY, "Accept, Accept-Encoding".parse().expect("a header's value"));
+    let headers = response.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));
     if is_gzip {
-        response.headers_mut().insert(header::CONTENT_ENCODING, "gzip".parse().expect("a header's value"));
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     response
+}
+
+/// The pieces as a body, which is cut off after `longest`.
+fn body(pieces: Pieces, longest: Duration) -> Body {
+    let scrape = Scrape(Arc::new(Mutex::new(Some(pieces))));
+    let late = Arc::downgrade(&scrape.0);
+    tokio::spawn(async move {
+        tokio::time::sleep(longest).await;
+        if let Some(scrape) = late.upgrade() {
+            *scrape.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    });
+    Body::from_stream(tokio_stream::iter(scrape))
+}
+
+/// A scrape that can be cut off.
+struct Scrape(Arc<Mutex<Option<Pieces>>>);
+
+impl Iterator for Scrape {
+    type Item = io::Result<Vec<u8>>;
+
+    fn next(&mut self) -> Option<io::Result<Vec<u8>>> {
+        let mut scrape = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A body that just ended would look whole.
+        scrape
+            .as_mut()
+            .map_or_else(|| Some(Err(io::ErrorKind::TimedOut.into())), |pieces| pieces.next().map(Ok))
+    }
 }
 
 /// An exposition on its way, and what it has cost.
@@ -185,7 +215,11 @@ fn takes_gzip(accept: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt;
+
     use super::*;
+    use crate::metrics::catalogue::Tier;
+    use crate::metrics::{Table, TenantTable};
 
     #[test]
     fn the_scraper_chooses_the_format() {
@@ -204,6 +238,38 @@ mod tests {
             assert_eq!(format_for(accept), expected, "{accept}");
         }
         assert!(takes_gzip("deflate, gzip;q=0.5") && !takes_gzip("gzip;q=0, br") && !takes_gzip(""));
+    }
+
+    fn pieces(scrapes: &Scrapes) -> Pieces {
+        let metrics = Arc::new(Metrics::new(Tier::Full, 0).unwrap());
+        let (table, tenants) = (Table::default(), TenantTable::default());
+        let groups = Group::ALL.into();
+        let outside = Outside::default();
+        let exposition = Exposition::new(&metrics, &table, &tenants, &outside, Format::OpenMetrics, &groups);
+        let permit = Arc::clone(&scrapes.0).try_acquire_owned().unwrap();
+        Pieces { exposition, gzip: None, metrics, spent: Duration::ZERO, _permit: permit }
+    }
+
+    #[tokio::test]
+    async fn a_scrape_that_is_read_is_whole_and_counted() {
+        let scrapes = Scrapes::default();
+        let pieces = pieces(&scrapes);
+        let metrics = Arc::clone(&pieces.metrics);
+        let text = body(pieces, LONGEST).collect().await.unwrap().to_bytes();
+        assert!(text.starts_with(b"# HELP bellows_build_info") && text.ends_with(b"# EOF\n"));
+        assert_eq!(metrics.scrape.get_sample_count(), 1);
+        assert_eq!(scrapes.0.available_permits(), AT_ONCE);
+    }
+
+    #[tokio::test]
+    async fn a_scrape_that_nobody_reads_is_cut_off_and_lets_others_begin() {
+        let scrapes = Scrapes::default();
+        let body = body(pieces(&scrapes), Duration::from_millis(1));
+        assert_eq!(scrapes.0.available_permits(), AT_ONCE - 1);
+        while scrapes.0.available_permits() < AT_ONCE {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(body.collect().await.is_err(), "what is cut off must not look whole");
     }
 
     #[test]

@@ -25,7 +25,7 @@ fn workload(tenant: &str, name: &str, used: u64, granted: u64, cpu_us: u64) -> W
 
 fn node() -> NodeView {
     serde_json::from_value(json!({
-        "version": "0.1.0", "root": "/sys/fs/cgroup/bellows.slice", "started_unix_ns": 1, "now_unix_ns": 2,
+        "version": "0.1.0", "root": "bellows.slice", "started_unix_ns": 1, "now_unix_ns": 2,
         "capacity": 1024 * MIB, "reserve": 100 * MIB, "granted": 448 * MIB, "free": 476 * MIB, "used": 300 * MIB,
         "memory_total": 2048 * MIB, "memory_available": 1024 * MIB, "swap_total": 0, "swap_free": 0, "cpus": 2,
         "cpus_used": 0.5, "workloads": 3, "waiting": 1, "loop_idle_ms": 3, "policies_are_current": true,

@@ -8,6 +8,7 @@ use clap::Args;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Resources")]
+#[group(skip)]
 pub(super) struct Flags {
     /// The most processes and threads that it has, its init included; within what its class allows [default: that].
     #[arg(long, value_name = "N")]

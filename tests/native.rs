@@ -59,9 +59,9 @@ fn the_example_configuration_holds_the_defaults() {
     assert_eq!(format!("{:?}", read(Some(path))), format!("{:?}", read(None)));
 }
 
-/// A scrape of 10 000 workloads: its memory is bounded on any machine; its time is a figure of the benchmark, here only its order.
+/// A scrape of 10 000 workloads: its memory is bounded on any machine; its time is a figure of the benchmark, and printed here.
 #[test]
-fn a_scrape_of_ten_thousand_workloads_is_cheap() {
+fn a_scrape_of_ten_thousand_workloads_takes_little_memory() {
     let output = Command::new(program("bellows-bench")).arg("scrape").output().expect("bellows-bench");
     let text = String::from_utf8_lossy(&output.stdout);
     println!("{text}");
@@ -69,7 +69,6 @@ fn a_scrape_of_ten_thousand_workloads_is_cheap() {
     let figure = |key: &str| figures[key].as_f64().expect("a figure");
     assert!(figure("series_per_workload") >= 30.0, "{text}");
     assert!(figure("extra_rss_mib") <= 10.0, "{text}");
-    assert!(figure("cpu_least_ms") <= 40.0, "{text}");
 }
 
 /// Prometheus' own tool accepts the rules, and each alert fires where it is to and nowhere else.

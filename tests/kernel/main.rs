@@ -45,6 +45,7 @@ mod takeover_ends;
 mod takeover_moments;
 mod tenants;
 mod terminal;
+mod top;
 mod turn;
 mod unpacked;
 mod users;

@@ -81,7 +81,7 @@ fn a_class_of_a_file_governs() {
     let record = journal.wait("default/by-rule", is_grow);
     let What::LimitsMoved { from, to, .. } = record.what else { panic!("{record:?}") };
     assert!(to.high.0 - from.high.0 >= 40 * MIB, "a step of the class is 40 MiB at least: {from:?} {to:?}");
-    assert!(agent.http("/metrics").contains("workload=\"by-rule\",class=\"steps\"} 1"));
+    assert!(agent.http("/metrics").contains("workload=\"by-rule\",class=\"steps\",mode=\"enforce\""));
     let _ = child.kill();
     let _ = child.wait();
 }

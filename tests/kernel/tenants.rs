@@ -149,5 +149,7 @@ fn floors_are_protected_on_every_level() {
     has("workloads/other", 0, 0);
     has("workloads", 32, 24);
     assert_eq!(read(&root.join("memory.low")).trim(), (40 * MIB).to_string(), "the root's is never lowered");
-    eventually("its account is closed", || !agent.http("/metrics").contains("tenant=\"other\""));
+    let told = |series: &str| agent.http("/metrics").contains(&format!("{series}{{tenant=\"other\"}}"));
+    eventually("its account is closed", || !told("bellows_tenant_memory_granted_bytes"));
+    assert!(told("bellows_tenant_oom_kills_total"), "what it counted outlives it");
 }

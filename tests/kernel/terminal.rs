@@ -21,7 +21,7 @@ use crate::rig::{Agent, eventually, eventually_or_tell, is_ended, is_launched, r
 const RUNS: &str = "sh -c 'echo $((1 + 1)) runs; exec sleep 300'";
 
 /// Somebody who sits at a terminal, at which a command runs.
-struct Sitter {
+pub(crate) struct Sitter {
     master: File,
     slave: OwnedFd,
     name: PathBuf,
@@ -32,7 +32,7 @@ struct Sitter {
 
 impl Sitter {
     /// At a terminal of 33 rows and 99 columns, which is the controlling one of the command.
-    fn sit(command: &Command) -> Self {
+    pub(crate) fn sit(command: &Command) -> Self {
         let size = Winsize { ws_row: 33, ws_col: 99, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(Some(&size), None).expect("a terminal");
         for fd in [&pty.master, &pty.slave] {
@@ -69,12 +69,12 @@ impl Sitter {
         }
     }
 
-    fn type_in(&self, text: &str) {
+    pub(crate) fn type_in(&self, text: &str) {
         (&self.master).write_all(text.as_bytes()).expect("type");
     }
 
     /// Waits until something is said; all that was said up to then, and is forgotten.
-    fn hears(&self, wanted: &str) -> String {
+    pub(crate) fn hears(&self, wanted: &str) -> String {
         let heard = Mutex::new(String::new());
         let is_said = || {
             let mut said = self.said.lock().expect("lock");
@@ -104,7 +104,7 @@ impl Sitter {
     }
 
     /// Waits for the end of the command; the terminal has to be again what it was.
-    fn ends(mut self, code: i32) {
+    pub(crate) fn ends(mut self, code: i32) {
         let status = self.child.wait().expect("its end");
         assert_eq!(status.code(), Some(code), "{}", self.said());
         assert_eq!(

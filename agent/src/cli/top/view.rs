@@ -96,8 +96,9 @@ fn heading(top: &Top) -> String {
     let order = if top.is_reversed { "rising" } else { "falling" };
     let order = if top.sort == Sort::Name { String::new() } else { format!(", {order}") };
     format!(
-        "bellows {}  {shown}{all} workloads, {} wait for room  by {}{order}  cpu {:.1} of {}",
+        "bellows {}  {shown}{all} workload{}, {} wait for room  by {}{order}  cpu {:.1} of {}",
         node.version,
+        if all == 1 { "" } else { "s" },
         node.waiting,
         top.sort.as_str(),
         node.cpus_used,

@@ -8,6 +8,7 @@
 //! Nothing is drawn while nothing happens, and only what differs is sent, so that it is of use over a slow line. Where standard output
 //! is not a terminal, or by `--plain`, it is a table now and then.
 
+mod columns;
 mod state;
 #[cfg(test)]
 mod tests;

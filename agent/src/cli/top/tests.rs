@@ -6,8 +6,9 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use serde_json::json;
 
+use super::columns::short;
 use super::state::{Act, Id, Mode, Snapshot, Sort, Top, Wish};
-use super::view::{Palette, draw, plain, short};
+use super::view::{Palette, draw, plain};
 use crate::api::NodeView;
 use crate::api::types::WorkloadView;
 

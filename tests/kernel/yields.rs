@@ -79,6 +79,7 @@ fn a_quota_that_somebody_else_writes_is_left_to_them_until_the_class_changes() {
     eventually("the quota is at its floor", || stands(&cgroup)[2] == "20000 100000");
     fs::write(cgroup.join("cpu.max"), "50000 100000").expect("write");
     journal.wait("default/w", left("cpu.max"));
+    assert!(agent.http("/metrics").contains("bellows_foreign_writes_total 1\n"), "it is counted");
     journal.wait("default/w", is_governed(false));
     assert_eq!(stands(&cgroup)[2], "50000 100000");
 

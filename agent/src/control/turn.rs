@@ -237,6 +237,11 @@ impl Control {
             entry.law.shrink_refused(now);
             if self.released {
                 self.release_one(key);
+            } else if entry.published.is_yielded() {
+                // Half done is undone; what the law has decided on paper since is not written.
+                if let Plan::Write { from, .. } = shrink.plan {
+                    let _ = actuator::raise(open, from);
+                }
             } else if entry.is_observed() {
                 let _ = actuator::open_up(open, from.max.max(entry.law.released_max()));
             } else if entry.law.is_failed() {

@@ -78,6 +78,7 @@ impl CpuLoop {
             }
             let yielded = tells && governed.yields;
             if tells {
+                self.parts.metrics.foreign_writes.inc();
                 let found = found.map_or_else(|| "max".to_owned(), quota_text);
                 let (file, expected) = ("cpu.max".to_owned(), quota_text(expected));
                 let what = What::ForeignWrite { file, expected, found, yielded };

@@ -150,6 +150,18 @@ fn refusals_are_deferred_or_infeasible() {
     }
 }
 
+/// 100 ms of its growth would be a band of 300 MiB.
+#[test]
+fn a_fast_grower_that_is_refused_gets_no_band_to_live_in() {
+    let mut budget = Budget::new(MIB(64), Bytes::ZERO);
+    let mut workload = launched("64M..512M", &mut budget);
+    let _ = turn(&mut workload, &mut budget, &sample(1000, 60, 0));
+    let (look, plan) = turn(&mut workload, &mut budget, &sample(1010, 90, 1));
+    assert!(look.decision.want.max >= MIB(64 + 150), "{look:?}");
+    let bounded = MIB(64).saturating_add(workload.law().jump_slack);
+    assert!(matches!(plan, Plan::Write { to, .. } if to.high == MIB(64) && to.max == bounded), "{plan:?}");
+}
+
 #[test]
 fn released_limits_are_left_alone_until_rearmed() {
     let mut budget = Budget::new(Bytes::GIB, Bytes::ZERO);

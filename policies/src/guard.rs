@@ -243,7 +243,7 @@ fn shorten(law: &Law, evidence: &Evidence, to: Limits, high: Bytes) -> Limits {
     let from = evidence.limits();
     let high = high.page_floor().min(to.high).max(from.high);
     let still = law.band(high, evidence.threads, 0);
-    let band = evidence.band_above(law, high).min(still.max(law.jump_slack));
+    let band = evidence.band_above(law, high).min(still.max(law.jump_slack.page_ceil()));
     let max = high.saturating_add(band).min(to.max).max(from.max);
     Limits { high, max }
 }

@@ -4,16 +4,17 @@ TRIPLE  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 BIN     := target/$(TRIPLE)/release
 KERNEL  := $(BIN)/bellows-kernel
 
-.PHONY: help demo test test-console test-systemd test-kernels sim surfaces check bench build setup toolchain clean
+.PHONY: help demo test test-console test-systemd test-kernels sim surfaces check bench deb build setup toolchain clean
 
 help:
 	@echo "make demo    six tenants on one budget: static limits, the kernel alone, bellows; metrics on 127.0.0.1:9464"
 	@echo "make test    all tests, those that need a kernel in a real one (this machine's, or a guest's)"
 	@echo "make test-console  the console, in a browser: needs node, npm and chromium; 5 minutes"
-	@echo "make test-systemd  the units, under a real systemd: 5 minutes, and 30 MB to fetch"
+	@echo "make test-systemd  the units and the package, under a real systemd: 8 minutes, and 40 MB to fetch"
 	@echo "make test-kernels  the tests that need a kernel on Linux 6.1, 6.12 and 7.3, and the refusal on 5.10: an hour"
 	@echo "make sim     the laws against a simulated node that goes wrong: SEED=.. (random if none), STEPS=.. (a million if none);"
 	@echo "             with SCENARIO=.. drawn policies under drawn traces instead, from that seed on"
+	@echo "make deb     the Debian package: target/<triple>/release/bellows.deb; needs cargo-deb and lintian"
 	@echo "make surfaces  writes docs/metrics.md, the dashboards and the rules from the catalogue of metrics"
 	@echo "make check   formatting, lints, tidy, licences and bans of dependencies"
 	@echo "make bench   reaction, growth, hearing, squeezing, an idle agent, takeover, launches, how many copies fit: target/bench.json; an hour"
@@ -31,11 +32,18 @@ test: build setup
 	$(KERNEL) with --memory 3G --swap 1G --timeout 2700 -- \
 		cargo test --release --locked -p bellows-tests --test kernel -- --test-threads=1 --show-output
 
-# The units, in a guest whose PID 1 is the real systemd. One cpu: with two, that of a translated guest stood still once in a restart.
-test-systemd: build
+# The units and the package, in a guest whose PID 1 is the real systemd. One cpu: with two, that of a translated guest stood still once in a restart.
+test-systemd: deb
 	$(KERNEL) setup --systemd
 	$(KERNEL) with --systemd --cpus 1 --memory 2G --timeout 900 -- \
 		cargo test --release --locked -p bellows-tests --test systemd -- --test-threads=1 --show-output
+
+# The package says what is in it in agent/Cargo.toml.
+deb: build
+	@command -v cargo-deb >/dev/null || { echo "cargo-deb is missing: cargo install --locked cargo-deb"; exit 1; }
+	@command -v lintian >/dev/null || { echo "lintian is missing: apt-get install lintian"; exit 1; }
+	deploy/debian/build $(TRIPLE)
+	lintian --fail-on error,warning --allow-root $(BIN)/bellows.deb
 
 # The console in a browser of this machine, against an agent in a guest. Figures and screenshots: target/console.
 test-console: build setup

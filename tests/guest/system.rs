@@ -1,10 +1,12 @@
 //! A small Debian with systemd, as a directory: the root of a guest whose PID 1 is to be the real one.
 //!
-//! Made of packages as the kernel is. No package's scripts have run: what a service of the tests needs of `/etc` is written here.
+//! Made of packages as the kernel is. No package's scripts have run: what a service of the tests needs of `/etc` is written here. dpkg
+//! is told that they are installed, so that it and apt install our own package there as they do anywhere.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
@@ -12,12 +14,17 @@ use super::debian::{self, apt};
 use super::run_dir::guest_dir;
 use super::tool;
 
-/// With all that they depend on. `libpam-systemd` makes the sessions of users.
-const PACKAGES: [&str; 9] = [
+/// With all that they depend on. `libpam-systemd` makes the sessions of users, `libc-bin` and `diffutils` have what dpkg asks for.
+const PACKAGES: [&str; 14] = [
+    "apt",
     "base-files",
     "base-passwd",
     "coreutils",
     "dash",
+    "diffutils",
+    "dpkg",
+    "init-system-helpers",
+    "libc-bin",
     "procps",
     "util-linux",
     "systemd",
@@ -76,14 +83,32 @@ pub fn fetch(suite: &str) -> Result<PathBuf> {
             fs::create_dir_all(new.join("usr").join(dir))?;
             symlink(format!("usr/{dir}"), new.join(dir))?;
         }
-        debian::unpack(&work.join("cache/archives"), new)?;
-        configure(new)
+        let archives = work.join("cache/archives");
+        debian::unpack(&archives, new)?;
+        configure(new)?;
+        register(&archives, new)
     })?;
     find(suite)
 }
 
 fn name(suite: &str) -> String {
-    format!("{suite}.systemd")
+    format!("{suite}.system")
+}
+
+/// Has dpkg take what was unpacked for installed.
+fn register(archives: &Path, root: &Path) -> Result<()> {
+    let mut status = String::new();
+    for entry in fs::read_dir(archives)? {
+        let package = entry?.path();
+        if package.extension().is_some_and(|kind| kind == "deb") {
+            let output = Command::new("dpkg-deb").arg("--field").arg(&package).output()?;
+            ensure!(output.status.success(), "{} has no fields", package.display());
+            status += &String::from_utf8(output.stdout)?;
+            status += "Status: install ok installed\n\n";
+        }
+    }
+    let path = root.join("var/lib/dpkg/status");
+    fs::write(&path, status).with_context(|| format!("write {}", path.display()))
 }
 
 fn configure(root: &Path) -> Result<()> {

@@ -1,10 +1,11 @@
-//! Proof under a real systemd as PID 1: the units of `deploy/systemd`, installed as an operator would, and what becomes of workloads
-//! when the agent is restarted, killed, hung, replaced, stopped and purged. Run by `make test` in a guest of its own
-//! (`bellows-kernel with --systemd`).
+//! Proof under a real systemd as PID 1: the units of `deploy/systemd`, installed as an operator would and by the package, and what
+//! becomes of workloads when the agent is restarted, killed, hung, replaced, stopped and purged. Run by `make test-systemd` in a guest
+//! of its own (`bellows-kernel with --systemd`).
 //!
 //! A test that cannot run fails: without systemd as PID 1 there is nothing to prove anything on.
 
 mod one_unit;
+mod package;
 mod restarts;
 mod rig;
 mod rootless;

@@ -7,7 +7,7 @@ use std::process::Output;
 
 use bellows_tests::guest::system::USER_ID;
 
-use crate::rig::{Installed, eventually, read, run, text, told};
+use crate::rig::{Installed, deployed, eventually, read, run, text, told};
 
 /// The service in the user's own systemd. `systemd-run` leaves nothing of it.
 struct Rootless {
@@ -54,7 +54,11 @@ fn agent() -> PathBuf {
 #[test]
 fn an_ordinary_user_governs_what_is_delegated() {
     let _rootless = Rootless::new();
+    // What the package says to the system's agent is not said to this one: it could do nothing of it.
+    fs::create_dir_all("/etc/bellows").expect("directory");
+    fs::copy(deployed("../debian/config.toml"), "/etc/bellows/config.toml").expect("configuration");
     let root = agent();
+    let _ = fs::remove_dir_all("/etc/bellows");
     let script = "id -u; cat /proc/self/cgroup; echo 1 > /sys/fs/cgroup/memory.high";
     let run = ["bellows", "run", "--memory", "16M..64M"];
     let output = as_user(&[&run[..], &["--name", "looks", "--", "sh", "-c", script]].concat());

@@ -7,11 +7,12 @@ use clap::Args;
 
 use super::CHECK_FAILED;
 use crate::agent;
+use crate::config::{self, Overrides};
 use crate::kernel::support::Status;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The delegated cgroup to check [default: the one that this is started in].
+    /// The delegated cgroup to check [default: the one of the configuration, else the one that this is started in].
     #[arg(long, value_name = "CGROUP")]
     root: Option<PathBuf>,
     /// Print JSON.
@@ -21,7 +22,8 @@ pub(super) struct Arguments {
 
 #[expect(clippy::unnecessary_wraps, reason = "every verb has this signature")]
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let checks = agent::checks(arguments.root.as_deref());
+    let root = arguments.root.clone().or_else(|| config::read(&Overrides::default()).config.root);
+    let checks = agent::checks(root.as_deref());
     let failed = checks.iter().filter(|c| c.status == Status::Fail).count();
     if arguments.json {
         println!("{}", serde_json::json!({ "ready": failed == 0, "checks": checks }));

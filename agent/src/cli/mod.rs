@@ -30,13 +30,14 @@ mod terminal;
 mod top;
 mod unpack;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
 pub use self::apply::parse as workload_files;
-use crate::config::runtime_dir;
+use crate::api::API_SOCKET;
+use crate::config::{SYSTEM_RUNTIME_DIR, runtime_dir};
 
 /// Exit codes besides 0 and 1; 2 (usage) is clap's.
 const CHECK_FAILED: u8 = 3;
@@ -123,8 +124,16 @@ enum Verb {
 #[derive(Debug, Args)]
 struct Connection {
     /// The agent's runtime directory, with its sockets.
-    #[arg(long, value_name = "DIR", env = "BELLOWS_RUNTIME_DIR", default_value_os_t = runtime_dir())]
+    #[arg(long, value_name = "DIR", env = "BELLOWS_RUNTIME_DIR", default_value_os_t = nearest())]
     runtime_dir: PathBuf,
+}
+
+/// An ordinary user talks to an agent of its own, and where there is none to the system's, which says what it may do.
+fn nearest() -> PathBuf {
+    let own = runtime_dir();
+    let system = PathBuf::from(SYSTEM_RUNTIME_DIR);
+    let has_agent = |directory: &Path| directory.join(API_SOCKET).exists();
+    if !has_agent(&own) && has_agent(&system) { system } else { own }
 }
 
 /// A failure with an exit code of its own.

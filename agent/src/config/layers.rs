@@ -18,6 +18,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{Config, SYSTEM_FILE};
+use crate::kernel::privilege;
 use crate::policy::{self, Diagnostic, Place, Source, meant};
 
 /// Keys whose value is a table, of keys that are not ours to name.
@@ -65,10 +66,10 @@ pub fn load(overrides: &Overrides) -> Result<Config, Mistakes> {
     if reading.diagnostics.is_empty() { Ok(reading.config) } else { Err(Mistakes(reading.told())) }
 }
 
-/// Reads all layers.
+/// Reads all layers. The system-wide file is the system's agent's: what it names is not a user's to take.
 #[must_use]
 pub fn read(overrides: &Overrides) -> Reading {
-    let system = Some(PathBuf::from(SYSTEM_FILE)).filter(|path| path.exists());
+    let system = Some(PathBuf::from(SYSTEM_FILE)).filter(|path| path.exists() && !privilege::is_rootless());
     let paths: Vec<PathBuf> = system.into_iter().chain(overrides.file.clone()).collect();
     let variables = std::env::vars_os().filter_map(|(name, value)| {
         let (name, value) = (name.into_string().ok()?, value.to_string_lossy().into_owned());

@@ -24,13 +24,15 @@ use crate::kernel::watch::Hearing;
 use crate::metrics::catalogue::Tier;
 use crate::workload::ids::Pool;
 
-/// Where the system-wide file is looked for; it need not exist.
+/// Where the system-wide file is looked for, but by a rootless agent; it need not exist.
 pub const SYSTEM_FILE: &str = "/etc/bellows/config.toml";
-/// Where sockets and exit records live unless told otherwise: `/run/bellows`, or in the user's own such directory.
+/// Where sockets and exit records of the system's agent live unless told otherwise.
+pub const SYSTEM_RUNTIME_DIR: &str = "/run/bellows";
+/// Where those of this process' user do: `/run/bellows`, or in the user's own such directory.
 #[must_use]
 pub fn runtime_dir() -> PathBuf {
     let of_user = std::env::var_os("XDG_RUNTIME_DIR").filter(|_| privilege::is_rootless());
-    PathBuf::from(of_user.unwrap_or_else(|| "/run".into())).join("bellows")
+    of_user.map_or_else(|| SYSTEM_RUNTIME_DIR.into(), |directory| PathBuf::from(directory).join("bellows"))
 }
 
 /// Where policies are looked for unless told otherwise; it need not exist.

@@ -50,7 +50,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             _ => format!("cannot read what {tenant}/{name} has said: {error}"),
         };
         let code = if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { 1 };
-        return Err(anyhow::anyhow!(Failure { text, code, is_passing: false }));
+        return Err(anyhow::anyhow!(Failure { text, code }));
     }
     let mut log = Log::open(shelf::log_directory(&runtime_dir, &tenant, &name));
     let mut out = io::stdout().lock();

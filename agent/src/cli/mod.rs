@@ -3,7 +3,6 @@
 mod agent;
 mod apply;
 mod attach;
-mod client;
 mod config;
 mod doctor;
 mod events;
@@ -36,6 +35,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 pub use self::apply::parse as workload_files;
+use crate::client::ClientError;
 use crate::config::runtime_dir;
 
 /// Exit codes besides 0 and 1; 2 (usage) is clap's.
@@ -127,14 +127,12 @@ struct Connection {
     runtime_dir: PathBuf,
 }
 
-/// A failure with an exit code of its own.
+/// A failure of the command line's own, with an exit code.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 struct Failure {
     text: String,
     code: u8,
-    /// The agent is there and cannot serve now: it is stopping, or has too much to do.
-    is_passing: bool,
 }
 
 /// Parses the command line and carries it out.
@@ -177,8 +175,29 @@ pub fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bellows: {error:#}");
-            ExitCode::from(error.downcast_ref::<Failure>().map_or(1, |f| f.code))
+            ExitCode::from(exit_code(&error))
         }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if let Some(Failure { code, .. }) = error.downcast_ref() {
+        return *code;
+    }
+    match error.downcast_ref() {
+        Some(ClientError::Problem { status: 404, .. }) => NOT_FOUND,
+        Some(
+            ClientError::Problem { status: 403 | 409 | 422 | 507, .. }
+            | ClientError::Forbidden(_)
+            | ClientError::StdioRefused,
+        ) => REFUSED,
+        Some(
+            ClientError::Problem { .. }
+            | ClientError::Unreachable { .. }
+            | ClientError::BrokeOff { .. }
+            | ClientError::NotUnderstood(_),
+        )
+        | None => 1,
     }
 }
 

@@ -12,6 +12,7 @@ mod breathe;
 mod container;
 mod crun;
 mod death;
+mod describe;
 mod detached;
 mod ends;
 mod exec;

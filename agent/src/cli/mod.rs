@@ -4,6 +4,7 @@ mod agent;
 mod apply;
 mod attach;
 mod config;
+mod describe;
 mod doctor;
 mod events;
 mod exec;
@@ -79,6 +80,8 @@ enum Verb {
     Events(events::Arguments),
     /// Write down what workloads use, as a trace to simulate policies with.
     Record(record::Arguments),
+    /// Tell everything about one workload: what bounds it, what it uses, who decided, what happened.
+    Describe(describe::Arguments),
     /// Tell why: what a record was decided by, or how a workload fares.
     Explain(explain::Arguments),
     /// Tell a workload to end, and see to it that it does.
@@ -154,6 +157,7 @@ pub fn main() -> ExitCode {
         Verb::Tenants(arguments) => on_runtime(tenants::run(arguments)),
         Verb::Events(arguments) => on_runtime(events::run(arguments)),
         Verb::Record(arguments) => on_runtime(record::run(arguments)),
+        Verb::Describe(arguments) => on_runtime(describe::run(arguments)),
         Verb::Explain(arguments) => on_runtime(explain::run(arguments)),
         Verb::Stop(arguments) => on_runtime(stop::run(arguments)),
         Verb::Apply(arguments) => on_runtime(apply::run(arguments)),

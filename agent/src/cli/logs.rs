@@ -11,6 +11,7 @@ use clap::Args;
 use http_body_util::BodyExt;
 
 use super::{Connection, Failure, NOT_FOUND};
+use crate::client::Client;
 use crate::workload::said::{LOOK_EVERY, Said};
 use crate::workload::spec::Name;
 
@@ -40,7 +41,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => ask(&arguments, runtime_dir).await?,
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let text = format!("there is no detached workload {tenant}/{name}: `bellows ps` lists them");
-            return Err(anyhow::anyhow!(Failure { text, code: NOT_FOUND, is_passing: false }));
+            return Err(anyhow::anyhow!(Failure { text, code: NOT_FOUND }));
         }
         Err(error) => {
             return Err(error).with_context(|| format!("cannot read what {tenant}/{name} has said"));
@@ -66,9 +67,7 @@ async fn read(mut said: Said, follow: bool) -> anyhow::Result<()> {
 
 async fn ask(arguments: &Arguments, runtime_dir: &Path) -> anyhow::Result<()> {
     let Arguments { tenant, name, follow, tail, .. } = arguments;
-    let tail = tail.map(|lines| format!("&tail={lines}")).unwrap_or_default();
-    let path = format!("/api/v1/workloads/{tenant}/{name}/logs?follow={follow}{tail}");
-    let mut body = super::client::Client::new(runtime_dir).stream(&path).await?;
+    let mut body = Client::new(runtime_dir).logs(tenant.as_str(), name.as_str(), *follow, *tail).await?;
     let mut out = io::stdout().lock();
     while let Some(frame) = body.frame().await {
         if let Ok(piece) = frame.context("the agent ended before the log did")?.into_data() {

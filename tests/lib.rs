@@ -1,5 +1,6 @@
 //! Shared helpers of the tests.
 
+pub mod forward;
 pub mod guest;
 pub mod manifests;
 pub mod plant;

@@ -10,8 +10,8 @@
 //! | `start` | starts it again |
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -19,12 +19,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use bellows_tests::forward;
 use bellows_tests::socket::{ask, hand_over};
 use nix::sys::resource::{Resource, setrlimit};
 use serde_json::json;
 
-/// Address that QEMU's user network gives its first guest.
-const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 const PORT: u16 = 9464;
 const PATIENCE: Duration = Duration::from_mins(1);
 const MIB: u64 = 1 << 20;
@@ -51,8 +50,8 @@ fn main() -> Result<()> {
     fs::create_dir_all(&runtime_dir)?;
     let agent = start(&root, &runtime_dir)?;
     let mut stage = Stage { root, runtime_dir, agent };
-    let is_guest = TcpListener::bind((GUEST, PORT)).map(carry).is_ok();
-    let orders = TcpListener::bind((if is_guest { GUEST } else { Ipv4Addr::LOCALHOST }, PORT + 1))?;
+    let is_guest = forward::carry(PORT);
+    let orders = TcpListener::bind((if is_guest { forward::GUEST } else { Ipv4Addr::LOCALHOST }, PORT + 1))?;
     println!("ready");
     // Whoever orders has one connection; when it ends, everything does.
     let (connection, _) = orders.accept()?;
@@ -125,28 +124,4 @@ fn beside(name: &str) -> Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name(name);
     ensure!(path.exists(), "{} is missing: make build", path.display());
     Ok(path)
-}
-
-/// Carries connections over for as long as this runs.
-fn carry(listener: TcpListener) {
-    thread::spawn(move || {
-        for outside in listener.incoming().map_while(io::Result::ok) {
-            // Without the agent there is nothing to say: the connection is closed.
-            if let Ok(inside) = TcpStream::connect((Ipv4Addr::LOCALHOST, PORT)) {
-                let _ = join(&outside, &inside);
-            }
-        }
-    });
-}
-
-fn join(one: &TcpStream, other: &TcpStream) -> io::Result<()> {
-    for (from, to) in [(one, other), (other, one)] {
-        let (mut from, mut to) = (from.try_clone()?, to.try_clone()?);
-        thread::spawn(move || {
-            // Either end may hang up at any time.
-            let _ = io::copy(&mut from, &mut to);
-            let _ = to.shutdown(Shutdown::Both);
-        });
-    }
-    Ok(())
 }

@@ -6,12 +6,13 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use bellows_tests::forward;
 use bellows_tests::programs::child::{Job, tail, wait_for};
 use bellows_tests::programs::with_log;
 
+use crate::http;
 use crate::place::Place;
 use crate::scenario::Tenant;
-use crate::{forward, http};
 
 /// How long the agent may take to be ready, or to end with all workloads.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -39,7 +40,7 @@ impl Agent {
         let job = Job::start("the agent", with_log(&mut command, &log)?)?;
         let mut agent = Self { program: place.bellows.clone(), runtime_dir, log, job };
         wait_for(PATIENCE, || agent.is_ready()).context("the agent is not ready")?;
-        forward::start();
+        forward::carry(http::PORT);
         Ok(agent)
     }
 

@@ -12,7 +12,6 @@
 
 mod agent;
 mod compare;
-mod forward;
 mod http;
 mod journal;
 mod live;

@@ -1,4 +1,4 @@
-//! A way to the agent's metrics from outside of a guest.
+//! A way to an agent's port from outside of a guest.
 //!
 //! The agent listens on loopback only. QEMU's user network forwards a port of the host to the guest's own address,
 //! 10.0.2.15, and a packet that came by the network never reaches a socket on loopback: so somebody in the guest has to
@@ -8,22 +8,21 @@ use std::io;
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::thread;
 
-use crate::http::PORT;
-
 /// Address that QEMU's user network gives its first guest.
-const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 
-/// Carries connections over for as long as the demo runs.
-pub(crate) fn start() {
-    let Ok(listener) = TcpListener::bind((GUEST, PORT)) else { return };
+/// Carries connections to `port` over for as long as this process runs; false where this is no guest.
+pub fn carry(port: u16) -> bool {
+    let Ok(listener) = TcpListener::bind((GUEST, port)) else { return false };
     thread::spawn(move || {
         for outside in listener.incoming().map_while(Result::ok) {
             // Without the agent there is nothing to say: the connection is closed.
-            if let Ok(inside) = TcpStream::connect((Ipv4Addr::LOCALHOST, PORT)) {
+            if let Ok(inside) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
                 let _ = join(&outside, &inside);
             }
         }
     });
+    true
 }
 
 fn join(one: &TcpStream, other: &TcpStream) -> io::Result<()> {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 /// Connections at once. A browser keeps six, a Prometheus one.
 const MOST: usize = 512;
 /// A connection over which nothing moves for so long is closed. Streams say something every 15 s.
-const STILL: Duration = Duration::from_secs(60);
+const STILL: Duration = Duration::from_mins(1);
 
 /// The listener.
 #[derive(Debug)]

@@ -158,7 +158,7 @@ fn fields(spec: &Spec<Asked>) -> Vec<(String, Value)> {
     for (name, value) in whole {
         match (name.as_str(), value) {
             ("identity", Value::Object(inner)) => {
-                inner.into_iter().for_each(|(name, value)| put(name, value))
+                inner.into_iter().for_each(|(name, value)| put(name, value));
             }
             (_, value) => put(name, value),
         }

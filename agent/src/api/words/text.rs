@@ -227,11 +227,12 @@ fn step(deed: &Deed) -> String {
     }
 }
 
+fn own(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "as its class".to_owned(), |value| value.to_string())
+}
+
 fn settings(from: &Conditions, to: &Conditions) -> String {
     let cpu = |settings: &Conditions| settings.cpu.map_or_else(|| "max".to_owned(), |cpu| cpu.to_string());
-    fn own(value: Option<impl ToString>) -> String {
-        value.map_or_else(|| "as its class".to_owned(), |value| value.to_string())
-    }
     let pairs = [
         ("class", from.class.clone(), to.class.clone()),
         ("memory", from.memory.to_string(), to.memory.to_string()),

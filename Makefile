@@ -4,7 +4,7 @@ TRIPLE  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 BIN     := target/$(TRIPLE)/release
 KERNEL  := $(BIN)/bellows-kernel
 
-.PHONY: help demo test test-console test-systemd test-kernels sim surfaces check bench deb build setup toolchain clean
+.PHONY: help demo test check-kubernetes test-console test-systemd test-kernels sim surfaces check bench deb build setup toolchain clean
 
 help:
 	@echo "make demo    six tenants on one budget: static limits, the kernel alone, bellows; metrics on 127.0.0.1:9464"
@@ -17,6 +17,7 @@ help:
 	@echo "make deb     the Debian package: target/<triple>/release/bellows.deb; needs cargo-deb and lintian"
 	@echo "make surfaces  writes docs/metrics.md, the dashboards and the rules from the catalogue of metrics"
 	@echo "make check   formatting, lints, tidy, licences and bans of dependencies"
+	@echo "make check-kubernetes  the manifests: rendered, against Kubernetes' schemas, and what they have to say; needs kubectl"
 	@echo "make bench   reaction, growth, hearing, squeezing, an idle agent, takeover, launches, how many copies fit: target/bench.json; an hour"
 
 # About three minutes; a machine that is busy otherwise may take longer. A guest cannot see whether this is a terminal.
@@ -72,6 +73,16 @@ check: toolchain
 	cargo test --release --locked -p bellows-tests --test tidy
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny"; exit 1; }
 	cargo deny --locked check bans licenses sources
+
+# Apart from `make check`, since neither tool is a package of Debian's that is new enough.
+check-kubernetes: toolchain
+	@command -v kubectl >/dev/null || { echo "kubectl is missing: https://kubernetes.io/docs/tasks/tools/"; exit 1; }
+	@command -v kubernetes-validate >/dev/null || { \
+		echo "kubernetes-validate is missing: pip install kubernetes-validate"; exit 1; }
+	@mkdir -p target/kubernetes
+	for part in base overlays/complete; do kubectl kustomize deploy/kubernetes/$$part > target/kubernetes/$$(basename $$part).yaml && \
+		kubernetes-validate --strict -k 1.32 target/kubernetes/$$(basename $$part).yaml || exit 1; done
+	cargo test --release --locked -p bellows-tests --test kubernetes
 
 bench: build
 	$(KERNEL) setup --bench

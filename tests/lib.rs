@@ -1,6 +1,7 @@
 //! Shared helpers of the tests.
 
 pub mod guest;
+pub mod manifests;
 pub mod plant;
 pub mod programs;
 pub mod socket;

@@ -92,11 +92,13 @@ const IMPORTS: &[(&str, &[&str])] = &[
     // From kernel received descriptors, the name of a peer, checks and pressure; from workload the types of the wire; of policy only
     // what is shown of it.
     ("api", &["access", "control", "journal", "metrics", "workload", "kernel", "policy"]),
+    // The types of the wire, which are everybody's who answers.
+    ("client", &["api", "control", "journal", "workload"]),
     (
         "cli",
         &[
-            "api", "config", "control", "journal", "kernel", "workload", "agent", "watchdog", "policy",
-            "simulate",
+            "api", "client", "config", "control", "journal", "kernel", "workload", "agent", "watchdog",
+            "policy", "simulate",
         ],
     ),
 ];

@@ -32,14 +32,13 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let (started, started_unix_ns) = (clock::now(), clock::unix_nanoseconds());
     let manager = Manager::from_environment();
     let root = tree::find_root(config.root.as_deref())?;
-    if let Some(text) = support::failures(&support::checks(Some(&root))) {
-        bail!(
-            "this machine is not ready (`bellows doctor` shows all checks):\n  {}",
-            text.replace('\n', "\n  ")
-        );
+    let in_container = config.agent.in_container;
+    if in_container {
+        tree::step_out(&root)?;
     }
+    insist(&root)?;
     let init = find_init()?;
-    let tree = tree::take(&root, manager.is_there())?;
+    let tree = tree::take(&root, manager.is_there() || in_container)?;
     let open_files = crate::kernel::thread::protect_process();
 
     let machine = tree::capacity(&tree.root).context("cannot find out how much memory there is")?;
@@ -53,7 +52,8 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let budget = budget(config, &rules, machine);
     let (capacity, reserve, pool) = (budget.capacity, budget.reserve, budget.pool());
     // Before anything is taken over: should this agent die meanwhile, somebody must open what it governs by then.
-    let mut heartbeat = Heartbeat::start(tree.root.path()).context("cannot start the watchdog")?;
+    let mut heartbeat =
+        Heartbeat::start(tree.root.path(), in_container).context("cannot start the watchdog")?;
 
     let seen = seen(&tree, shown_policies);
     let ground = Arc::new(Ground {
@@ -134,6 +134,17 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     drop(drain);
     served?;
     ran.context("the control loop failed")
+}
+
+/// Refuses a machine that is not ready.
+fn insist(root: &Path) -> anyhow::Result<()> {
+    match support::failures(&support::checks(Some(root))) {
+        None => Ok(()),
+        Some(text) => bail!(
+            "this machine is not ready (`bellows doctor` shows all checks):\n  {}",
+            text.replace('\n', "\n  ")
+        ),
+    }
 }
 
 fn restore(root: &Cgroup, workloads: &Cgroup) {

@@ -7,6 +7,7 @@ pub mod access;
 pub mod agent;
 pub mod api;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod control;
 pub mod journal;

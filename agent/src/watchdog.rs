@@ -22,7 +22,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::{parse, tell, thread};
 use crate::workload::supervisor::{FAILSAFE, FAILSAFE_CPU};
-use crate::workload::{adoption, frozen, lease, yielded};
+use crate::workload::{adoption, frozen, lease, tree, yielded};
 
 /// Time between heartbeats.
 pub const BEAT: Duration = Duration::from_millis(400);
@@ -38,23 +38,26 @@ pub struct Heartbeat {
     pipe: File,
     last: Instant,
     watchdog: Child,
+    apart: bool,
 }
 
 impl Heartbeat {
-    /// Starts the watchdog of the agent that governs `root`, as a process of its own group: a terminal's ctrl-C is not for it.
-    pub fn start(root: &Path) -> io::Result<Self> {
+    /// Starts the watchdog of the agent that governs `root`, as a process of its own group: a terminal's ctrl-C is not for it. `apart`, it
+    /// lives in `supervisor/` though the agent does not: whatever is in a container's cgroup ends with that container.
+    pub fn start(root: &Path, apart: bool) -> io::Result<Self> {
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
         fcntl(&write, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let watchdog = Command::new("/proc/self/exe")
             .args(["watchdog", "--root"])
             .arg(root)
+            .args(apart.then_some("--apart"))
             // It needs none of it, and what is meant for the agent alone (NOTIFY_SOCKET) is nobody else's.
             .env_clear()
             .stdin(Stdio::from(read))
             .stdout(Stdio::null())
             .process_group(0)
             .spawn()?;
-        Ok(Self { pipe: write.into(), last: Instant(0), watchdog })
+        Ok(Self { pipe: write.into(), last: Instant(0), watchdog, apart })
     }
 
     /// Beats, if it is time; false when nobody hears it any more. A pipe full of unread beats is as good as a beat.
@@ -75,9 +78,10 @@ impl Heartbeat {
         if self.last == Instant(0) { Duration::ZERO } else { now.since(self.last) }
     }
 
-    /// Reaps a watchdog that is gone.
-    pub fn bury(mut self) {
+    /// Reaps a watchdog that is gone, and starts another in its place.
+    pub fn replace(mut self, root: &Path) -> io::Result<Self> {
         let _ = self.watchdog.try_wait();
+        Self::start(root, self.apart)
     }
 
     /// Tells the watchdog that the agent leaves in good order, and waits for it.
@@ -89,7 +93,10 @@ impl Heartbeat {
 }
 
 /// The watchdog process: listens to the heartbeat on standard input.
-pub fn run(root: &Path) -> io::Result<()> {
+pub fn run(root: &Path, apart: bool) -> io::Result<()> {
+    if apart {
+        tree::hold(root).map_err(io::Error::other)?;
+    }
     let root = Cgroup::open(root).map_err(io::Error::other)?;
     let pipe: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
     let mut pipe = File::from(pipe);

@@ -25,6 +25,9 @@ pub enum MemoryLaw {
     /// A step above use.
     #[serde(rename = "memory.grow")]
     Grow,
+    /// The same for who waits, whatever its rate: what grows is cache, and would fill any step.
+    #[serde(rename = "memory.relieve")]
+    Relieve,
     /// Back to where need was last certain.
     #[serde(rename = "memory.take_back")]
     TakeBack,
@@ -206,6 +209,7 @@ impl MemoryLaw {
             Self::Hold => "memory.hold",
             Self::Launch => "memory.launch",
             Self::Grow => "memory.grow",
+            Self::Relieve => "memory.relieve",
             Self::TakeBack => "memory.take_back",
             Self::Slack => "memory.slack",
             Self::Band => "memory.band",

@@ -237,11 +237,14 @@ fn take(law: &Law, evidence: &Evidence, want: Bytes) -> Bytes {
     want.min(law.reclaim_max).min(above).page_floor()
 }
 
-/// Cuts a grow down to the `high` that the budget gave, with a whole band above it if the grow reached that far.
+/// Cuts a grow down to the `high` that the budget gave, with a band above it if the grow reached that far. What it holds for growth
+/// is bounded there: nobody is about to raise this limit, so the kernel throttles, and whoever is failed has the band to fill.
 fn shorten(law: &Law, evidence: &Evidence, to: Limits, high: Bytes) -> Limits {
     let from = evidence.limits();
     let high = high.page_floor().min(to.high).max(from.high);
-    let max = high.saturating_add(evidence.band_above(law, high)).min(to.max).max(from.max);
+    let still = law.band(high, evidence.threads, 0);
+    let band = evidence.band_above(law, high).min(still.max(law.jump_slack.page_ceil()));
+    let max = high.saturating_add(band).min(to.max).max(from.max);
     Limits { high, max }
 }
 

@@ -57,6 +57,10 @@ pub struct MemoryStat {
     pub file_dirty: Bytes,
     /// Page cache being written; a part of `file`.
     pub file_writeback: Bytes,
+    /// The cold list of anonymous memory and shmem.
+    pub inactive_anon: Bytes,
+    /// The warm list of them.
+    pub active_anon: Bytes,
     /// The cold list of page cache; without shmem and without locked pages.
     pub inactive_file: Bytes,
     /// The warm list of page cache; without shmem and without locked pages.
@@ -121,14 +125,22 @@ impl MemoryStat {
         self.anon.saturating_add(self.file).saturating_add(self.kernel).saturating_add(self.sock)
     }
 
-    /// Clean page cache that reclaim can take at once: the two file lists without dirty and writeback.
+    /// Clean page cache that reclaim can take at once: the two file lists, and what is on its way to or from a list, without dirty
+    /// and writeback.
     ///
-    /// Capped by `file - shmem`: the counters are flushed one after the other and may disagree for a moment.
+    /// A page is on no list while it is being read in or looked at by reclaim: a large folio is 2 MiB of them, which a reader would
+    /// seem to need. Capped by `file - shmem`: the counters are flushed one after the other and may disagree for a moment.
     #[must_use]
     pub fn cache(&self) -> Bytes {
         let lists = self.inactive_file.saturating_add(self.active_file);
+        let listed = lists.0 + self.inactive_anon.0 + self.active_anon.0 + self.unevictable.0;
+        let on_its_way = self.anon.saturating_add(self.file).saturating_sub(Bytes(listed));
         let pagecache = self.file.saturating_sub(self.shmem);
-        lists.min(pagecache).saturating_sub(self.file_dirty).saturating_sub(self.file_writeback)
+        lists
+            .saturating_add(on_its_way)
+            .min(pagecache)
+            .saturating_sub(self.file_dirty)
+            .saturating_sub(self.file_writeback)
     }
 
     /// What the workload cannot give up without swap or I/O: everything but the clean cache.
@@ -175,6 +187,18 @@ mod tests {
                 4,
             ),
             ("kernel and sockets", MemoryStat { kernel: mib(2), sock: mib(1), ..none }, 3, 0),
+            (
+                "a large folio that is being read in",
+                MemoryStat { anon: mib(5), active_anon: mib(5), file: mib(9), inactive_file: mib(7), ..none },
+                5,
+                9,
+            ),
+            (
+                "a huge page that is being touched",
+                MemoryStat { anon: mib(5), active_anon: mib(3), file: mib(9), inactive_file: mib(9), ..none },
+                5,
+                9,
+            ),
             ("lists ahead of file", MemoryStat { file: mib(4), inactive_file: mib(6), ..none }, 0, 4),
         ];
         for (name, stat, need, cache) in table {

@@ -23,7 +23,10 @@ fn rested(high: u64) -> (Workload, Budget) {
     let bounds = "64M..4G".parse().unwrap();
     let mut workload = Workload::adopt(bounds, Law::default(), found, sample(Instant(0)));
     let _ = step(&mut workload, &sample(NOW));
-    let stat = MemoryStat { anon: MIB(60), file: MIB(140), inactive_file: MIB(100), ..MemoryStat::default() };
+    let (anon, locked) = (MIB(60), MIB(40));
+    let stat =
+        MemoryStat { anon, active_anon: anon, file: MIB(140), unevictable: locked, ..MemoryStat::default() };
+    let stat = MemoryStat { inactive_file: MIB(100), ..stat };
     workload.observe(&Detail { at: NOW, stat, threads: 4, ..Detail::default() });
     let mut budget = Budget::new(MIB(8192), Bytes::ZERO);
     budget.adopt(None, Bytes::ZERO, workload.granted());

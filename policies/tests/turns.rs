@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use bellows_policies::{
-    Bounds, Budget, Bytes, Detail, Instant, Law, Limits, MemoryEvents, MemoryStat, Plan, Reason, Sample,
-    Step, Verb, Workload, launch, plan, settle, step, undo,
+    Bounds, Budget, Bytes, Detail, Instant, Law, Limits, MemoryEvents, MemoryStat, Plan, Pressure, Reason,
+    Sample, Step, Verb, Workload, launch, plan, settle, step, undo,
 };
 use serde::Deserialize;
 use serde::de::value::{Error, MapDeserializer};
@@ -120,6 +120,25 @@ fn a_workload_known_to_be_cache_is_waited_for_once() {
     assert_eq!(workload.limits().high, MIB(128));
 }
 
+/// It reads at 2.4 GiB/s: 100 ms of that would be a step of 240 MiB.
+#[test]
+fn a_reader_that_waits_is_raised_by_a_step_that_does_not_count_its_rate() {
+    let mut budget = Budget::new(Bytes::GIB, Bytes::ZERO);
+    let mut workload = launched("64M..512M", &mut budget);
+    let _ = turn(&mut workload, &mut budget, &sample(1000, 64, 1));
+    workload.observe(&detail(1005, 4, 60));
+    let _ = turn(&mut workload, &mut budget, &sample(1006, 64, 1));
+    assert!(workload.is_held() && workload.limits().high == MIB(64), "{:?}", workload.limits());
+    let _ = turn(&mut workload, &mut budget, &sample(1500, 40, 1));
+    let _ = turn(&mut workload, &mut budget, &sample(1510, 64, 2));
+    let waited = Pressure { some_us: 400_000, full_us: 400_000 };
+    workload.observe(&Detail { pressure: waited, ..detail(1512, 4, 60) });
+    let (look, plan) = turn(&mut workload, &mut budget, &sample(1514, 64, 3));
+    assert_eq!(look.decision.reason, Reason::StallRose, "{look:?}");
+    assert!(look.decision.evidence.rate > MIB(1024).0, "{look:?}");
+    assert!(matches!(plan, Plan::Write { to, .. } if to.high == MIB(80)), "{plan:?}");
+}
+
 #[test]
 fn a_grow_that_was_not_written_is_asked_for_again_slowly() {
     let mut budget = Budget::new(Bytes::GIB, Bytes::ZERO);
@@ -148,6 +167,18 @@ fn refusals_are_deferred_or_infeasible() {
         assert_eq!(plan, Plan::Nothing { reason });
         assert!(workload.is_deferred());
     }
+}
+
+/// 100 ms of its growth would be a band of 300 MiB.
+#[test]
+fn a_fast_grower_that_is_refused_gets_no_band_to_live_in() {
+    let mut budget = Budget::new(MIB(64), Bytes::ZERO);
+    let mut workload = launched("64M..512M", &mut budget);
+    let _ = turn(&mut workload, &mut budget, &sample(1000, 60, 0));
+    let (look, plan) = turn(&mut workload, &mut budget, &sample(1010, 90, 1));
+    assert!(look.decision.want.max >= MIB(64 + 150), "{look:?}");
+    let bounded = MIB(64).saturating_add(workload.law().jump_slack);
+    assert!(matches!(plan, Plan::Write { to, .. } if to.high == MIB(64) && to.max == bounded), "{plan:?}");
 }
 
 #[test]

@@ -164,6 +164,18 @@ pub(crate) fn tampered(node: &mut Node, id: u64) {
     }
 }
 
+/// A plan could not be written. An end that was decided when there was no room is decided still: who is failed asks no more.
+pub(crate) fn unwritten(node: &mut Node, id: u64, verb: Verb) {
+    tampered(node, id);
+    let now = node.now;
+    if let Some(group) = node.groups.get_mut(&id)
+        && verb == Verb::Fail
+        && group.seen.was_refused(now)
+    {
+        group.seen.refused_at = Some(now);
+    }
+}
+
 /// What may have been lowered by halves is put back by the next comparison only.
 pub(crate) fn half_done(node: &mut Node, id: u64) {
     tampered(node, id);

@@ -178,6 +178,28 @@ fn each_sees_and_changes_what_is_its_own() {
     place.ends(ALICE, "exec", &[&own[..], &["--", "id", "-u"]].concat(), 0, "0\n");
     place.ends(ALICE, "stop", &[&own[..], &["--grace", "0s"]].concat(), 0, "acme/web");
     place.ends(ALICE, "rm", &own, 0, "forgotten");
+
+    // What its own have said, until they have ended; of others nothing.
+    let teller = ["--", "sh", "-c", "echo one; echo two; exec sleep 300"];
+    let base = detached("acme", "teller");
+    place.ends(ALICE, "run", &[&base[..], &TENANT, &teller].concat(), 0, "acme/teller: started");
+    let own = ["--tenant", "acme", "teller"];
+    eventually("both lines are in its log", || place.output(ALICE, "logs", &own) == (0, "one\ntwo\n".into()));
+    place.ends(ALICE, "logs", &["--tenant", "beta", "secret"], 5, "what is of beta is not for you to see");
+    place.ends(
+        ALICE,
+        "logs",
+        &["--tenant", "acme", "nobody"],
+        4,
+        "there is no detached workload acme/nobody",
+    );
+    place.ends(STRANGER, "logs", &own, 5, "[api]");
+    let mut follower = place.command(ALICE, "", "logs");
+    let follower =
+        follower.args(own).args(["-f", "--tail", "1"]).stdout(Stdio::piped()).spawn().expect("logs");
+    place.ends(ALICE, "stop", &[&own[..], &["--grace", "0s"]].concat(), 0, "acme/teller");
+    let followed = said(&follower.wait_with_output().expect("logs"));
+    assert_eq!(followed, (0, "two\n".to_owned()), "it ends with the workload");
     // One that stays with its client, to its end.
     let attached = ["--tenant", "acme", "--name", "short", "--memory", "16M..64M"];
     place.ends(ALICE, "run", &[&attached[..], &TENANT, &["--", "sh", "-c", "exit 3"]].concat(), 3, "");

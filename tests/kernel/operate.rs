@@ -68,6 +68,19 @@ fn what_is_set_holds_over_a_restart_and_a_reload() {
     };
     eventually("weight and protection are written", || stands("321", 64 * MIB));
 
+    let said = ok(&agent.output("set", &["web", "--pids", "77", "--swap", "1M"]));
+    assert!(said.contains("pids as its class -> 77, swap as its class -> 1 MiB"), "{said}");
+    let parts_stand = |pids: &str, swap: &str| {
+        read(&cgroup.join("pids.max")).trim() == pids && read(&cgroup.join("memory.swap.max")).trim() == swap
+    };
+    eventually("processes and swap are bounded anew", || parts_stand("77", "1048576"));
+    for weight in 301..=316 {
+        ok(&agent.output("set", &["web", "--weight", &weight.to_string()]));
+    }
+    eventually("what was said last is what stands", || stands("316", 64 * MIB));
+    ok(&agent.output("set", &["web", "--weight", "321"]));
+    eventually("and again", || stands("321", 64 * MIB));
+
     policies.write("[class.standard]\nweight = 77\n");
     journal.wait("", |w| matches!(w, What::PoliciesLoaded { .. }));
     assert!(stands("321", 64 * MIB), "what is its own stays over a reload");
@@ -77,10 +90,12 @@ fn what_is_set_holds_over_a_restart_and_a_reload() {
     journal.wait("default/web", is_taken_over);
     let listed = ok(&agent.output("ps", &["--json"]));
     assert!(listed.contains(r#""memory":{"floor":67108864,"ceiling":536870912}"#), "{listed}");
-    assert!(stands("321", 64 * MIB));
+    assert!(stands("321", 64 * MIB) && parts_stand("77", "1048576"));
     // Given back to its class, it follows it as it is now.
     ok(&agent.output("set", &["web", "--weight", "class"]));
     eventually("the weight is the class's", || stands("77", 64 * MIB));
+    ok(&agent.output("set", &["web", "--pids", "class", "--swap", "class"]));
+    eventually("so are its processes and its swap", || parts_stand("4096", "max"));
     drop(run);
 }
 

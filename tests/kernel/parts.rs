@@ -197,7 +197,14 @@ fn a_file_asks_for_it_in_the_same_words() {
     assert!(told(&agent, "apply", &[path], 0).contains("default/filed"), "twice");
     fs::write(&file, text.replace("pids = 30", "pids = 31")).expect("a file");
     let differs = told(&agent, "apply", &[path, "--dry-run"], 0);
-    assert!(differs.contains("resources") && differs.contains("31"), "{differs}");
+    assert!(differs.contains("resources.pids") && differs.contains("31"), "{differs}");
+    let first = || read(&cgroup.join("cgroup.procs")).lines().next().map(str::to_owned);
+    let before = first();
     told(&agent, "apply", &[path], 0);
-    eventually("it is started again", || stands("pids.max", "31"));
+    eventually("it is changed while it runs", || stands("pids.max", "31"));
+    assert_eq!(first(), before);
+    fs::write(&file, text.replace("hugetlb = { 2MB = \"0\" }", "hugetlb = { 2MB = \"2M\" }"))
+        .expect("a file");
+    told(&agent, "apply", &[path], 0);
+    eventually("it is started again", || stands("hugetlb.2MB.max", "2097152") && first() != before);
 }

@@ -177,7 +177,7 @@ fn a_held_reader_is_left_alone() {
             let total: u64 =
                 finished.out.split(' ').nth(1).and_then(|n| n.parse().ok()).expect("how much it has read");
             println!("{name}: {}", finished.out.trim());
-            assert!(total > FILE_MIB, "{name} goes on: {finished:?}");
+            assert!(total > FILE_MIB, "{name} goes on: {finished:?}\n{}", journal.told());
             journal.wait(&format!("default/{name}"), is_ended);
         }
         let is_at_ceiling = |record: &&Record| match &record.what {
@@ -186,7 +186,7 @@ fn a_held_reader_is_left_alone() {
             _ => false,
         };
         let grown: Vec<_> = journal.seen.iter().filter(is_at_ceiling).collect();
-        assert!(grown.is_empty(), "{grown:?}");
+        assert!(grown.is_empty(), "{grown:?}\n{}", journal.told());
     }
     for file in files {
         let _ = fs::remove_file(file);

@@ -23,6 +23,7 @@ pub fn files() -> Vec<(String, String)> {
     let mut files = vec![
         ("docs/metrics.md".to_owned(), page::text()),
         ("dashboards/prometheus/rules.yml".to_owned(), rules::yaml()),
+        ("deploy/kubernetes/components/monitoring/prometheusrule.yaml".to_owned(), rules::custom_resource()),
     ];
     for dashboard in dashboards::all() {
         let text = serde_json::to_string_pretty(&dashboard.json()).unwrap_or_default() + "\n";

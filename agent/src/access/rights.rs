@@ -39,6 +39,7 @@ pub const ROUTES: &[(&str, &str, Need)] = &[
     ("GET", "/api/v1/doctor", Need::SeeAll),
     ("GET", "/api/v1/watch", Need::Named),
     ("GET", "/api/v1/workloads/{tenant}/{name}", Need::See),
+    ("GET", "/api/v1/workloads/{tenant}/{name}/logs", Need::See),
     ("GET", "/api/v1/workloads", Need::Named),
     ("GET", "/api/v1/tenants", Need::Named),
     ("GET", "/api/v1/events", Need::Named),

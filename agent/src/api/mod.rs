@@ -2,7 +2,7 @@
 //! descriptors.
 //!
 //! ```text
-//! api.sock    launch, apply, exec, stop, freeze, rm, signal, set, pin, release, and everything that can be read; who asks is recorded
+//! api.sock    launch, apply, exec, stop, freeze, rm, signal, set, pin, release, logs, and everything that can be read; who asks is recorded
 //! stdio.sock  three descriptors in, a token out; a launch names the token
 //! tcp         GET only: /metrics /healthz /readyz /api/v1/{workloads,tenants,events,incidents,explain,watch,node,policies,doctor} and
 //!             the console at /
@@ -10,6 +10,7 @@
 //! Both sockets have the mode and the owners of `[api]`, and its lists say who may do what: see `gate` and the part `access`.
 //! The agent hands descriptors on and keeps none: its death breaks no pipe of a workload.
 
+mod bounded;
 mod console;
 mod detached;
 mod detail;
@@ -20,6 +21,7 @@ mod exposition;
 mod extract;
 mod gate;
 mod life;
+mod logs;
 mod node;
 mod openapi;
 mod page;
@@ -91,6 +93,7 @@ struct Shared {
     gate: Arc<gate::Gate>,
     scrapes: exposition::Scrapes,
     node: Arc<node::Node>,
+    runtime_dir: Arc<Path>,
     /// Places for streams.
     streams: Arc<Semaphore>,
 }
@@ -127,6 +130,7 @@ pub async fn serve(
         gate: Arc::clone(&gate),
         scrapes,
         node,
+        runtime_dir: runtime_dir.into(),
         streams,
     };
     let api = door::Door::new(bind(&runtime_dir.join(API_SOCKET), lists)?, Arc::clone(&gate));
@@ -145,6 +149,7 @@ pub async fn serve(
     };
     let router = routes::control(shared.clone()).into_make_service_with_connect_info::<types::Peer>();
     let control = axum::serve(api, router).with_graceful_shutdown(ended());
+    let tcp = bounded::Bounded::new(tcp);
     let reading = axum::serve(tcp, routes::reading(Shared { streams: tcp_streams, ..shared.clone() }))
         .with_graceful_shutdown(ended());
     let tasks = vec![tokio::spawn(control.into_future()), tokio::spawn(reading.into_future())];

@@ -93,6 +93,16 @@ const SAID: &[Said] = &[
     ),
     ("GET", "/api/v1/explain/{id}", "Why: a record with its evidence.", &[], &[JSON, TEXT]),
     ("GET", "/api/v1/explain/{tenant}/{name}", "How a workload fares, and why.", &[], &[JSON, TEXT]),
+    (
+        "GET",
+        "/api/v1/workloads/{tenant}/{name}/logs",
+        "What a detached workload has said. On the control socket alone.",
+        &[
+            ("follow", "boolean", "Go on until it has ended."),
+            ("tail", "integer", "Only so many lines, the last ones."),
+        ],
+        &[TEXT],
+    ),
     ("GET", "/api/v1/exits/{id}", "How a workload ended; answered when it has.", &[], &[JSON]),
     ("POST", "/api/v1/workloads", "Starts a workload.", &[], &[JSON]),
     ("POST", "/api/v1/apply", "Has a detached workload be as it is asked for.", &[], &[JSON]),

@@ -22,6 +22,7 @@ use super::exposition;
 use super::extract::Wanted as Asking;
 use super::gate;
 use super::life;
+use super::logs;
 use super::node;
 use super::openapi;
 use super::page;
@@ -47,6 +48,7 @@ pub(super) fn control(shared: Shared) -> Router {
         .merge(exec::routes())
         .route("/api/v1/workloads/{tenant}/{name}/pin", post(pin))
         .route("/api/v1/workloads/{tenant}/{name}/unpin", post(unpin))
+        .route("/api/v1/workloads/{tenant}/{name}/logs", get(logs::logs))
         .route("/api/v1/exits/{id}", get(exit))
         .route("/api/v1/release", post(release))
         .with_state(shared.clone());

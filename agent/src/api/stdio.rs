@@ -23,6 +23,9 @@ const MOST: usize = 1024;
 /// What whoever may start nothing reads in place of a token, and as long as one: an agent that dies says nothing.
 pub const REFUSAL: &[u8; 33] = b"--------------------------------\n";
 
+/// Why descriptors did not come.
+const FULL: &str = "a launch was not taken: as many files are open as may be; raise LimitNOFILE= of the agent's unit, or `ulimit -Hn`";
+
 /// How long a client may take to send its descriptors.
 const DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -99,7 +102,9 @@ fn receive(stream: &UnixStream) -> io::Result<[OwnedFd; 3]> {
     let message =
         recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
     let mut received = Vec::new();
-    for control in message.cmsgs()? {
+    // The kernel cuts off what does not fit into the table of open files, and nothing else can be missing.
+    let controls = message.cmsgs().map_err(|_| io::Error::other(FULL))?;
+    for control in controls {
         if let ControlMessageOwned::ScmRights(numbers) = control {
             received.extend(own_received(&numbers));
         }

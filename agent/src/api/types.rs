@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
 pub use super::detached::DetachedView;
-pub use super::detail::{Waits, WorkloadDetail};
+pub use super::detail::{AskedView, Kin, Waits, WorkloadDetail};
 pub use super::node::NodeView;
 use crate::journal::{Caller, Laws, Record};
 use crate::kernel::{clock, process};
@@ -325,6 +325,15 @@ pub struct WorkloadExplained {
     pub incidents: Vec<Record>,
     /// The largest grants now.
     pub holders: Vec<Holder>,
+}
+
+/// What `bellows describe` prints: two answers in one.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Described {
+    /// What it is now; absent when it has ended and is not remembered.
+    pub detail: Option<WorkloadDetail>,
+    /// How it fares, and what happened to it.
+    pub explained: WorkloadExplained,
 }
 
 /// A workload that holds a grant.

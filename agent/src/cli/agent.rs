@@ -42,12 +42,17 @@ pub(super) struct Flags {
     /// What becomes of workloads when the agent is told to end [default: keep].
     #[arg(long, value_enum)]
     on_exit: Option<OnExit>,
+    /// The agent is in a container and governs a cgroup of the host, which it makes where it is missing: docs/kubernetes.md.
+    #[arg(long)]
+    in_container: bool,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct WatchdogArguments {
     #[arg(long)]
     root: PathBuf,
+    #[arg(long)]
+    apart: bool,
 }
 
 impl Flags {
@@ -66,6 +71,7 @@ impl Flags {
             ("node.capacity", "--capacity", self.capacity),
             ("node.reserve", "--reserve", self.reserve),
             ("agent.on_exit", "--on-exit", on_exit),
+            ("agent.in_container", "--in-container", self.in_container.then(|| "true".to_owned())),
         ];
         let given = values.into_iter().filter_map(|(key, flag, value)| Some((key, flag, value?)));
         Overrides { file: self.config, values: given.collect() }
@@ -83,6 +89,6 @@ pub(super) fn hold() -> anyhow::Result<ExitCode> {
 }
 
 pub(super) fn watchdog(arguments: &WatchdogArguments) -> anyhow::Result<ExitCode> {
-    crate::watchdog::run(&arguments.root)?;
+    crate::watchdog::run(&arguments.root, arguments.apart)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -15,11 +15,11 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::Connection;
-use super::client::Client;
 use super::isolation::of_file;
 use super::kill::SignalNumber;
 use super::stop;
 use crate::api::types::ApplyRequest;
+use crate::client::Client;
 use crate::workload::apply::{Action, ApplyPlan};
 use crate::workload::isolation::Isolation;
 use crate::workload::life::{Life, LogBounds, Restart};
@@ -137,8 +137,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     for spec in specs {
         let label = format!("{}/{}", spec.identity.tenant, spec.identity.name);
         // What is to be done is told before it is done.
-        let plan: ApplyPlan =
-            client.post("/api/v1/apply", &ApplyRequest { spec: spec.clone(), dry_run: true }).await?;
+        let plan = client.apply(&ApplyRequest { spec: spec.clone(), dry_run: true }).await?;
         if arguments.json {
             println!(
                 "{}",
@@ -148,8 +147,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             print!("{}", told(&label, &plan, arguments.dry_run));
         }
         if !arguments.dry_run && plan.action != Action::Nothing {
-            let request = ApplyRequest { spec, dry_run: false };
-            let _: ApplyPlan = client.post("/api/v1/apply", &request).await.context(label)?;
+            let _: ApplyPlan = client.apply(&ApplyRequest { spec, dry_run: false }).await.context(label)?;
         }
     }
     Ok(ExitCode::SUCCESS)

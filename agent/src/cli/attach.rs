@@ -35,7 +35,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             "there is no terminal of {tenant}/{name} to attach to: it has to run, and to have been started by \
              `bellows run --detach -t` or a file with terminal = true"
         );
-        return Err(anyhow!(Failure { text, code: NOT_FOUND, is_passing: false }));
+        return Err(anyhow!(Failure { text, code: NOT_FOUND }));
     };
     match terminal::attend(keeper).await? {
         Left::Ended => eprintln!("bellows: {tenant}/{name}: nobody is at its terminal any more"),

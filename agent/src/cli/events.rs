@@ -1,6 +1,5 @@
 //! `bellows events`: the journal, and with `-f` what comes.
 
-use std::fmt::Write as _;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -8,8 +7,8 @@ use clap::Args;
 use http_body_util::BodyExt;
 
 use super::Connection;
-use super::client::Client;
 use crate::api::words::text::sentence;
+use crate::client::{Client, Wanted};
 use crate::journal::Record;
 
 #[derive(Debug, Args)]
@@ -38,15 +37,20 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let client = Client::new(&arguments.connection.runtime_dir);
-    let path = path(&arguments);
+    let wanted = Wanted {
+        since: arguments.since.as_deref(),
+        workload: arguments.workload.as_deref(),
+        reason: arguments.reason.as_deref(),
+        limit: arguments.limit,
+    };
     if !arguments.follow {
-        let records: Vec<Record> = client.get(&path).await?;
+        let records = client.events(wanted).await?;
         for record in &records {
             print(record, arguments.json)?;
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let mut body = client.stream(&path).await?;
+    let mut body = client.follow(wanted).await?;
     let mut lines = Lines::default();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
@@ -60,36 +64,6 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
     }
     anyhow::bail!("the agent ended")
-}
-
-fn path(arguments: &Arguments) -> String {
-    let limit = arguments.limit.map(|limit| limit.to_string());
-    let wanted = [
-        ("since", &arguments.since),
-        ("workload", &arguments.workload),
-        ("reason", &arguments.reason),
-        ("limit", &limit),
-    ];
-    let mut path = format!("/api/v1/events?follow={}", arguments.follow);
-    for (key, value) in wanted {
-        if let Some(value) = value {
-            let _ = write!(path, "&{key}={}", escape(value));
-        }
-    }
-    path
-}
-
-/// For a query: everything that might mean something there is escaped.
-fn escape(value: &str) -> String {
-    let mut text = String::new();
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/:".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            let _ = write!(text, "%{byte:02X}");
-        }
-    }
-    text
 }
 
 fn print(record: &Record, json: bool) -> anyhow::Result<()> {
@@ -118,13 +92,6 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn values_are_escaped() {
-        assert_eq!(escape("acme/web-1"), "acme/web-1");
-        assert_eq!(escape("2026-07-01T14:03:07+02:00"), "2026-07-01T14:03:07%2B02:00");
-        assert_eq!(escape("a&b=c"), "a%26b%3Dc");
-    }
 
     #[test]
     fn lines_are_put_together() {

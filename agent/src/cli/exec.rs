@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::Connection;
 use super::apply::PATH;
-use super::client::Client;
 use super::run::Signals;
 use super::terminal::{Ordered, Seat};
-use super::{Connection, Failure};
-use crate::api::types::{ExecRequest, Executed, SignalRequest};
+use crate::api::types::ExecRequest;
+use crate::client::Client;
 use crate::workload::spec::Name;
 
 /// Variables that say how to talk to who sits here, and nothing about him.
@@ -53,8 +53,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (stdio, _descriptors) = client.pass_stdio(instead)?;
     let env = with_the_usual(env);
     let request = ExecRequest { argv: command, env, cwd, stdio: stdio.clone(), terminal, user };
-    let path = format!("/api/v1/workloads/{tenant}/{name}/exec");
-    let end = client.post::<Executed>(&path, &request);
+    let end = client.exec(tenant.as_str(), name.as_str(), &request);
     tokio::pin!(end);
     let mut seat: Option<Seat> = None;
     let mut is_awaited = terminal;
@@ -66,15 +65,14 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 seat = taken?;
             }
             number = signals.next() => {
-                let path = format!("/api/v1/execs/{stdio}/signal");
-                if let Err(error) = client.order(&path, &SignalRequest { signal: number }).await {
-                    eprintln!("bellows: signal {number} is not passed on: {error:#}");
+                if let Err(error) = client.signal_exec(&stdio, number).await {
+                    eprintln!("bellows: signal {number} is not passed on: {error}");
                 }
             }
         }
     };
     match (&ended, seat) {
-        (Err(error), Some(seat)) if error.downcast_ref::<Failure>().is_none() => {
+        (Err(error), Some(seat)) if !error.is_refusal() => {
             // Only the agent is gone. It goes on, and so does its terminal.
             eprint!("bellows: lost the agent; how the command ends will not be known\r\n");
             seat.stay().await;

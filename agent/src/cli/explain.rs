@@ -4,10 +4,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::client::Client;
 use super::{Connection, Failure};
-use crate::api::types::{RecordExplained, WorkloadExplained};
 use crate::api::words;
+use crate::client::Client;
 use crate::workload::spec::Name;
 
 /// Exit code of a wrong argument, as clap's.
@@ -28,7 +27,7 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let client = Client::new(&arguments.connection.runtime_dir);
     let text = if let Ok(id) = arguments.what.parse::<u64>() {
-        let explained: RecordExplained = client.get(&format!("/api/v1/explain/{id}")).await?;
+        let explained = client.explain_record(id).await?;
         if arguments.json {
             serde_json::to_string(&explained)? + "\n"
         } else {
@@ -36,7 +35,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
     } else {
         let (tenant, name) = workload_named(&arguments.what)?;
-        let explained: WorkloadExplained = client.get(&format!("/api/v1/explain/{tenant}/{name}")).await?;
+        let explained = client.explain_workload(tenant.as_str(), name.as_str()).await?;
         if arguments.json {
             serde_json::to_string(&explained)? + "\n"
         } else {
@@ -48,13 +47,14 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// `tenant/name`; the tenant `default` may be left out.
-fn workload_named(text: &str) -> anyhow::Result<(Name, Name)> {
+pub(super) fn workload_named(text: &str) -> anyhow::Result<(Name, Name)> {
     let (tenant, name) = text.split_once('/').unwrap_or(("default", text));
     let parse = |part: &str| {
         part.parse::<Name>().map_err(|error| Failure {
-            text: format!("{error}: write the id of a record, or TENANT/NAME"),
+            text: format!(
+                "{error}: a workload is TENANT/NAME, a record the number that `bellows events` shows"
+            ),
             code: USAGE,
-            is_passing: false,
         })
     };
     Ok((parse(tenant)?, parse(name)?))

@@ -7,7 +7,6 @@ use clap::Args;
 use nix::sys::signal::Signal;
 
 use super::order::Target;
-use crate::api::types::SignalRequest;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -36,7 +35,7 @@ impl FromStr for SignalNumber {
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { target, signal: SignalNumber(signal) } = arguments;
-    target.client().order(&target.path("signal"), &SignalRequest { signal }).await?;
+    target.client().signal(target.tenant.as_str(), target.name.as_str(), signal).await?;
     if target.json {
         let Target { tenant, name, .. } = target;
         println!("{}", serde_json::json!({ "tenant": tenant, "name": name, "signal": signal }));

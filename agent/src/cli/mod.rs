@@ -3,8 +3,8 @@
 mod agent;
 mod apply;
 mod attach;
-mod client;
 mod config;
+mod describe;
 mod doctor;
 mod events;
 mod exec;
@@ -37,6 +37,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use self::apply::parse as workload_files;
 use crate::api::API_SOCKET;
+use crate::client::ClientError;
 use crate::config::{SYSTEM_RUNTIME_DIR, runtime_dir};
 
 /// Exit codes besides 0 and 1; 2 (usage) is clap's.
@@ -80,6 +81,8 @@ enum Verb {
     Events(events::Arguments),
     /// Write down what workloads use, as a trace to simulate policies with.
     Record(record::Arguments),
+    /// Tell everything about one workload: what bounds it, what it uses, who decided, what happened.
+    Describe(describe::Arguments),
     /// Tell why: what a record was decided by, or how a workload fares.
     Explain(explain::Arguments),
     /// Tell a workload to end, and see to it that it does.
@@ -136,14 +139,12 @@ fn nearest() -> PathBuf {
     if !has_agent(&own) && has_agent(&system) { system } else { own }
 }
 
-/// A failure with an exit code of its own.
+/// A failure of the command line's own, with an exit code.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 struct Failure {
     text: String,
     code: u8,
-    /// The agent is there and cannot serve now: it is stopping, or has too much to do.
-    is_passing: bool,
 }
 
 /// Parses the command line and carries it out.
@@ -165,6 +166,7 @@ pub fn main() -> ExitCode {
         Verb::Tenants(arguments) => on_runtime(tenants::run(arguments)),
         Verb::Events(arguments) => on_runtime(events::run(arguments)),
         Verb::Record(arguments) => on_runtime(record::run(arguments)),
+        Verb::Describe(arguments) => on_runtime(describe::run(arguments)),
         Verb::Explain(arguments) => on_runtime(explain::run(arguments)),
         Verb::Stop(arguments) => on_runtime(stop::run(arguments)),
         Verb::Apply(arguments) => on_runtime(apply::run(arguments)),
@@ -186,8 +188,29 @@ pub fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bellows: {error:#}");
-            ExitCode::from(error.downcast_ref::<Failure>().map_or(1, |f| f.code))
+            ExitCode::from(exit_code(&error))
         }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if let Some(Failure { code, .. }) = error.downcast_ref() {
+        return *code;
+    }
+    match error.downcast_ref() {
+        Some(ClientError::Problem { status: 404, .. }) => NOT_FOUND,
+        Some(
+            ClientError::Problem { status: 403 | 409 | 422 | 507, .. }
+            | ClientError::Forbidden(_)
+            | ClientError::StdioRefused,
+        ) => REFUSED,
+        Some(
+            ClientError::Problem { .. }
+            | ClientError::Unreachable { .. }
+            | ClientError::BrokeOff { .. }
+            | ClientError::NotUnderstood(_),
+        )
+        | None => 1,
     }
 }
 

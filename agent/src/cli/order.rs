@@ -6,8 +6,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Connection;
-use super::client::Client;
 use crate::api::words::text;
+use crate::client::Client;
 use crate::journal::What;
 use crate::workload::spec::Name;
 
@@ -31,14 +31,14 @@ impl Target {
         Client::new(&self.connection.runtime_dir)
     }
 
-    /// Where an order to it is posted.
-    pub(super) fn path(&self, order: &str) -> String {
-        format!("/api/v1/workloads/{}/{}/{order}", self.tenant, self.name)
+    /// Gives an order; what the agent's journal was told of it.
+    pub(super) async fn order(&self, order: &str, what: &impl Serialize) -> anyhow::Result<What> {
+        Ok(self.client().order(self.tenant.as_str(), self.name.as_str(), order, what).await?)
     }
 
-    /// Gives an order, and tells what the agent's journal was told of it.
+    /// The same, told.
     pub(super) async fn give(&self, order: &str, what: &impl Serialize) -> anyhow::Result<ExitCode> {
-        let done: What = self.client().post(&self.path(order), what).await?;
+        let done = self.order(order, what).await?;
         if self.json {
             println!("{}", serde_json::to_string(&done)?);
         } else {

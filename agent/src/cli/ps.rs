@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Connection;
-use super::client::Client;
 use crate::api::types::{DetachedView, WorkloadView};
 use crate::api::words::text::{age, left, table};
+use crate::client::Client;
 use bellows_policies::units::Bytes;
 
 #[derive(Debug, Args)]
@@ -24,7 +24,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let client = Client::new(&arguments.connection.runtime_dir);
-    let mut workloads: Vec<WorkloadView> = client.get("/api/v1/workloads").await?;
+    let mut workloads = client.workloads().await?;
     workloads.sort_by(|a, b| (&a.tenant, &a.name).cmp(&(&b.tenant, &b.name)));
     if arguments.json {
         println!("{}", serde_json::to_string(&workloads)?);

@@ -15,8 +15,8 @@ use bellows_simulator::trace::{self, Life, Line, Row};
 use clap::Args;
 
 use super::Connection;
-use super::client::Client;
 use crate::api::types::WorkloadView;
+use crate::client::Client;
 use crate::workload::lifecycle::State;
 
 /// Time between two looks.
@@ -61,7 +61,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 break;
             }
         }
-        let workloads: Vec<WorkloadView> = client.get("/api/v1/workloads").await?;
+        let workloads = client.workloads().await?;
         let at = nanoseconds(begun.elapsed());
         for line in look(at, &workloads, &mut seen) {
             writeln!(out, "{line}").with_context(context)?;

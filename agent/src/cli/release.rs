@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::client::Client;
-use super::{Connection, Failure};
+use super::Connection;
 use crate::agent;
 use crate::api::types::Released;
+use crate::client::Client;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -27,10 +27,10 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let client = Client::new(&arguments.connection.runtime_dir);
-    let released = match client.post::<Released>("/api/v1/release", &()).await {
+    let released = match client.release().await {
         Ok(released) => released,
         // An agent that answers and refuses goes on governing: opening behind its back would not last.
-        Err(error) if error.downcast_ref::<Failure>().is_some() => return Err(error),
+        Err(error) if error.is_refusal() => return Err(error.into()),
         // No agent answers: with a root named, the tree itself is enough.
         Err(error) => match &arguments.root {
             Some(root) => {
@@ -38,9 +38,8 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 Released { workloads, failed }
             }
             None => {
-                return Err(
-                    error.context("or name the agent's root with --root, to open the limits without it")
-                );
+                return Err(anyhow::Error::new(error)
+                    .context("or name the agent's root with --root, to open the limits without it"));
             }
         },
     };

@@ -9,14 +9,14 @@ use bellows_policies::units::{Bounds, Bytes};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::client::Client;
 use super::isolation::Flags;
 use super::kill::SignalNumber;
 use super::stop;
 use super::terminal::Ordered;
-use super::{Connection, Failure, resources};
-use crate::api::types::{LaunchRequest, SignalRequest};
-use crate::control::{Ended, Launched};
+use super::{Connection, resources};
+use crate::api::types::LaunchRequest;
+use crate::client::Client;
+use crate::control::Ended;
 use crate::workload::isolation::{Isolation, Root};
 use crate::workload::life::{Life, LogBounds, Restart};
 use crate::workload::records::{self, Exit};
@@ -101,7 +101,7 @@ impl LifeArguments {
 /// Starts it, and leaves it to the agent.
 async fn detach(client: &Client, spec: Spec<Asked>, is_json: bool) -> anyhow::Result<ExitCode> {
     let Asked { tenant, name, .. } = spec.identity.clone();
-    let launched: Launched = client.post("/api/v1/workloads", &LaunchRequest { spec, stdio: None }).await?;
+    let launched = client.launch(&LaunchRequest { spec, stdio: None }).await?;
     if is_json {
         println!("{}", serde_json::json!({ "tenant": tenant, "name": name, "pid": launched.pid }));
     } else {
@@ -126,11 +126,12 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (terminal, instead) = arguments.terminal.then(Ordered::new).transpose()?.unzip();
     let (stdio, connection) = client.pass_stdio(instead)?;
     let request = LaunchRequest { spec, stdio: Some(stdio) };
-    let launched: Launched = client.post("/api/v1/workloads", &request).await.map_err(|error| {
-        if error.downcast_ref::<Failure>().is_some() {
-            return error;
+    let launched = client.launch(&request).await.map_err(|error| {
+        if error.is_refusal() {
+            return error.into();
         }
-        error.context(format!("{tenant}/{name} may have been started or not: `bellows ps` tells"))
+        anyhow::Error::new(error)
+            .context(format!("{tenant}/{name} may have been started or not: `bellows ps` tells"))
     })?;
     drop(connection);
     let seat = match &terminal {
@@ -145,9 +146,8 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         tokio::select! {
             ended = &mut wait => break ended?,
             number = signals.next() => {
-                let path = format!("/api/v1/workloads/{tenant}/{name}/signal");
-                if let Err(error) = client.order(&path, &SignalRequest { signal: number }).await {
-                    eprintln!("bellows: signal {number} is not passed on: {error:#}");
+                if let Err(error) = client.signal(tenant.as_str(), name.as_str(), number).await {
+                    eprintln!("bellows: signal {number} is not passed on: {error}");
                 }
             }
         }
@@ -168,19 +168,18 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 pub(super) async fn wait_for_end(client: &Client, label: &str, id: u64) -> anyhow::Result<Ended> {
     const FIRST_PAUSE: Duration = Duration::from_millis(50);
     const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-    let path = format!("/api/v1/exits/{id}");
     let mut pause = FIRST_PAUSE;
     let mut is_lost = false;
     loop {
-        let error = match client.get::<Ended>(&path).await {
+        let error = match client.exit(id).await {
             Ok(ended) => return Ok(ended),
             Err(error) => error,
         };
         if let Some(ended) = records::without_agent(client.directory(), id) {
             return Ok(ended);
         }
-        if error.downcast_ref::<Failure>().is_some_and(|failure| !failure.is_passing) {
-            return Err(error.context(format!("cannot learn how {label} ended")));
+        if error.is_refusal() && !error.is_passing() {
+            return Err(anyhow::Error::new(error).context(format!("cannot learn how {label} ended")));
         }
         if !is_lost {
             eprintln!("bellows: lost the agent; waiting for it to come back (the workload goes on)");

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use bellows_policies::CpuBounds;
-use bellows_policies::units::Bounds;
+use bellows_policies::units::{Bounds, Bytes};
 use clap::Args;
 
 use super::order::Target;
@@ -35,9 +35,15 @@ struct Wanted {
     /// Its share of memory and cpu beside others, from 1 to 10000.
     #[arg(long, value_name = "WEIGHT|class")]
     weight: Option<Setting<u32>>,
+    /// The most processes and threads that it has; within what its class allows.
+    #[arg(long, value_name = "N|class")]
+    pids: Option<Setting<u64>>,
+    /// The most of it that may be swapped out, 0 for nothing; within what its class allows.
+    #[arg(long, value_name = "SIZE|class")]
+    swap: Option<Setting<Bytes>>,
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let Wanted { class, memory, cpu, weight } = arguments.wanted;
-    arguments.target.give("set", &Change { class, memory, cpu, weight }).await
+    let Wanted { class, memory, cpu, weight, pids, swap } = arguments.wanted;
+    arguments.target.give("set", &Change { class, memory, cpu, weight, pids, swap }).await
 }

@@ -148,11 +148,7 @@ pub(super) fn diff(arguments: &Diff) -> anyhow::Result<ExitCode> {
 pub(super) fn generate_trace(arguments: &Generate) -> anyhow::Result<ExitCode> {
     let Generate { seed, kind, workloads, hours } = *arguments;
     if !(0.01..=1000.0).contains(&hours) || workloads == 0 {
-        bail!(Failure {
-            text: "hours are 0.01 to 1000, workloads 1 or more".to_owned(),
-            code: 2,
-            is_passing: false
-        });
+        bail!(Failure { text: "hours are 0.01 to 1000, workloads 1 or more".to_owned(), code: 2 });
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within bounds")]
     let seconds = (hours * 3600.0).round() as u64;
@@ -204,11 +200,7 @@ impl Ground {
         let source = Source { name: self.trace.display().to_string(), text: read(&self.trace)? };
         read_trace(&source).map_err(|found| {
             let lines: Vec<String> = found.iter().map(|d| d.render(std::slice::from_ref(&source))).collect();
-            anyhow!(Failure {
-                text: format!("the trace is wrong\n{}", lines.join("\n")),
-                code: CHECK_FAILED,
-                is_passing: false
-            })
+            anyhow!(Failure { text: format!("the trace is wrong\n{}", lines.join("\n")), code: CHECK_FAILED })
         })
     }
 

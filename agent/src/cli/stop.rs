@@ -58,7 +58,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         return target.give("stop", &request).await;
     }
     let client = target.client();
-    let done: What = client.post(&target.path("stop"), &request).await?;
+    let done = target.order("stop", &request).await?;
     let label = format!("{}/{}", target.tenant, target.name);
     let What::Life(Deed::StopOrdered { cgroup, .. }) = done else {
         println!("{label}: {}", text::what(&done));

@@ -5,9 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Connection;
-use super::client::Client;
-use crate::api::types::TenantRow;
 use crate::api::words::text::table;
+use crate::client::Client;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -20,7 +19,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let client = Client::new(&arguments.connection.runtime_dir);
-    let mut tenants: Vec<TenantRow> = client.get("/api/v1/tenants").await?;
+    let mut tenants = client.tenants().await?;
     tenants.sort_by(|a, b| a.tenant.cmp(&b.tenant));
     if arguments.json {
         println!("{}", serde_json::to_string(&tenants)?);

@@ -119,6 +119,8 @@ pub struct Agent {
     /// How memory events are heard.
     #[serde(deserialize_with = "one_of")]
     pub hearing: Hearing,
+    /// It is in a container, and what it governs is not: it leaves its cgroup namespace, and not its cgroup.
+    pub in_container: bool,
 }
 
 /// What becomes of workloads when the agent is told to end.

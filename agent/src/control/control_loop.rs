@@ -21,6 +21,7 @@ use super::ladder::Climb;
 use super::lanes::Lanes;
 use super::node::NodeMemoryWatch;
 use super::pass::Pass;
+use super::policies::Rewrites;
 use super::registry::Registry;
 use super::tenants::{ROOT, Tenants};
 use super::timers::Timers;
@@ -79,6 +80,7 @@ pub struct Control {
     pub(super) budget: Budget,
     pub(super) rules: Arc<Ruleset>,
     pub(super) versions: Versions,
+    pub(super) rewrites: Rewrites,
     pub(super) can_reclaim: bool,
     pub(super) lanes: Lanes,
     pub(super) keep: Keep,
@@ -151,6 +153,7 @@ impl Control {
             registry: Registry::default(),
             budget,
             versions: Versions::new(&parts.rules.version),
+            rewrites: Rewrites::default(),
             rules: parts.rules,
             can_reclaim: parts.can_reclaim,
             lanes,

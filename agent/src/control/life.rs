@@ -173,7 +173,7 @@ impl Control {
                 self.protect(&tenant);
                 // Its class may have changed while it was started.
                 let changed = self.reform(key);
-                self.rewrite(changed.into_iter().collect());
+                self.rewrite(changed);
                 self.raise_to_floor(key, clock::now());
                 if self.released {
                     self.release_one(key);

@@ -144,15 +144,16 @@ impl Control {
         self.keep_settings(&full, &changed, change.class.is_some());
         let rewrite = self.govern_as(key, changed, class);
         self.regain(key);
-        self.rewrite(rewrite.into_iter().collect());
+        self.rewrite(rewrite);
         let to = conditions(self.registry.get(key)?);
         Some(Ok(What::SettingsChanged { from, to }))
     }
 }
 
 fn conditions(entry: &Entry) -> Conditions {
-    let Identity { class, memory, cpu, .. } = entry.identity();
-    Conditions { class: class.to_string(), memory: *memory, cpu: *cpu, weight: entry.weight() }
+    let Identity { class, memory, cpu, resources, .. } = entry.identity();
+    let (pids, swap) = (resources.pids, resources.swap);
+    Conditions { class: class.to_string(), memory: *memory, cpu: *cpu, weight: entry.weight(), pids, swap }
 }
 
 impl std::fmt::Display for Order {

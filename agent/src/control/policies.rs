@@ -5,6 +5,7 @@
 //! floor is raised here. What a class writes besides (weight, protection, pids, swap, I/O, the failsafe) is written by a
 //! worker. This is the one turn that allocates: it is as rare as its cause.
 
+use std::mem;
 use std::sync::Arc;
 
 use bellows_policies::ruleset::{Class, Foreign, Mode, Ruleset};
@@ -20,6 +21,14 @@ use crate::kernel::clock;
 use crate::kernel::watch::Key;
 use crate::workload::rewrite::Rewrite;
 use crate::workload::spec::{Identity, Spec};
+
+/// What no law moves and is to be written: a batch at a time, since each says only what has changed, and two workers would not keep
+/// their order.
+#[derive(Debug, Default)]
+pub(super) struct Rewrites {
+    waiting: Vec<(Arc<str>, Rewrite)>,
+    is_under_way: bool,
+}
 
 impl Control {
     /// Governs by other policies from now on.
@@ -131,8 +140,18 @@ impl Control {
     }
 
     /// Has files written that no law moves.
-    pub(super) fn rewrite(&mut self, rewrites: Vec<(Arc<str>, Rewrite)>) {
-        if rewrites.is_empty() || self.lanes.submit(Job::Rewrite(rewrites)).is_ok() {
+    pub(super) fn rewrite(&mut self, rewrites: impl IntoIterator<Item = (Arc<str>, Rewrite)>) {
+        self.rewrites.waiting.extend(rewrites);
+        self.write_waiting();
+    }
+
+    fn write_waiting(&mut self) {
+        if self.rewrites.is_under_way || self.rewrites.waiting.is_empty() {
+            return;
+        }
+        let batch = mem::take(&mut self.rewrites.waiting);
+        self.rewrites.is_under_way = self.lanes.submit(Job::Rewrite(batch)).is_ok();
+        if self.rewrites.is_under_way {
             return;
         }
         let text = "the workers have too much to do to write what was changed: reload, or set it, once more"
@@ -140,7 +159,9 @@ impl Control {
         self.journal.record(clock::unix_nanoseconds(), &self.node, What::Trouble { text });
     }
 
-    pub(super) fn rewritten(&self, troubles: Vec<(Arc<str>, String)>) {
+    pub(super) fn rewritten(&mut self, troubles: Vec<(Arc<str>, String)>) {
+        self.rewrites.is_under_way = false;
+        self.write_waiting();
         for (name, text) in troubles {
             self.journal.record(clock::unix_nanoseconds(), &name, What::Trouble { text });
         }

@@ -7,7 +7,7 @@ use bellows_policies::units::Instant;
 use super::control_loop::Control;
 use crate::journal::What;
 use crate::kernel::clock;
-use crate::watchdog::{Heartbeat, PATIENCE};
+use crate::watchdog::PATIENCE;
 
 /// After a silence this long the watchdog has opened the limits, or was about to: less than `watchdog::PATIENCE`, and more
 /// than beats are ever apart.
@@ -35,11 +35,10 @@ impl Control {
         let text = "the watchdog is gone: starting another".to_owned();
         self.journal.record(clock::unix_nanoseconds(), &self.node, What::Trouble { text });
         self.metrics.watchdogs.inc();
-        if let Some(gone) = self.heartbeat.take() {
-            gone.bury();
-        }
-        let Some(root) = self.ground.workloads.path().parent() else { return };
-        match Heartbeat::start(root) {
+        let Some((gone, root)) = self.heartbeat.take().zip(self.ground.workloads.path().parent()) else {
+            return;
+        };
+        match gone.replace(root) {
             Ok(heartbeat) => self.heartbeat = Some(heartbeat),
             Err(error) => {
                 let text =

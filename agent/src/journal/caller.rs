@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bellows_policies::{Bounds, CpuBounds};
+use bellows_policies::{Bounds, Bytes, CpuBounds};
 use serde::{Deserialize, Serialize};
 
 /// A client of the control socket when it connected. Carried by the record of whatever it asked for.
@@ -36,4 +36,10 @@ pub struct Conditions {
     pub cpu: Option<CpuBounds>,
     /// Its share of memory and cpu beside others.
     pub weight: u32,
+    /// The most processes that it has, if that is its own and not its class's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u64>,
+    /// The most of it that may be swapped out, the same, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap: Option<Bytes>,
 }

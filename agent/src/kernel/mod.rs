@@ -5,6 +5,7 @@
 //! support    what this kernel and this delegation can do      -> `bellows doctor`
 //! feature    ... of which: what came with which release
 //! machine    ... and what the machine around has to have
+//! container  out of the view of the cgroups that a container has
 //! cgroup     a directory handle: create, read, write, kill, remove
 //! watch      epoll over POLLPRI files, inotify, pidfds         -> `control`
 //! cpu        cpu.stat, cpu.max, the node's use      -> the cpu loop
@@ -24,6 +25,7 @@
 pub mod adopt;
 pub mod cgroup;
 pub mod clock;
+pub mod container;
 pub mod cpu;
 pub mod discover;
 pub mod feature;

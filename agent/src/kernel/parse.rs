@@ -40,6 +40,8 @@ pub fn memory_stat(text: &[u8]) -> MemoryStat {
             b"shmem" => stat.shmem = Bytes(value),
             b"file_dirty" => stat.file_dirty = Bytes(value),
             b"file_writeback" => stat.file_writeback = Bytes(value),
+            b"inactive_anon" => stat.inactive_anon = Bytes(value),
+            b"active_anon" => stat.active_anon = Bytes(value),
             b"inactive_file" => stat.inactive_file = Bytes(value),
             b"active_file" => stat.active_file = Bytes(value),
             b"unevictable" => stat.unevictable = Bytes(value),

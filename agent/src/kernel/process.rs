@@ -69,6 +69,15 @@ pub fn peer_groups(stream: impl AsFd) -> Vec<u32> {
     sys::peer_groups(stream.as_fd()).unwrap_or_default()
 }
 
+/// The namespaces of a process by kind, and whether they are others than this process has. What cannot be seen is left out.
+#[must_use]
+pub fn namespaces(pid: i32) -> Vec<(String, bool)> {
+    const KINDS: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
+    let of = |who: &str, kind: &str| fs::read_link(format!("/proc/{who}/ns/{kind}")).ok();
+    let look = |kind: &&str| Some(((*kind).to_owned(), of(&pid.to_string(), kind)? != of("self", kind)?));
+    KINDS.iter().filter_map(look).collect()
+}
+
 fn look(pid: i32) -> Option<Process> {
     let comm = name(pid)?;
     let rss = resident(&pid.to_string())?;

@@ -2,7 +2,7 @@
 //!
 //! | differs | then |
 //! |---|---|
-//! | class, bounds | it is governed by the new ones while it runs |
+//! | class, bounds, processes, swap | it is governed by the new ones while it runs |
 //! | how it ends, when it is started again, how large its log is | from now on; a log from the next start on |
 //! | whether it has a quota, or a terminal, the command, anything else | it is stopped and started again |
 //!
@@ -101,6 +101,8 @@ pub fn change(wanted: &Asked, class: Name) -> Change {
         memory: Some(wanted.memory.map_or(Setting::Class, Setting::Own)),
         cpu: wanted.cpu.map(Setting::Own),
         weight: None,
+        pids: Some(wanted.resources.pids.map_or(Setting::Class, Setting::Own)),
+        swap: Some(wanted.resources.swap.map_or(Setting::Class, Setting::Own)),
     }
 }
 
@@ -113,7 +115,8 @@ fn is_live(difference: &Difference) -> bool {
     let field = difference.field.as_str();
     let is_quota_kept = difference.from != NONE && difference.to != NONE;
     let is_life = field.starts_with("life.") && field != "life.terminal";
-    matches!(field, "class" | "memory") || (field == "cpu" && is_quota_kept) || is_life
+    let is_set = matches!(field, "class" | "memory" | "resources.pids" | "resources.swap");
+    is_set || (field == "cpu" && is_quota_kept) || is_life
 }
 
 /// How an absent value is written.
@@ -142,17 +145,22 @@ fn differences(present: &Spec<Asked>, wanted: &Spec<Asked>) -> Vec<Difference> {
     found
 }
 
-/// The fields of a spec: those of its identity and of its life one by one, the others whole.
+/// The fields of a spec: those of its identity, of what it has by the piece, and of its life one by one, the others whole.
 fn fields(spec: &Spec<Asked>) -> Vec<(String, Value)> {
     let Ok(Value::Object(whole)) = serde_json::to_value(spec) else { return Vec::new() };
     let mut fields = Vec::new();
+    let mut put = |name: String, value: Value| match (name.as_str(), value) {
+        ("resources" | "life", Value::Object(inner)) => {
+            fields.extend(inner.into_iter().map(|(part, value)| (format!("{name}.{part}"), value)));
+        }
+        (_, value) => fields.push((name, value)),
+    };
     for (name, value) in whole {
         match (name.as_str(), value) {
-            ("identity", Value::Object(inner)) => fields.extend(inner),
-            ("life", Value::Object(inner)) => {
-                fields.extend(inner.into_iter().map(|(name, value)| (format!("life.{name}"), value)));
+            ("identity", Value::Object(inner)) => {
+                inner.into_iter().for_each(|(name, value)| put(name, value))
             }
-            (_, value) => fields.push((name, value)),
+            (_, value) => put(name, value),
         }
     }
     // Bounds as people write them.
@@ -234,6 +242,12 @@ mod tests {
         let mut bounded = base.clone();
         bounded.identity.cpu = Some("0.1..1".parse().unwrap());
         assert_eq!(told(&base, run, None, &bounded), "Restart cpu - -> 0.1..1");
+        let mut fewer = base.clone();
+        fewer.identity.resources.pids = Some(9);
+        assert_eq!(told(&base, run, None, &fewer), "Change resources.pids - -> 9");
+        let mut moved = base.clone();
+        moved.identity.resources.cpuset_cpus = Some("0".to_owned());
+        assert_eq!(told(&base, run, None, &moved), "Restart resources.cpuset_cpus - -> 0");
         let mut secret = base.clone();
         secret.env = vec!["A=1".to_owned(), "SECRET=y".to_owned(), "B=2".to_owned()];
         assert_eq!(told(&base, run, None, &secret), "Restart env SECRET -> SECRET B", "names only");

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use bellows_policies::units::{Bounds, Bytes};
-use bellows_policies::{Assignment, CpuBounds, Ruleset};
+use bellows_policies::{Assignment, CpuBounds, Resources, Ruleset};
 use serde::{Deserialize, Serialize};
 
 use super::spec::{Identity, Name};
@@ -30,6 +30,12 @@ pub struct Change {
     /// Its share of memory and cpu beside others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<Setting<u32>>,
+    /// The most processes and threads that it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<Setting<u64>>,
+    /// The most of it that may be swapped out, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap: Option<Setting<Bytes>>,
 }
 
 /// A value that a workload can have of its class or of its own.
@@ -77,7 +83,16 @@ impl Change {
             changed.memory = class.memory_bounds(own, capacity)?;
             changed.by_class.memory = own.is_none();
         }
-        if let Some(text) = identity.resources.refused_by(&class).filter(|_| self.class.is_some()) {
+        let resources = &mut changed.resources;
+        resources.pids = wanted(self.pids, resources.pids);
+        resources.swap = wanted(self.swap, resources.swap);
+        let judged = if self.class.is_some() {
+            resources.clone()
+        } else {
+            let (pids, swap) = (wanted(self.pids, None), wanted(self.swap, None));
+            Resources { pids, swap, ..Resources::default() }
+        };
+        if let Some(text) = judged.problem().or_else(|| judged.refused_by(&class)) {
             return Err(text);
         }
         if self.class.is_some() || self.cpu.is_some() {
@@ -115,9 +130,10 @@ fn wanted<T>(setting: Option<Setting<T>>, own: Option<T>) -> Option<T> {
 mod tests {
     use super::*;
     use crate::workload::spec::ByClass;
+    use bellows_policies::AssignedBy;
     use bellows_policies::field::Amount;
     use bellows_policies::ruleset::{Class, CpuControl, Defaults, Rule};
-    use bellows_policies::{AssignedBy, Resources};
+    use bellows_policies::units::Limit;
 
     fn rules() -> Ruleset {
         let mut rules = Ruleset::built_in(Defaults::default());
@@ -126,6 +142,8 @@ mod tests {
         bounded.memory.ceiling = Some(Amount::Size(Bytes::mib(256)));
         let mut weighed = Class { name: "weighed".to_owned(), ..Class::default() };
         weighed.cpu.control = CpuControl::WeightOnly;
+        bounded.pids = 100;
+        bounded.memory.swap_max = Limit::At(Bytes::mib(8));
         for class in [bounded, weighed] {
             rules.classes.insert(class.name.clone(), class.into());
         }
@@ -221,11 +239,34 @@ mod tests {
     }
 
     #[test]
+    fn processes_and_swap_are_within_what_the_class_allows() {
+        let bounded = Identity { class: "bounded".parse().unwrap(), ..identity("acme") };
+        let table = [
+            (r#"{"pids":{"own":100},"swap":{"own":8388608}}"#, Ok((Some(100), Some(Bytes::mib(8))))),
+            (r#"{"pids":"class"}"#, Ok((None, None))),
+            (r#"{"pids":{"own":101}}"#, Err("--pids 101 is refused: the class bounded allows 100")),
+            (r#"{"pids":{"own":0}}"#, Err("--pids has to be between 1 and 4194304")),
+            (r#"{"swap":{"own":16777216}}"#, Err("--swap 16 MiB is refused: the class bounded allows 8 MiB")),
+        ];
+        for (text, expected) in table {
+            let change: Change = serde_json::from_str(text).unwrap();
+            let now = change.of(&bounded, &rules(), Bytes::GIB);
+            let got = now.map(|now| (now.resources.pids, now.resources.swap));
+            assert_eq!(got, expected.map_err(str::to_owned), "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_not_changed_is_not_held_against_the_class_anew() {
         let wide = Identity { class: "bounded".parse().unwrap(), ..identity("acme") };
         let change = Change { weight: Some(Setting::Own(7)), ..Change::default() };
         let now = change.of(&wide, &rules(), Bytes::GIB).unwrap();
         assert_eq!((now.memory, now.weight), (wide.memory, Some(7)));
+        let many =
+            Identity { resources: Resources { pids: Some(900), ..Resources::default() }, ..wide.clone() };
+        let change = Change { swap: Some(Setting::Own(Bytes::MIB)), ..Change::default() };
+        let now_of_many = change.of(&many, &rules(), Bytes::GIB).unwrap();
+        assert_eq!((now_of_many.resources.pids, now_of_many.resources.swap), (Some(900), Some(Bytes::MIB)));
         let back = Change { weight: Some(Setting::Class), ..Change::default() };
         assert_eq!(back.of(&now, &rules(), Bytes::GIB), Ok(wide));
     }

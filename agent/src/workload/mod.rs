@@ -16,6 +16,7 @@
 //! apply       what a file asks for against what there is, pure
 //! shelf       detached workloads on disk
 //! logs        the output of a detached one
+//! said        ... and how it is read
 //! stops       an order to end, on the cgroup
 //! tree        the delegated subtree: taken, locked, laid out
 //! supervisor  launch and teardown on their own threads; results come back to the control loop
@@ -50,6 +51,7 @@ pub mod restart;
 pub mod rewrite;
 pub mod rlimit;
 pub mod rootless;
+pub mod said;
 pub mod shelf;
 pub mod spec;
 pub mod stated;

@@ -15,7 +15,7 @@ use nix::fcntl::Flock;
 
 use super::supervisor::enable_controllers;
 use crate::kernel::cgroup::{Cgroup, CgroupError};
-use crate::kernel::{discover, parse};
+use crate::kernel::{container, discover, parse};
 use bellows_policies::units::{Bytes, Limit};
 
 const SUPERVISOR: &str = "supervisor";
@@ -57,6 +57,9 @@ pub enum TreeError {
     /// Where this process is could not be found out.
     #[error("cannot find the agent's own cgroup: {0}; name one with --root")]
     Unknown(#[from] io::Error),
+    /// The cgroups of the host are out of reach.
+    #[error("the agent is told that it is in a container (--in-container): {0}")]
+    Contained(io::Error),
 }
 
 /// The root that the agent governs: the one that was named, or the cgroup it was started in. Within a `supervisor/` that an
@@ -72,12 +75,23 @@ pub fn find_root(named: Option<&Path>) -> Result<PathBuf, TreeError> {
     Ok(if is_below { above.to_owned() } else { own })
 }
 
-/// Takes `root`: locks it, moves this process to `supervisor/`, enables controllers, makes `workloads/`. The process of a service
-/// (`is_service`) that is outside of the root stays where it is: its manager knows it by that place, and protects it there.
-pub fn take(root: &Path, is_service: bool) -> Result<Tree, TreeError> {
+/// For an agent in a container: leaves its view of the cgroups, and makes the root where it is missing. A container is told no cgroup of
+/// the host's, and nobody else is there to make one.
+pub fn step_out(root: &Path) -> Result<(), TreeError> {
+    container::join_host_cgroups().map_err(TreeError::Contained)?;
+    if let (false, Some(above), Some(name)) = (root.exists(), root.parent(), root.file_name()) {
+        Cgroup::open(above)?.ensure_child(&name.to_string_lossy())?;
+    }
+    Ok(())
+}
+
+/// Takes `root`: locks it, moves this process to `supervisor/`, enables controllers, makes `workloads/`. A process that somebody manages
+/// (`is_managed`: a service, a container) and that is outside of the root stays where it is: its manager knows it by that place, and
+/// protects it there.
+pub fn take(root: &Path, is_managed: bool) -> Result<Tree, TreeError> {
     let root = Cgroup::open(root)?;
     let lock = lock(&root)?;
-    let stays = is_service && discover::own_cgroup().is_ok_and(|own| !own.starts_with(root.path()));
+    let stays = is_managed && discover::own_cgroup().is_ok_and(|own| !own.starts_with(root.path()));
     let supervisor = (!stays).then(|| enter(&root)).transpose()?;
     enable_controllers(&root).map_err(|error| inhabited(error, &root))?;
     supervisor.as_ref().inspect(|supervisor| protect(supervisor));

@@ -57,10 +57,11 @@ impl Evidence {
         let (verb, want, reclaim) = match self.law {
             MemoryLaw::Hold => (Verb::Hold, now, Bytes::ZERO),
             MemoryLaw::Launch => (Verb::Grow, target::launch(law, self.floor), Bytes::ZERO),
-            MemoryLaw::Grow => (Verb::Grow, self.step_up(law), Bytes::ZERO),
+            MemoryLaw::Grow => (Verb::Grow, self.step_up(law, self.rate), Bytes::ZERO),
+            MemoryLaw::Relieve => (Verb::Grow, self.step_up(law, 0), Bytes::ZERO),
             MemoryLaw::Rearm => (Verb::Shrink, now, Bytes::ZERO),
             MemoryLaw::RearmAbove => {
-                let want = self.step_up(law);
+                let want = self.step_up(law, self.rate);
                 (if want == now { Verb::Shrink } else { Verb::Grow }, want, Bytes::ZERO)
             }
             MemoryLaw::TakeBack => {
@@ -91,10 +92,10 @@ impl Evidence {
         Decision { verb, want, reclaim, reason, evidence }
     }
 
-    /// A step above use, with its band.
-    fn step_up(&self, law: &Law) -> Limits {
+    /// A step above use for growth at `rate`, with its band.
+    fn step_up(&self, law: &Law, rate: u64) -> Limits {
         let bounds = self.bounds();
-        let step = law.step(self.current, self.rate, self.streak);
+        let step = law.step(self.current, rate, self.streak);
         let aim = bounds.clamp(self.current.saturating_add(step));
         let still = law.band(aim, self.threads, 0);
         target::grow(law, bounds, self.limits(), self.current, step, still, |high| self.band_above(law, high))

@@ -79,7 +79,7 @@ impl Workload {
             return self.hold(Reason::Calm, None);
         }
         let mut episode = self.begin(signals.at);
-        let plenty = self.step_size(signals).0.saturating_mul(2);
+        let plenty = self.step_size(signals, MemoryLaw::Grow).0.saturating_mul(2);
         let cached = self.detail.filter(|detail| {
             signals.at.since(detail.at) <= ms(self.law.detail_fresh_ms) && detail.stat.cache().0 >= plenty
         });
@@ -115,7 +115,8 @@ impl Workload {
             self.phase = Phase::Calm;
             return self.look_calm(signals);
         }
-        let near = signals.hit || self.wanted.is_some() || (signals.rises && self.is_near(signals));
+        let near =
+            signals.hit || self.wanted.is_some() || (signals.rises && self.is_near(signals, episode.law()));
         let mut step = self.press(signals, &mut episode, near);
         // An unanswered request is repeated; a proven need is proven again while it goes on growing.
         let gap = if episode.need.is_some() { self.law.detail_gap_ms } else { self.law.calm_ms };
@@ -140,7 +141,7 @@ impl Workload {
             Some(Verdict::Need(reason)) => {
                 let mut episode = self.begin(signals.at);
                 episode.need = Some(reason);
-                let near = signals.hit || self.is_near(signals);
+                let near = signals.hit || self.is_near(signals, episode.law());
                 let step = self.press(signals, &mut episode, near);
                 self.phase = Phase::Hot(episode);
                 return step;
@@ -243,8 +244,8 @@ impl Workload {
         if !further {
             self.streak = 0;
         }
-        let grow = self.decide(MemoryLaw::Grow, Reason::GrowthContinued);
-        if !near || !self.is_worth(signals, grow.want) {
+        let grow = self.decide(episode.law(), Reason::GrowthContinued);
+        if !near || !self.is_worth(grow.want) {
             let at_ceiling = near && self.is_at_ceiling();
             self.wanted = None;
             if at_ceiling {
@@ -295,22 +296,24 @@ impl Workload {
     /// The limit could not be raised and is still in the way.
     fn is_pressed_in_vain(&self, signals: &Signals) -> bool {
         let recently = self.last_hit.is_some_and(|hit| signals.at.since(hit) <= ms(self.law.stall_ms * 2));
-        self.wanted.is_some() && recently && self.is_worth(signals, self.grow_target())
+        self.wanted.is_some() && recently && self.is_worth(self.grow_target())
     }
 
-    fn is_near(&self, signals: &Signals) -> bool {
+    fn is_near(&self, signals: &Signals, law: MemoryLaw) -> bool {
         let room = self.limits.high.saturating_sub(signals.current);
-        room < self.law.reach(signals.rate, self.law.look_ahead_ms) || room.0 < self.step_size(signals).0 / 2
+        room < self.law.reach(signals.rate, self.law.look_ahead_ms)
+            || room.0 < self.step_size(signals, law).0 / 2
     }
 
-    fn is_worth(&self, signals: &Signals, want: Limits) -> bool {
+    fn is_worth(&self, want: Limits) -> bool {
         let raise = want.high.saturating_sub(self.limits.high);
         let last = raise > Bytes::ZERO && want.high.0 + crate::units::PAGE > self.bounds.ceiling.0;
-        last || raise.0 >= self.step_size(signals).0.min(self.law.step_min.0) / 4
+        last || raise.0 >= self.law.step_min.0 / 4
     }
 
-    fn step_size(&self, signals: &Signals) -> Bytes {
-        self.law.step(signals.current, signals.rate, self.streak)
+    fn step_size(&self, signals: &Signals, law: MemoryLaw) -> Bytes {
+        let rate = if law == MemoryLaw::Relieve { 0 } else { signals.rate };
+        self.law.step(signals.current, rate, self.streak)
     }
 
     fn grow_target(&self) -> Limits {

@@ -88,7 +88,9 @@ impl Growth {
         {
             return Verdict::Need(Reason::RefaultsRose);
         }
-        let waits_in_vain = time.scanned > 0 && time.efficiency < law.cheap_reclaim;
+        // A few pages say nothing about the rest: one large folio that is in use is a whole list of them.
+        let has_searched = time.scanned * PAGE >= law.need_grew_min.0;
+        let waits_in_vain = has_searched && time.efficiency < law.cheap_reclaim;
         let waits_without = time.scanned == 0 && time.some >= 0.5;
         if time.some >= law.pressure_share && (waits_in_vain || waits_without) {
             return Verdict::Need(Reason::StallRose);
@@ -123,6 +125,7 @@ mod tests {
         let reader = MemoryStat { pgscan: 1000, pgsteal: 999, workingset_activate_file: 2, ..stat(4, 60) };
         let thrash = MemoryStat { workingset_activate_file: 900, ..reader };
         let futile = MemoryStat { pgsteal: 20, ..reader };
+        let barely = MemoryStat { pgscan: 135, pgsteal: 71, ..reader };
         let swapper = MemoryStat { workingset_refault_anon: 256, ..reader };
         let table = [
             ("a new grower", new, stat(64, 0), 0, "need_grew"),
@@ -135,6 +138,7 @@ mod tests {
             ("refaults that are waited for", stat(4, 60), thrash, 15, "refaults_rose"),
             ("swapping in", stat(4, 60), swapper, 0, "refaults_rose"),
             ("waiting in vain", stat(4, 60), futile, 25, "stall_rose"),
+            ("a first look at a large folio", stat(4, 60), barely, 56, "cache"),
             ("waiting without reclaim", stat(4, 60), stat(4, 60), 60, "stall_rose"),
         ];
         for (name, before, after, waited, verdict) in table {

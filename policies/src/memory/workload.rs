@@ -94,6 +94,14 @@ pub(crate) struct Episode {
     pub(crate) hold_ms: u64,
 }
 
+impl Episode {
+    /// By which formula it grows. Who waits without a growth of need reads files: a step by the rate of that would be 100 ms of a
+    /// disk, to be taken back at the next verdict.
+    pub(crate) const fn law(&self) -> MemoryLaw {
+        if matches!(self.need, Some(Reason::StallRose)) { MemoryLaw::Relieve } else { MemoryLaw::Grow }
+    }
+}
+
 /// Growth is known to be cache; the limit stays.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Hold {

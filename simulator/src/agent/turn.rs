@@ -157,7 +157,7 @@ impl Agent {
                 }
                 entry.is_unsure = true;
                 node.log.record(now, id, What::WriteFailed(errno));
-                check::tampered(node, id);
+                check::unwritten(node, id, verb);
                 return;
             }
         }

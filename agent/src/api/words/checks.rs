@@ -42,16 +42,18 @@ pub(crate) fn memory(evidence: &Evidence, reason: Reason, law: &Law) -> Vec<Chec
         | MemoryLaw::SqueezeFrozen
         | MemoryLaw::Floor => plain("use", size(current)),
         MemoryLaw::Grow
+        | MemoryLaw::Relieve
         | MemoryLaw::RearmAbove
         | MemoryLaw::TakeBack
         | MemoryLaw::Stall
         | MemoryLaw::Hold => check("use", size(current), format!("memory.high {high}"), current >= high),
     }];
     match evidence.law {
-        MemoryLaw::Grow | MemoryLaw::RearmAbove => {
+        MemoryLaw::Grow | MemoryLaw::Relieve | MemoryLaw::RearmAbove => {
+            let counted = if evidence.law == MemoryLaw::Relieve { 0 } else { evidence.rate };
             checks.extend(verdict(evidence.growth.as_ref(), reason, law));
             checks.push(plain("growth", rate(evidence.rate)));
-            checks.push(plain("step", size(law.step(current, evidence.rate, evidence.streak))));
+            checks.push(plain("step", size(law.step(current, counted, evidence.streak))));
             checks.push(ceiling(evidence));
         }
         MemoryLaw::TakeBack => checks.extend(verdict(evidence.growth.as_ref(), reason, law)),

@@ -229,11 +229,16 @@ fn step(deed: &Deed) -> String {
 
 fn settings(from: &Conditions, to: &Conditions) -> String {
     let cpu = |settings: &Conditions| settings.cpu.map_or_else(|| "max".to_owned(), |cpu| cpu.to_string());
+    fn own(value: Option<impl ToString>) -> String {
+        value.map_or_else(|| "as its class".to_owned(), |value| value.to_string())
+    }
     let pairs = [
         ("class", from.class.clone(), to.class.clone()),
         ("memory", from.memory.to_string(), to.memory.to_string()),
         ("cpu", cpu(from), cpu(to)),
         ("weight", from.weight.to_string(), to.weight.to_string()),
+        ("pids", own(from.pids), own(to.pids)),
+        ("swap", own(from.swap), own(to.swap)),
     ];
     let other = pairs.iter().filter(|(_, from, to)| from != to);
     let changes: Vec<String> = other.map(|(what, from, to)| format!("{what} {from} -> {to}")).collect();

@@ -49,7 +49,7 @@ pub(crate) fn text(explained: &WorkloadExplained) -> String {
 }
 
 /// How it stands.
-fn state(view: &View, age: &str) -> String {
+pub(super) fn state(view: &View, age: &str) -> String {
     let limit = |limit: Option<Bytes>| limit.map_or_else(|| "max".to_owned(), |b| b.to_string());
     let View { tenant, name, state, memory, .. } = view;
     let class = class_and_why(&view.class, view.assigned.as_ref());
@@ -117,7 +117,7 @@ fn sizing(sizing: &Sizing, class: &str) -> String {
 }
 
 /// Why its limits stay.
-fn hold(explained: &WorkloadExplained, held: &Record) -> String {
+pub(super) fn hold(explained: &WorkloadExplained, held: &Record) -> String {
     let What::Held { reason, evidence, .. } = &held.what else { return String::new() };
     let advice = advice(*reason);
     let prevents = precisely(*reason, Grounds::Memory(evidence), &explained.holders);

@@ -26,11 +26,8 @@ use tokio::time::MissedTickBehavior;
 use self::state::{Act, Id, Snapshot, Top, Wish};
 use self::view::Palette;
 use super::Connection;
-use super::client::Client;
-use crate::api::NodeView;
-use crate::api::types::{SignalRequest, WorkloadExplained, WorkloadView};
 use crate::api::words;
-use crate::journal::What;
+use crate::client::{Client, ClientError};
 
 /// The shortest interval, milliseconds: the agent publishes ten times a second.
 const LEAST_MS: u64 = 100;
@@ -57,7 +54,7 @@ pub(super) struct Arguments {
 #[derive(Debug)]
 enum Happening {
     Terminal(Event),
-    Answer(anyhow::Result<Snapshot>),
+    Answer(Result<Snapshot, ClientError>),
     Explained(Id, String),
     Done(String),
 }
@@ -77,9 +74,8 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     result.map(|()| ExitCode::SUCCESS)
 }
 
-async fn ask(client: &Client, begun: Instant) -> anyhow::Result<Snapshot> {
-    let node: NodeView = client.get("/api/v1/node").await?;
-    let workloads: Vec<WorkloadView> = client.get("/api/v1/workloads").await?;
+async fn ask(client: &Client, begun: Instant) -> Result<Snapshot, ClientError> {
+    let (node, workloads) = (client.node().await?, client.workloads().await?);
     Ok(Snapshot { node, workloads, at: begun.elapsed().as_secs_f64() })
 }
 
@@ -135,7 +131,7 @@ async fn watch(
                 },
                 Happening::Terminal(_) => {}
                 Happening::Answer(Ok(snapshot)) => top.take(snapshot),
-                Happening::Answer(Err(error)) => top.error = Some(format!("{error:#}")),
+                Happening::Answer(Err(error)) => top.error = Some(error.to_string()),
                 Happening::Explained(of, text) => top.explain(&of, &text),
                 Happening::Done(text) => top.message = Some(text),
             }
@@ -168,24 +164,22 @@ async fn poll(client: Client, interval: Duration, tell: mpsc::Sender<Happening>)
 }
 
 async fn explain(client: Client, of: Id, tell: mpsc::Sender<Happening>) {
-    let path = format!("/api/v1/explain/{}/{}", of.0, of.1);
-    let text = match client.get::<WorkloadExplained>(&path).await {
+    let text = match client.explain_workload(&of.0, &of.1).await {
         Ok(explained) => words::workload::text(&explained),
-        Err(error) => format!("{error:#}"),
+        Err(error) => error.to_string(),
     };
     let _ = tell.send(Happening::Explained(of, text)).await;
 }
 
 async fn carry_out(client: Client, act: Act, of: Id, tell: mpsc::Sender<Happening>) {
     let (tenant, name) = &of;
-    let path = |verb: &str| format!("/api/v1/workloads/{tenant}/{name}/{verb}");
     let done = match act {
-        Act::Freeze | Act::Thaw => client.post::<What>(&path(act.as_str()), &()).await.map(drop),
-        Act::Kill => client.order(&path("signal"), &SignalRequest { signal: libc::SIGKILL }).await,
+        Act::Freeze | Act::Thaw => client.order(tenant, name, act.as_str(), &()).await.map(drop),
+        Act::Kill => client.signal(tenant, name, libc::SIGKILL).await,
     };
     let text = match done {
         Ok(()) => format!("{tenant}/{name}: {} done", act.as_str()),
-        Err(error) => format!("{tenant}/{name}: {} failed: {error:#}", act.as_str()),
+        Err(error) => format!("{tenant}/{name}: {} failed: {error}", act.as_str()),
     };
     let _ = tell.send(Happening::Done(text)).await;
 }

@@ -19,6 +19,7 @@ mod exec;
 mod explain;
 mod growth;
 mod held;
+mod image;
 mod joins;
 mod killed_orders;
 mod ladder;

@@ -1,5 +1,7 @@
 //! A dead or hung agent does no worse than a static limit at the ceiling: its watchdog opens the limits.
 
+use std::fs;
+
 use bellows::journal::What;
 use nix::sys::signal::Signal;
 
@@ -114,4 +116,14 @@ fn a_killed_watchdog_is_replaced() {
     journal.wait("", |w| matches!(w, What::Trouble { text } if text.contains("watchdog is gone")));
     eventually("another one is there", || watchdog().is_some_and(|pid| pid != first));
     assert!(agent.http("/metrics").contains("bellows_watchdog_restarts_total 1\n"));
+}
+
+/// Somebody kills all of it, agent and watchdog too, as one may who wants to be rid of everything. The next agent starts workloads.
+#[test]
+fn a_tree_that_was_killed_whole_is_used_again() {
+    let mut agent = Agent::start(&[]);
+    fs::write(agent.tree.root.join("cgroup.kill"), "1").expect("kill");
+    agent.restart();
+    let finished = agent.run("after", "16M..64M", &["true"]).finish();
+    assert_eq!(finished.code, 0, "{finished:?}");
 }

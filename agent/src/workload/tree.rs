@@ -107,6 +107,9 @@ pub fn hold(root: &Path) -> Result<(), TreeError> {
 }
 
 fn enter(root: &Cgroup) -> Result<Cgroup, CgroupError> {
+    // A new one, if nobody is in the old one: where that was ever killed by `cgroup.kill`, some kernels (Debian's 6.1.0-50) kill whatever
+    // is cloned from there into a cgroup that was not.
+    let _ = root.remove_child(SUPERVISOR);
     let supervisor = root.ensure_child(SUPERVISOR)?;
     supervisor.write("cgroup.procs", "0")?;
     Ok(supervisor)

@@ -15,7 +15,7 @@ help:
 	@echo "make sim     the laws against a simulated node that goes wrong: SEED=.. (random if none), STEPS=.. (a million if none);"
 	@echo "             with SCENARIO=.. drawn policies under drawn traces instead, from that seed on"
 	@echo "make deb     the Debian package: target/<triple>/release/bellows.deb; needs cargo-deb and lintian"
-	@echo "make surfaces  writes docs/metrics.md, the dashboards and the rules from the catalogue of metrics"
+	@echo "make surfaces  writes docs/metrics.md, docs/json.md, the dashboards and the rules from what is in the code"
 	@echo "make check   formatting, lints, tidy, licences and bans of dependencies"
 	@echo "make check-kubernetes  the manifests: rendered, against Kubernetes' schemas, and what they have to say; needs kubectl"
 	@echo "make bench   reaction, growth, hearing, squeezing, an idle agent, takeover, launches, how many copies fit: target/bench.json; an hour"
@@ -55,7 +55,7 @@ test-console: build setup
 	$(KERNEL) with --memory 4G --forward 9464 --forward 9465 --timeout 900 -- \
 		node tests/console/run.mjs $(BIN) target/console
 
-# What is made from the catalogue of metrics: docs/metrics.md, dashboards, rules. A test fails when they are not up to date.
+# What is made from the code: docs/metrics.md, docs/json.md, dashboards, rules. A test fails when they are not up to date.
 surfaces: toolchain
 	cargo run --release --locked -q -p bellows-tests --bin bellows-surfaces
 

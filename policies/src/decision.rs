@@ -3,13 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::Evidence;
 use crate::units::Bytes;
 
 /// The two limits of a governed workload. `high` is what is granted, the thing that budgets add up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Limits {
     /// `memory.high`, bytes: the tripwire.
     pub high: Bytes,
@@ -18,7 +19,7 @@ pub struct Limits {
 }
 
 /// What is to be done with the limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verb {
     /// Raise; on the fast lane. Never lowers either limit.
@@ -37,7 +38,7 @@ pub enum Verb {
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident, $label:literal, $sentence:literal;)+) => {
         /// Why: a fact of the past. A closed set; metrics, journal and views share it.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
         #[serde(rename_all = "snake_case")]
         pub enum Reason {
             $($(#[doc = $doc])+ $name,)+

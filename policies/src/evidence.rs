@@ -7,13 +7,14 @@
 //!
 //! On the wire zeros are left out.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::decision::Limits;
 use crate::units::{Bounds, Bytes};
 
 /// Which formula decided.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum MemoryLaw {
     /// None: the limits stay.
     #[default]
@@ -70,7 +71,7 @@ pub enum MemoryLaw {
 }
 
 /// The values that a decision was made from: sizes in bytes, rates in bytes per second.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Evidence {
     /// The formula.
@@ -165,7 +166,7 @@ pub struct Evidence {
 }
 
 /// What a look into `memory.stat` says about growth: the values that the verdict, need or cache, is made from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Growth {
     /// The limit then.
@@ -182,7 +183,7 @@ pub struct Growth {
 }
 
 /// How the time between two looks into `memory.stat` was spent. Shares of one; zero where nothing is known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Interval {
     /// Length, ms.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::field::{Kind, Raw};
@@ -33,7 +34,7 @@ const PAGES: [(&str, &str, &str); 9] = [
 ];
 
 /// What a workload asks for; where it says nothing, its class does, or it has all that there is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Resources {
     /// `pids.max`.

@@ -4,6 +4,7 @@
 //! event, on the control thread. A [`Detail`] flushes per-CPU statistics and is taken off that thread, when
 //! [`crate::Step::read_detail`] asks for it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::units::{Bytes, Instant};
@@ -11,7 +12,7 @@ use crate::units::{Bytes, Instant};
 /// `memory.events.local`: how often this cgroup itself met each limit. Counters; they only rise.
 ///
 /// The local file, not the hierarchical one, which lets a tenant fake a need with a nested child.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MemoryEvents {
     /// Reclaimed although below `memory.low`.
     pub low: u64,
@@ -28,7 +29,7 @@ pub struct MemoryEvents {
 }
 
 /// The cheap reads of a turn: `memory.events.local` and `memory.current`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sample {
     /// When both were read.
     pub at: Instant,
@@ -39,7 +40,7 @@ pub struct Sample {
 }
 
 /// What bellows reads of `memory.stat`: sizes in bytes, counters in pages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MemoryStat {
     /// Anonymous memory.
     pub anon: Bytes,
@@ -81,7 +82,7 @@ pub struct MemoryStat {
 }
 
 /// Swap, as one workload finds it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Swap {
     /// `memory.swap.current`: what is swapped out, in zswap or on a device, bytes.
     pub used: Bytes,
@@ -93,7 +94,7 @@ pub struct Swap {
 }
 
 /// The `total=` fields of a pressure file: microseconds in which tasks waited for memory, or for I/O. Counters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pressure {
     /// At least one task waited, microseconds.
     pub some_us: u64,
@@ -102,7 +103,7 @@ pub struct Pressure {
 }
 
 /// The dear reads: `memory.stat`, `memory.pressure`, `io.pressure` and the number of threads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Detail {
     /// When the reads began: what happened before is in them.
     pub at: Instant,

@@ -7,13 +7,16 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The page size that limits are rounded to. Kernels with larger pages round further down by themselves.
 pub const PAGE: u64 = 4096;
 
 /// A size in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct Bytes(pub u64);
 
@@ -27,7 +30,7 @@ pub enum Limit {
 }
 
 /// The bounds that a policy sets for `memory.high`: floor <= granted <= ceiling.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "RawBounds")]
 pub struct Bounds {
     /// The least that the workload is ever granted, in bytes; protected as well.
@@ -37,7 +40,9 @@ pub struct Bounds {
 }
 
 /// A point in time: nanoseconds of `CLOCK_MONOTONIC`. This crate never reads the clock; it is told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct Instant(pub u64);
 
@@ -164,7 +169,7 @@ impl fmt::Display for Limit {
 }
 
 /// Bounds as they come over the wire, before they are known to be in order.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawBounds {
     floor: Bytes,

@@ -61,7 +61,7 @@ fn told_to_end_it_leaves_workloads_running_or_ends_them() {
     let cgroup = agent.tree.workload("kept");
     assert!(read(&cgroup.join("cgroup.events")).contains("populated 1"));
     assert_eq!(number(&cgroup.join("memory.high")), u64::MAX, "squeezes are released");
-    std::fs::write(cgroup.join("cgroup.kill"), "1").expect("kill");
+    fs::write(cgroup.join("cgroup.kill"), "1").expect("kill");
     drop(kept);
 
     let mut agent = Agent::start(&["--on-exit", "stop"]);
@@ -94,7 +94,7 @@ fn release_opens_everything() {
         agent.tree.root.join("supervisor/cgroup.procs").exists()
             && read(&agent.tree.root.join("supervisor/cgroup.procs")).is_empty()
     });
-    std::fs::write(&high, (32 * MIB).to_string()).expect("arm again");
+    fs::write(&high, (32 * MIB).to_string()).expect("arm again");
     let root = agent.tree.root.display().to_string();
     let output = agent.output("release", &["--all", "--root", &root]);
     assert!(output.status.success(), "{output:?}");

@@ -21,6 +21,7 @@ mod growth;
 mod held;
 mod image;
 mod joins;
+mod json;
 mod killed_orders;
 mod ladder;
 mod life;

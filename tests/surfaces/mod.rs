@@ -1,27 +1,32 @@
-//! What people see of the metrics, made from their catalogue: the page of the documentation, Grafana's dashboards, Prometheus'
-//! rules. `bellows-surfaces` writes the files; a test fails when they are not what it would write.
+//! What people and scripts see, made from the code: of the catalogue of metrics the page of the documentation, Grafana's dashboards and
+//! Prometheus' rules; of the types that verbs print, their page. `bellows-surfaces` writes the files; a test fails when they are not what it would write.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `page` | `docs/metrics.md` |
+//! | `json` | `docs/json.md` |
 //! | `promql` | what an expression names |
 //! | `model` | dashboards as Grafana's JSON |
 //! | `dashboards` | the five of them |
 //! | `rules` | recording and alerting rules |
+//! | `shape` | whether what is printed is what is documented |
 //! | `lint` | what holds for every dashboard and rule |
 
 pub mod dashboards;
+pub mod json;
 pub mod lint;
 pub mod model;
 mod page;
 pub mod promql;
 pub mod rules;
+pub mod shape;
 
 /// All files that are generated: where, from the root of the repository, and what is in them.
 #[must_use]
 pub fn files() -> Vec<(String, String)> {
     let mut files = vec![
         ("docs/metrics.md".to_owned(), page::text()),
+        ("docs/json.md".to_owned(), json::text()),
         ("dashboards/prometheus/rules.yml".to_owned(), rules::yaml()),
         ("deploy/kubernetes/components/monitoring/prometheusrule.yaml".to_owned(), rules::custom_resource()),
     ];

@@ -1,6 +1,7 @@
 //! What is shown of detached workloads, those that have ended too.
 
 use bellows_policies::units::{Bounds, Bytes};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::types::WorkloadView;
@@ -10,7 +11,7 @@ use crate::workload::shelf::Kept;
 use crate::workload::spec::Asked;
 
 /// A detached workload, as it is shown.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DetachedView {
     /// Its command and its arguments.
     pub argv: Vec<String>,

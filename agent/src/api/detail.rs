@@ -9,6 +9,7 @@ use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use bellows_policies::sample::Pressure;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
@@ -52,7 +53,7 @@ const FILES: [&str; 22] = [
 ];
 
 /// A workload, and what the kernel says of it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct WorkloadDetail {
     /// As `ps` shows it.
     pub view: WorkloadView,
@@ -79,7 +80,7 @@ pub struct WorkloadDetail {
 }
 
 /// Whose a namespace is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kin {
     /// The agent's, which mostly is the host's.
@@ -89,7 +90,7 @@ pub enum Kin {
 }
 
 /// What a detached workload was started with. Of its environment only the names: values may be secrets.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct AskedView {
     /// Its working directory.
     pub cwd: String,
@@ -110,7 +111,7 @@ impl From<&Kept> for AskedView {
 }
 
 /// For how long tasks have waited in all, microseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Waits {
     /// Some of them.
     pub some_us: u64,

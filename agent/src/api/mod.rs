@@ -48,6 +48,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
 pub use self::node::{Ground, NodeView};
+pub use self::openapi::document as openapi;
 pub use self::since::seconds_of;
 pub use self::stdio::REFUSAL as STDIO_REFUSAL;
 use crate::access::{Access, Api};

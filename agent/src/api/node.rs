@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use axum::{Json, Router, routing::get};
 use bellows_policies::units::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
 
@@ -52,7 +53,7 @@ impl Node {
 }
 
 /// The node, its budget, and the agent. Sizes in bytes.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct NodeView {
     /// The agent's version.
     pub version: String,

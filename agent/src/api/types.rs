@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bellows_policies::ruleset::Mode;
 use bellows_policies::units::{Bounds, Bytes};
 use bellows_policies::{AssignedBy, CpuBounds, Cpus, Pin, Resources};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
@@ -19,7 +20,7 @@ use crate::workload::lifecycle::State;
 use crate::workload::spec::{Asked, Spec};
 
 /// `POST /api/v1/workloads`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LaunchRequest {
     /// What to start.
@@ -31,7 +32,7 @@ pub struct LaunchRequest {
 }
 
 /// `POST /api/v1/apply`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApplyRequest {
     /// What is to run.
@@ -42,7 +43,7 @@ pub struct ApplyRequest {
 }
 
 /// `POST /api/v1/workloads/{tenant}/{name}/exec`, answered when the command has ended.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExecRequest {
     /// The command and its arguments.
@@ -63,14 +64,14 @@ pub struct ExecRequest {
 }
 
 /// How a command beside a workload has ended.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Executed {
     /// As a shell would see it.
     pub code: i32,
 }
 
 /// `POST /api/v1/workloads/{tenant}/{name}/signal`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignalRequest {
     /// The signal's number. 9 kills everything in the workload's cgroup, others go to its init.
@@ -78,7 +79,7 @@ pub struct SignalRequest {
 }
 
 /// `POST /api/v1/workloads/{tenant}/{name}/stop`. What is absent is as the workload says itself.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StopRequest {
     /// The signal's number.
@@ -90,7 +91,7 @@ pub struct StopRequest {
 }
 
 /// `POST /api/v1/workloads/{tenant}/{name}/pin`. With neither value what there is is pinned where it is.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PinRequest {
     /// The `memory.high` to pin it at.
@@ -112,7 +113,7 @@ fn pin_seconds() -> u64 {
 }
 
 /// A pin, as it is shown.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 pub struct PinView {
     /// Whether `memory.high` is pinned.
     pub memory: bool,
@@ -131,7 +132,7 @@ impl From<Pin> for PinView {
 }
 
 /// The answer of `POST /api/v1/release`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Released {
     /// Workloads whose limits stand open now.
     pub workloads: usize,
@@ -141,7 +142,7 @@ pub struct Released {
 }
 
 /// One workload, as `ps` shows it. Sizes in bytes; `null` is `max`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and a field of the wire")]
 pub struct WorkloadView {
     /// Its owner.
@@ -260,7 +261,7 @@ impl From<&Published> for WorkloadView {
 }
 
 /// One tenant, as `tenants` shows it. Sizes in bytes.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TenantRow {
     /// Its name.
     pub tenant: String,
@@ -294,7 +295,7 @@ impl From<&PublishedTenant> for TenantRow {
 }
 
 /// The answer of `GET /api/v1/explain/{id}`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RecordExplained {
     /// The record.
     pub record: Record,
@@ -311,7 +312,7 @@ pub struct RecordExplained {
 }
 
 /// The answer of `GET /api/v1/explain/{tenant}/{name}`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct WorkloadExplained {
     /// `tenant/name`.
     pub workload: String,
@@ -328,7 +329,7 @@ pub struct WorkloadExplained {
 }
 
 /// What `bellows describe` prints: two answers in one.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Described {
     /// What it is now; absent when it has ended and is not remembered.
     pub detail: Option<WorkloadDetail>,
@@ -337,7 +338,7 @@ pub struct Described {
 }
 
 /// A workload that holds a grant.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Holder {
     /// `tenant/name`.
     pub workload: String,
@@ -348,7 +349,7 @@ pub struct Holder {
 }
 
 /// An error, as RFC 9457 problem+json has it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     /// The HTTP status in words.
     pub title: String,

@@ -9,6 +9,7 @@ use bellows_policies::Ruleset;
 use bellows_policies::sample::Detail;
 use bellows_policies::units::Instant;
 use crossbeam_queue::ArrayQueue;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -193,7 +194,7 @@ pub enum Command {
 }
 
 /// A workload that has been started.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 pub struct Launched {
     /// The id of its cgroup, unique on this machine until it reboots.
     pub id: u64,

@@ -3,10 +3,11 @@
 use std::fmt;
 
 use bellows_policies::{Bounds, Bytes, CpuBounds};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A client of the control socket when it connected. Carried by the record of whatever it asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Caller {
     /// Its user.
     pub uid: u32,
@@ -26,7 +27,7 @@ impl fmt::Display for Caller {
 }
 
 /// What a workload is governed by, as far as an operator can set it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Conditions {
     /// Its class.
     pub class: String,

@@ -1,9 +1,10 @@
 //! What happens in a workload's life besides its start and its end: by an operator's order, or by its own rules.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A step in a workload's life.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "deed", rename_all = "snake_case")]
 pub enum Deed {
     /// An operator told it to end.

@@ -2,12 +2,13 @@
 
 use bellows_policies::decision::Reason;
 use bellows_policies::{CpuEvidence, Evidence};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::record::What;
 
 /// Why a lease has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Ease {
     /// Nobody waits any more.

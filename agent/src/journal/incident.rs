@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bellows_policies::decision::Limits;
 use bellows_policies::units::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Record;
@@ -19,7 +20,7 @@ const PER_WORKLOAD: usize = 8;
 const WORKLOADS: usize = 256;
 
 /// What was in the way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// The ceiling was met.
@@ -37,7 +38,7 @@ pub enum Kind {
 }
 
 /// One incident. Its time is that of its record.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Incident {
     /// What was in the way.
     pub kind: Kind,
@@ -50,7 +51,7 @@ pub struct Incident {
 }
 
 /// A workload from inside.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Snapshot {
     /// When it was taken, in nanoseconds since the Unix epoch. Of a workload that was killed it is from before.
     pub unix_ns: u64,
@@ -73,7 +74,7 @@ pub struct Snapshot {
 }
 
 /// A process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Process {
     /// Its pid, as the agent sees it.
     pub pid: i32,

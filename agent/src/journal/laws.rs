@@ -5,13 +5,14 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellows_policies::{CpuLaw, Law};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Versions that are remembered: more than are ever in force at a time.
 const VERSIONS: usize = 64;
 
 /// The constants of both laws, under one name.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Laws {
     /// Their name: the class, the rule set's version, and a hash of the constants, as in `web@built-in.1f0c9a2e`. The hash,
     /// since a class follows from the agent's configuration as well, which no rule set's version covers.

@@ -6,6 +6,7 @@ use bellows_policies::decision::{Limits, Reason, Verb};
 use bellows_policies::ladder::{Grip, GripEvidence};
 use bellows_policies::units::Bytes;
 use bellows_policies::{AssignedBy, CpuEvidence, Cpus, Evidence};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::caller::{Caller, Conditions};
@@ -14,7 +15,7 @@ use super::grounds::Ease;
 use super::incident::Incident;
 
 /// One thing that happened.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Record {
     /// Counts up from 1, and goes on after a restart where the journal on disk ends.
     pub id: u64,
@@ -37,7 +38,7 @@ pub struct Record {
 }
 
 /// What can happen.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum What {
     /// The agent took its subtree over.

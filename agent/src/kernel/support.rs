@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use nix::unistd::{AccessFlags, access};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::cgroup::Cgroup;
@@ -15,7 +16,7 @@ use super::privilege;
 use super::swap::Machine;
 
 /// How a check ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// As it should be.
@@ -27,7 +28,7 @@ pub enum Status {
 }
 
 /// One finding.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Check {
     /// What was looked at.
     pub name: &'static str,

@@ -8,6 +8,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bellows_policies::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Steps to each doubling: a value is told to within a tenth.
@@ -25,7 +26,7 @@ pub struct Watched {
 }
 
 /// What was seen of a workload while it was observed, and what that suggests. Sizes in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sizing {
     /// The first look, in nanoseconds since the Unix epoch.
     pub since_unix_ns: u64,

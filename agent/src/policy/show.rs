@@ -4,12 +4,13 @@ use std::fmt::Write;
 
 use bellows_policies::field::{Field, Value};
 use bellows_policies::ruleset::{Class, Node, Rule, Tenant};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::compile::{Compiled, Origins};
 
 /// The policies in force, for whoever looks at them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Shown {
     /// Their version.
     pub ruleset: String,

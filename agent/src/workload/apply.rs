@@ -9,6 +9,7 @@
 //! The comparison goes over the fields as they are written on the wire, so that one that is added is compared, and starts the
 //! workload anew unless it is named here.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -17,7 +18,7 @@ use super::lifecycle::State;
 use super::spec::{Asked, Name, Spec};
 
 /// What is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// Nothing: it is as it is asked for.
@@ -31,7 +32,7 @@ pub enum Action {
 }
 
 /// A difference, in words.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Difference {
     /// The field, as the wire spells it.
     pub field: String,
@@ -42,7 +43,7 @@ pub struct Difference {
 }
 
 /// What comes of a comparison.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[must_use]
 pub struct ApplyPlan {
     /// What is to be done.

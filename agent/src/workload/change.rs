@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bellows_policies::units::{Bounds, Bytes};
 use bellows_policies::{Assignment, CpuBounds, Resources, Ruleset};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::spec::{Identity, Name};
@@ -15,7 +16,7 @@ use super::spec::{Identity, Name};
 const WEIGHTS: std::ops::RangeInclusive<u32> = 1..=10_000;
 
 /// What is to be changed; what is absent stays.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
     /// Its class.
@@ -39,7 +40,7 @@ pub struct Change {
 }
 
 /// A value that a workload can have of its class or of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Setting<T> {
     /// That of its class, which it follows.

@@ -8,6 +8,7 @@
 //! Everything is bounded, since it comes from a client and goes to a process that has to stay small.
 
 use bellows_policies::units::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::capability::Capability;
@@ -30,7 +31,7 @@ const EMPTY_ON_HOST_ROOT: [&str; 3] = ["/tmp", "/var/tmp", "/run"];
 const EMPTY_SIZE: Bytes = Bytes::mib(64);
 
 /// A workload's box.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Isolation {
     /// What is its `/`.
@@ -60,7 +61,7 @@ pub struct Isolation {
 }
 
 /// A root file system.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Root {
     /// The host's.
@@ -77,7 +78,7 @@ pub enum Root {
 }
 
 /// A mount in a root of the workload's own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Mount {
     /// A file or a directory of the host, without what is mounted below it.
@@ -100,7 +101,7 @@ pub enum Mount {
 }
 
 /// The namespaces that are for choice.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Namespaces {
     /// Users: in one of its own, its root is a user of the host that owns nothing else, out of its tenant's range.
@@ -126,7 +127,7 @@ impl Default for Namespaces {
 }
 
 /// Whose a namespace is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Namespace {
     /// A new one.

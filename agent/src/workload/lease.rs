@@ -6,6 +6,7 @@
 //! A lease counts only where the tripwire is found open.
 
 use bellows_policies::units::{Bytes, Limit};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::supervisor::FAILSAFE_CPU;
@@ -16,7 +17,7 @@ use crate::kernel::parse;
 const LEASE: &str = "lease";
 
 /// The limits to go back to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Lease {
     /// `memory.high`, bytes.
     pub high: Bytes,

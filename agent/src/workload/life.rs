@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bellows_policies::units::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::cgroup::{Cgroup, CgroupError};
@@ -20,7 +21,7 @@ const LOG_BYTES: std::ops::RangeInclusive<u64> = 4096..=1 << 30;
 const LOG_FILES: std::ops::RangeInclusive<u32> = 1..=100;
 
 /// What it says of its life. Everything that is absent is as of a plain `bellows run`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Life {
     /// The signal that asks its command to end.
@@ -37,7 +38,7 @@ pub struct Life {
 }
 
 /// When a workload is started again that has ended of itself. One that was told to end stays so.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Restart {
     /// Never.
@@ -50,7 +51,7 @@ pub enum Restart {
 }
 
 /// How large the log of a workload may become.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogBounds {
     /// The most that a file of it holds.

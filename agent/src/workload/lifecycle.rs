@@ -8,12 +8,13 @@
 //! ```
 //! What the ladder freezes for somebody else runs on by this table: it is a lease of the agent's own, and no state of life.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::records::Exit;
 
 /// Where a workload is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// It was admitted, and waits for somebody to start it.

@@ -6,13 +6,14 @@ use std::str::FromStr;
 use bellows_policies::ruleset::DEFAULT_CLASS;
 use bellows_policies::units::{Bounds, Bytes};
 use bellows_policies::{AssignedBy, Assignment, CpuBounds, Resources};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::isolation::Isolation;
 use super::life::Life;
 
 /// The name of a tenant or a workload, which is also the name of its cgroup directory.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);
 
@@ -68,7 +69,7 @@ impl fmt::Display for Name {
 }
 
 /// Who a workload is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Identity {
     /// Its owner.
     pub tenant: Name,
@@ -97,7 +98,7 @@ pub struct Identity {
 }
 
 /// Which bounds a workload did not ask for. Those of a record of old were all asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ByClass {
     /// Those of memory.
     pub memory: bool,
@@ -106,7 +107,7 @@ pub struct ByClass {
 }
 
 /// Who a workload wants to be: what it does not say, policies do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Asked {
     /// Its owner.
@@ -164,7 +165,7 @@ impl fmt::Display for Identity {
 }
 
 /// A workload to be started: as it is asked for (`Spec<Asked>`), or as it was admitted.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Spec<Who = Identity> {
     /// Who it is.

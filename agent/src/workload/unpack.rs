@@ -20,6 +20,7 @@ use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, fstatat, mkdirat, utimensat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tar::{Archive, Entry, EntryType, PaxExtensions};
 
@@ -31,7 +32,7 @@ const EXTENSION: u64 = 64 * 1024;
 const USERS: u64 = 65_536;
 
 /// What was unpacked.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Unpacked {
     /// Files, directories and links.
     pub entries: u64,

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::isolation::path_problem;
@@ -12,7 +13,7 @@ use super::isolation::path_problem;
 const JOIN: &str = "join:";
 
 /// A namespace, as it is written everywhere: `new`, `host`, `join:PATH`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub enum Whose {
     /// A new one.

@@ -1,6 +1,7 @@
 //! Evidence of a decision about a quota, and the last step of every such decision: from this and the law to what is wanted, and
 //! to nothing else. The counterpart of [`crate::Evidence`]; on the wire zeros are left out here too.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cpu::law::CpuLaw;
@@ -11,7 +12,7 @@ use crate::decision::{Reason, Verb};
 use crate::evidence::is_default;
 
 /// Which formula decided.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CpuRule {
     /// None: the quota stays.
     #[default]
@@ -41,7 +42,7 @@ pub enum CpuRule {
 }
 
 /// The values that a decision was made from. Amounts in millionths of a cpu.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CpuEvidence {
     /// The formula.

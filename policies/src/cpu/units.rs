@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The period of every quota that is written, microseconds: the kernel's default.
@@ -12,12 +13,14 @@ pub const PERIOD_US: u64 = 100_000;
 pub const QUOTA_MIN_US: u64 = 1000;
 
 /// An amount of cpus, in millionths of one: a quota, or a use. So a use in microseconds per second is this very number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct Cpus(pub u64);
 
 /// The bounds that a policy sets for the quota: floor <= quota <= ceiling.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "RawBounds")]
 pub struct CpuBounds {
     /// The least quota, in millionths of a cpu; the burst too.
@@ -130,7 +133,7 @@ impl FromStr for Cpus {
 }
 
 /// Bounds as they come over the wire, before they are known to be in order.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawBounds {
     floor: Cpus,

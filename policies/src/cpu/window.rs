@@ -15,6 +15,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cpu::law::{CpuLaw, periods_ms};
@@ -29,7 +30,7 @@ const PLACES: usize = SLICES as usize;
 const WHOLE_US: u32 = 90_000;
 
 /// `cpu.stat` of one workload at one instant, as the kernel gave it. Counters; they only rise.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CpuSample {
     /// When it was read.
     pub at: Instant,

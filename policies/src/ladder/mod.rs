@@ -21,6 +21,7 @@
 mod lease;
 mod pressure;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::lease::{Lease, Leases};
@@ -64,7 +65,7 @@ impl LadderLaw {
 }
 
 /// What is done to a workload as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Grip {
     /// `cpu.max` is lowered towards its floor: it slows down, and what it takes of memory with it.
@@ -76,7 +77,7 @@ pub enum Grip {
 }
 
 /// What a spell has brought so far: evidence of the next step.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Gave {
     /// By slack, bytes.
@@ -92,7 +93,7 @@ pub struct Gave {
 }
 
 /// What a grip was decided by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct GripEvidence {
     /// The priority of whoever waits; [`u32::MAX`] is the node's.

@@ -22,6 +22,7 @@ pub use class::{Class, CpuPart, Io, MemoryPart, RUNGS};
 pub use parts::{Node, Rule, Tenant};
 pub use words::{Adopt, Base, CpuControl, Foreign, Mode};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::memory::Law;
@@ -65,7 +66,7 @@ pub struct Assignment {
 }
 
 /// What gave a workload its class.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AssignedBy {
     /// The rule that stands there: file and line.

@@ -44,14 +44,13 @@ fn stands(detail: &WorkloadDetail) -> String {
     let WorkloadView { tenant, name, state, .. } = view;
     if view.started_unix_ns > 0 {
         let mut out = workload::state(view, &age(view.started_unix_ns));
-        let _ = writeln!(
-            out,
-            "  {}, pid {}, {} OOM kills, {:.1} s of cpu time used",
-            if view.mode == "observe" { "observed only" } else { "enforced" },
-            view.pid,
-            view.oom_kills,
-            view.cpu_usage_us as f64 / 1e6
-        );
+        let mode = if view.mode == "observe" { "observed only" } else { "enforced" };
+        let _ = write!(out, "  {mode}, pid {}, {} OOM kills", view.pid, view.oom_kills);
+        // Without a quota it is not looked at.
+        if view.cpu.is_some() {
+            let _ = write!(out, ", {:.1} s of cpu time used", view.cpu_usage_us as f64 / 1e6);
+        }
+        out.push('\n');
         return out;
     }
     let ended =

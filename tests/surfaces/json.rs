@@ -73,7 +73,7 @@ const EXITS: &[(&str, &str)] = &[
         "describe, explain, set, pin, unpin, stop, freeze, thaw, kill, rm",
         "4 there is nothing of that name or number, 5 refused",
     ),
-    ("logs, attach", "4 there is no such detached workload"),
+    ("logs, attach", "4 there is no such detached workload, 5 refused (`logs`)"),
     ("ps, top, tenants, events, record, apply, release", "5 refused"),
     ("release", "1 when one could not be opened"),
     ("doctor, config check, config show, policy check, policy show", "3 something is wrong, and was told"),

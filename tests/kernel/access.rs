@@ -105,6 +105,33 @@ fn refusal(journal: &mut Follower, workload: &str, order: &str) {
 
 const IDLE: [&str; 3] = ["--", "sleep", "300"];
 
+/// What its own have said is shown to a tenant's caller, until they have ended; of others nothing.
+#[test]
+fn logs_are_their_tenants() {
+    let place = Place::new("logs", LISTS);
+    let start = ["--tenant", "acme", "--name", "teller", "--memory", "16M..64M", "--detach"];
+    let secret = ["--tenant", "beta", "--name", "secret", "--memory", "16M..64M", "--detach"];
+    told(&place.agent, "run", &[&secret[..], &TENANT, &IDLE].concat(), 0);
+    let says = ["--", "sh", "-c", "echo one; echo two; exec sleep 300"];
+    place.ends(ALICE, "run", &[&start[..], &TENANT, &says].concat(), 0, "acme/teller: started");
+    let own = ["--tenant", "acme", "teller"];
+    eventually("both lines are in its log", || place.output(ALICE, "logs", &own) == (0, "one\ntwo\n".into()));
+    place.ends(ALICE, "logs", &["--tenant", "beta", "secret"], 5, "what is of beta is not for you to see");
+    place.ends(
+        ALICE,
+        "logs",
+        &["--tenant", "acme", "nobody"],
+        4,
+        "there is no detached workload acme/nobody",
+    );
+    place.ends(STRANGER, "logs", &own, 5, "[api]");
+    let mut command = place.command(ALICE, "", "logs");
+    let reader = command.args(own).args(["-f", "--tail", "1"]).stdout(Stdio::piped()).spawn().expect("logs");
+    place.ends(ALICE, "stop", &[&own[..], &["--grace", "0s"]].concat(), 0, "acme/teller");
+    let told_to_the_end = said(&reader.wait_with_output().expect("logs"));
+    assert_eq!(told_to_the_end, (0, "two\n".to_owned()), "it ends with the workload");
+}
+
 #[test]
 fn each_sees_and_changes_what_is_its_own() {
     let place = Place::new("rules", LISTS);
@@ -179,27 +206,6 @@ fn each_sees_and_changes_what_is_its_own() {
     place.ends(ALICE, "stop", &[&own[..], &["--grace", "0s"]].concat(), 0, "acme/web");
     place.ends(ALICE, "rm", &own, 0, "forgotten");
 
-    // What its own have said, until they have ended; of others nothing.
-    let teller = ["--", "sh", "-c", "echo one; echo two; exec sleep 300"];
-    let base = detached("acme", "teller");
-    place.ends(ALICE, "run", &[&base[..], &TENANT, &teller].concat(), 0, "acme/teller: started");
-    let own = ["--tenant", "acme", "teller"];
-    eventually("both lines are in its log", || place.output(ALICE, "logs", &own) == (0, "one\ntwo\n".into()));
-    place.ends(ALICE, "logs", &["--tenant", "beta", "secret"], 5, "what is of beta is not for you to see");
-    place.ends(
-        ALICE,
-        "logs",
-        &["--tenant", "acme", "nobody"],
-        4,
-        "there is no detached workload acme/nobody",
-    );
-    place.ends(STRANGER, "logs", &own, 5, "[api]");
-    let mut follower = place.command(ALICE, "", "logs");
-    let follower =
-        follower.args(own).args(["-f", "--tail", "1"]).stdout(Stdio::piped()).spawn().expect("logs");
-    place.ends(ALICE, "stop", &[&own[..], &["--grace", "0s"]].concat(), 0, "acme/teller");
-    let followed = said(&follower.wait_with_output().expect("logs"));
-    assert_eq!(followed, (0, "two\n".to_owned()), "it ends with the workload");
     // One that stays with its client, to its end.
     let attached = ["--tenant", "acme", "--name", "short", "--memory", "16M..64M"];
     place.ends(ALICE, "run", &[&attached[..], &TENANT, &["--", "sh", "-c", "exit 3"]].concat(), 3, "");

@@ -59,8 +59,7 @@ async fn carry_out(
     match plan.action {
         Action::Nothing => return Ok(()),
         Action::Change => {
-            let is_own = |field: &str| matches!(field, "class" | "memory" | "cpu");
-            if plan.differences.iter().any(|difference| is_own(&difference.field)) {
+            if plan.differences.iter().any(|difference| apply::is_set(&difference.field)) {
                 let change = apply::change(&spec.identity, class);
                 control.operate(tenant, name, Order::Set(change), Arc::clone(&by)).await?;
             }

@@ -112,12 +112,17 @@ fn is_done(present: &Present<'_>) -> bool {
     present.ended.is_some_and(|text| text.ends_with("exited with code 0"))
 }
 
+/// Whether a field is one that [`change`] sets.
+#[must_use]
+pub fn is_set(field: &str) -> bool {
+    matches!(field, "class" | "memory" | "cpu" | "resources.pids" | "resources.swap")
+}
+
 fn is_live(difference: &Difference) -> bool {
     let field = difference.field.as_str();
     let is_quota_kept = difference.from != NONE && difference.to != NONE;
     let is_life = field.starts_with("life.") && field != "life.terminal";
-    let is_set = matches!(field, "class" | "memory" | "resources.pids" | "resources.swap");
-    is_set || (field == "cpu" && is_quota_kept) || is_life
+    (is_set(field) && (field != "cpu" || is_quota_kept)) || is_life
 }
 
 /// How an absent value is written.

@@ -33,7 +33,7 @@ crate::field::constants! {
         /// Threads assumed until they have been counted. A launch is when least is known and growth is fastest, and a
         /// band costs reserve, not grant: so more than most have.
         launch_threads: u64 = 16, Count(0, MANY);
-        /// After a grow `memory.max` is at most twice the use plus this, bytes.
+        /// After a grow `memory.max` is at most twice the use plus this, bytes. Where the budget has cut it short, the band for growth is this.
         jump_slack: Bytes = Bytes::mib(64), Size(0);
         /// How often use is looked at while it grows, ms.
         hot_poll_ms: u64 = 2, Millis(1);
@@ -52,7 +52,7 @@ crate::field::constants! {
         detail_gap_ms: u64 = 10, Millis(1);
         /// How long a detail tells what a workload's memory is made of, ms.
         detail_fresh_ms: u64 = 1000, Millis(1);
-        /// Growth of need that is not noise, bytes.
+        /// Growth of need that is not noise, and the least that reclaim has to look at to be judged, bytes.
         need_grew_min: Bytes = Bytes::mib(1), Size(1);
         /// Need's share of growth that makes it a growth of need.
         need_grew_share: f64 = 0.25, Ratio(1.0);

@@ -87,6 +87,9 @@ fn ticks(agent: &Agent) -> u64 {
 /// As standard, but for the guard.
 const UNGUARDED: &str = "[class.unguarded]\ninherits = \"latency\"\ncpu.throttled_target = 0.1\n";
 
+/// Of all who are in that test.
+const FLAGS: [&str; 4] = ["--cpu", "0.2..1", "--class", "unguarded"];
+
 /// Twenty workloads in turn: idle until they are known to be, then they burn all they get. Counted in the kernel's own periods,
 /// from the first throttled one to the first higher quota. A round in which the machine stood still is taken again. Their class
 /// is one that the node's guard spares: it holds growth back for five observations after one of busy cpus, and here a launch
@@ -96,6 +99,12 @@ fn throttling_is_relieved_within_two_periods() {
     let policies = Policies::new("unguarded", UNGUARDED);
     let agent = policies.agent();
     let mut journal = agent.follow();
+    // Two that sleep all the time: whoever wakes must be found among others.
+    let sleepers = ["sleeper1", "sleeper2"].map(|name| {
+        let run = agent.run_with(name, "16M..64M", &FLAGS, &["sleep", "600"]);
+        journal.wait(&format!("default/{name}"), is_launched);
+        run
+    });
     let pulse = Pulse::start();
     let (mut waited, mut standstills) = (Vec::new(), 0);
     for round in 0..60_u64 {
@@ -106,8 +115,7 @@ fn throttling_is_relieved_within_two_periods() {
         // Phases of the period at random, so to say: 37 ms is prime to 100.
         let wait = (1500 + round * 37).to_string();
         let command = ["burn", "--seconds", "3", "--wait-ms", &wait];
-        let flags = ["--cpu", "0.2..1", "--class", "unguarded"];
-        let run = agent.load_with(&name, "16M..64M", &flags, &command);
+        let run = agent.load_with(&name, "16M..64M", &FLAGS, &command);
         let cgroup = agent.tree.workload(&name);
         let stat = cgroup.join("cpu.stat");
         journal.wait(&format!("default/{name}"), is_launched);
@@ -148,6 +156,7 @@ fn throttling_is_relieved_within_two_periods() {
             journal.of(&format!("default/{name}")).iter().for_each(|what| println!("  {what:?}"));
         }
     }
+    drop(sleepers);
     println!("periods from the first throttled one to relief: {waited:?}; {standstills} rounds taken again");
     assert_eq!(
         waited.len(),

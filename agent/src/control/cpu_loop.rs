@@ -289,13 +289,13 @@ impl CpuLoop {
 
     /// Looks at the idle groups whose quota hidden use may have used up.
     fn scan(&mut self, now: Instant) {
-        let total = self.governed.len();
+        let (total, first) = (self.governed.len(), self.next_scan);
         let mut looked = 0;
         for step in 0..total {
             if looked == SCAN {
                 break;
             }
-            let index = (self.next_scan + step) % total;
+            let index = (first + step) % total;
             let governed = &self.governed[index];
             let hidden = governed.seen.most_us(&self.hidden);
             if governed.tick < self.ticks && hidden >= governed.law.least_exhausting_use().quota_us() {

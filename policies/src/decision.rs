@@ -31,7 +31,7 @@ pub enum Verb {
     /// Leave as it is.
     Hold,
     /// Move the tripwire out of the way (`memory.high` = `memory.max`), so that the kernel ends the workload cleanly
-    /// instead of throttling it for ever.
+    /// instead of throttling it for ever. Where the kernel does not, [`Reason::ThrashedAtLimit`], it is ended.
     Fail,
 }
 
@@ -106,6 +106,8 @@ reasons! {
     TenantInfeasible, "tenant_infeasible", "the tenant's cap can never give that much";
     /// The workload made no progress at a limit that could not be raised.
     StalledAtLimit, "stalled_at_limit", "the workload stalled at a limit that could not be raised";
+    /// Its page cache was taken and read back many times a second at `memory.max`, and nothing could be swapped out.
+    ThrashedAtLimit, "thrashed_at_limit", "the workload thrashed at its memory.max, and the kernel did not end it";
     /// Room is left below the limit while growth is watched.
     RoomLeft, "room_left", "there was room left below the limit";
     /// The look into `memory.stat` had not come back yet.

@@ -68,6 +68,9 @@ pub enum MemoryLaw {
     /// The tripwire out of the way, for the kernel to end the workload.
     #[serde(rename = "memory.stall")]
     Stall,
+    /// The tripwire is out of the way, and the kernel did not end the workload.
+    #[serde(rename = "memory.thrash")]
+    Thrash,
 }
 
 /// The values that a decision was made from: sizes in bytes, rates in bytes per second.
@@ -224,6 +227,7 @@ impl MemoryLaw {
             Self::Rearm => "memory.rearm",
             Self::RearmAbove => "memory.rearm_above",
             Self::Stall => "memory.stall",
+            Self::Thrash => "memory.thrash",
         }
     }
 }

@@ -71,6 +71,9 @@ pub struct MemoryStat {
     /// File pages that came back within the working set: the kernel judged that they would have stayed, had the cgroup been
     /// as large as its active cache. Not `workingset_refault_file`, which counts every page of a scan that goes round.
     pub workingset_activate_file: u64,
+    /// File pages that came back at all. Counter, pages.
+    #[serde(default)]
+    pub workingset_refault_file: u64,
     /// Pages that reclaim looked at. Counter, pages.
     pub pgscan: u64,
     /// Pages that reclaim took. Counter, pages.

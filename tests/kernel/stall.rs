@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bellows::journal::{Record, What};
 use bellows_policies::{Reason, Verb};
@@ -131,14 +131,74 @@ fn beyond_the_ceiling_with_swap_is_not_parked_either() {
     }
 }
 
+/// Holds more than its ceiling, so that its tripwire is opened, and then takes so many KiB more as it is told, before it reads a file
+/// through what is left, again and again.
+const READER: &str = r#"$| = 1; vec($s, (66 << 20) - 1, 8) = 1; open F, "<", $ARGV[0] or die;
+open G, ">", "$ARGV[1].full" or die; select undef, undef, undef, 0.02 until -s $ARGV[1];
+open K, "<", $ARGV[1] or die; $k = <K>; vec($t, ($k << 10) - 1, 8) = 1 if $k; for (;;) { sysseek F, 0, 0; while (sysread F, $b, 65536) {} }"#;
+
+/// Need fills all of `memory.max` but this: what is read through it drives out the program's own pages, and the kernel always finds one
+/// more to take.
+const LEFT_KIB: u64 = 400;
+
+/// Three that thrash are ended in time where the kernel would let them go on; who only reads through what little is left is not.
+#[test]
+fn thrashing_is_ended_where_the_kernel_sees_no_end() {
+    let file = file(0, FILE_MIB);
+    let agent = Agent::start_on(Tree::without_swap(), &[]);
+    let mut journal = agent.follow();
+    for round in 0..4 {
+        let (name, thrashes) = (format!("reader{round}"), round > 0);
+        fs::write("/proc/sys/vm/drop_caches", "1").expect("drop caches");
+        let word = file.with_extension(round.to_string());
+        let [file, told_by] = [&file, &word].map(|path| path.to_str().expect("utf-8"));
+        let run = agent.run_with(&name, "32M..64M", &[], &["perl", "-e", READER, file, told_by]);
+        let (cgroup, key) = (agent.tree.workload(&name), format!("default/{name}"));
+        let is_failed = |what: &What, because| matches!(what, What::LimitsMoved { verb: Verb::Fail, reason, .. } if *reason == because);
+        journal.wait(&key, |what| is_failed(what, Reason::StalledAtLimit));
+        let full = word.with_added_extension("full");
+        eventually("it has all", || full.exists());
+        let stat = |key| field(&cgroup.join("memory.stat"), key);
+        let left = number(&cgroup.join("memory.max")) - stat("anon") - stat("kernel");
+        let more = if thrashes { left / 1024 - LEFT_KIB } else { 0 };
+        let told = Instant::now();
+        fs::write(&word, more.to_string()).expect("told");
+        if thrashes {
+            journal.wait(&key, is_ended);
+            let (took, finished) = (told.elapsed(), run.finish());
+            println!("{name}: {more} KiB more, ended after {took:?}: {}", finished.err.trim());
+            assert!(
+                finished.err.contains("killed by bellows: it thrashed at its ceiling of 64 MiB"),
+                "{finished:?}"
+            );
+            assert!(took <= PARKED, "{took:?}\n{}", journal.told());
+            let of = journal.of(&key);
+            assert_eq!(
+                of.iter().filter(|what| is_failed(what, Reason::ThrashedAtLimit)).count(),
+                1,
+                "{of:?}"
+            );
+        } else {
+            let before = stat("pgsteal");
+            std::thread::sleep(PARKED);
+            assert!(cgroup.exists(), "{}", journal.told());
+            println!("{name}: {} pages were taken in {:?}", stat("pgsteal") - before, told.elapsed());
+            let _ = agent.output("kill", &["--signal", "KILL", &name]);
+            assert!(!run.finish().err.contains("thrashed"));
+        }
+        let _ = fs::remove_file(word).and(fs::remove_file(full));
+    }
+    let _ = fs::remove_file(file);
+}
+
 const FILE_MIB: u64 = 64;
 
-fn file(number: usize) -> PathBuf {
+fn file(number: usize, mib: u64) -> PathBuf {
     let directory = std::env::var_os("BELLOWS_SCRATCH").expect("BELLOWS_SCRATCH is set with BELLOWS_CGROUP");
     let path = PathBuf::from(directory).join(format!("held{number}"));
     let mut file = File::create(&path).expect("a file");
     let block = vec![7_u8; 1 << 20];
-    for _ in 0..FILE_MIB {
+    for _ in 0..mib {
         file.write_all(&block).expect("a file");
     }
     file.sync_all().expect("sync");
@@ -149,7 +209,7 @@ fn file(number: usize) -> PathBuf {
 /// reading, far below its ceiling.
 #[test]
 fn a_held_reader_is_left_alone() {
-    let files: Vec<PathBuf> = (0..2 * AT_ONCE).map(file).collect();
+    let files: Vec<PathBuf> = (0..2 * AT_ONCE).map(|number| file(number, FILE_MIB)).collect();
     for tree in [Tree::new(), Tree::without_swap()] {
         fs::write("/proc/sys/vm/drop_caches", "1").expect("drop caches");
         let agent = Agent::start_on(tree, &[]);

@@ -150,6 +150,10 @@ impl Control {
             }
         };
         entry.held = None;
+        let is_end = reason == Reason::ThrashedAtLimit;
+        if is_end && entry.adopted.is_some() {
+            return Outcome::Nothing;
+        }
         let way = actuator::way(verb, reason, from, to);
         if let Way::Slowly(act) = way {
             return self.slowly(key, act, plan);
@@ -191,7 +195,10 @@ impl Control {
         let current = sample.current;
         let what = What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us, evidence };
         self.journal.decided(clock::unix_nanoseconds(), &entry.name, &entry.version, what);
-        if verb == Verb::Fail {
+        if is_end {
+            entry.has_thrashed = true;
+            self.kill(key);
+        } else if verb == Verb::Fail {
             if entry.adopted.is_some() {
                 let text = "it is not ended, since others made it: its memory.high stands open until it fits"
                     .to_owned();

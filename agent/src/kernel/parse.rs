@@ -47,6 +47,7 @@ pub fn memory_stat(text: &[u8]) -> MemoryStat {
             b"unevictable" => stat.unevictable = Bytes(value),
             b"workingset_refault_anon" => stat.workingset_refault_anon = value,
             b"workingset_activate_file" => stat.workingset_activate_file = value,
+            b"workingset_refault_file" => stat.workingset_refault_file = value,
             b"pgscan" => stat.pgscan = value,
             b"pgsteal" => stat.pgsteal = value,
             b"zswap" => stat.zswap = Bytes(value),

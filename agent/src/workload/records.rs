@@ -104,8 +104,7 @@ impl Ended {
                 format!("ended by signal {signal} ({name})")
             }
             Exit::OutOfMemory => {
-                let which = if granted >= ceiling { "its ceiling" } else { "its limit" };
-                format!("killed by the kernel: out of memory at {which} of {}", granted.min(ceiling))
+                format!("killed by the kernel: out of memory at {}", limit(granted, ceiling))
             }
             Exit::Vanished => "nobody knows how it ended: its exit record is gone".to_owned(),
         };
@@ -118,6 +117,15 @@ impl Ended {
         Self { tenant: Some(tenant.clone()), ..self }
     }
 
+    /// The same, of one that was killed because it thrashed at its limit and the kernel saw no end.
+    #[must_use]
+    pub fn of_thrashing(mut self, granted: Bytes, ceiling: Bytes) -> Self {
+        if self.exit == (Exit::Signaled { signal: libc::SIGKILL }) {
+            self.text = format!("killed by bellows: it thrashed at {}", limit(granted, ceiling));
+        }
+        self
+    }
+
     /// The same, with how often it had asked for more in vain since its limit was raised last.
     #[must_use]
     pub fn after_denials(mut self, denials: u32) -> Self {
@@ -128,6 +136,11 @@ impl Ended {
         }
         self
     }
+}
+
+fn limit(granted: Bytes, ceiling: Bytes) -> String {
+    let which = if granted >= ceiling { "its ceiling" } else { "its limit" };
+    format!("{which} of {}", granted.min(ceiling))
 }
 
 impl Records {

@@ -216,6 +216,8 @@ pub struct Last {
     pub granted: Bytes,
     /// How often it has asked for more in vain since that was raised.
     pub denials: u32,
+    /// It was ended because it thrashed there.
+    pub has_thrashed: bool,
 }
 
 /// Ends and removes what is left of a workload. Blocks until it is empty.
@@ -241,7 +243,10 @@ pub fn tear_down(
         Err(e) => return Err(e),
     };
     let exit = truth::how_it_ended(ground.records.witness(cgroup.id()), events, process);
-    let ended = Ended::new(exit, last.granted, identity.memory.ceiling).after_denials(last.denials);
+    let mut ended = Ended::new(exit, last.granted, identity.memory.ceiling).after_denials(last.denials);
+    if last.has_thrashed {
+        ended = ended.of_thrashing(last.granted, identity.memory.ceiling);
+    }
     let ended = ended.of(&identity.tenant);
     // Before anything is removed: an agent that dies from here on has told how it ended.
     if let Err(error) = ground.records.keep(cgroup.id(), &ended) {

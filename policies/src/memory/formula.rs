@@ -86,7 +86,9 @@ impl Evidence {
             MemoryLaw::Pin => (Verb::Grow, self.limits_at(law, self.asked), Bytes::ZERO),
             MemoryLaw::Reclaim | MemoryLaw::Probe => (Verb::Reclaim, now, self.cold(law)),
             MemoryLaw::SqueezeFrozen => (Verb::Reclaim, now, self.asked.min(law.reclaim_max).page_floor()),
-            MemoryLaw::Stall => (Verb::Fail, Limits { high: now.max, max: now.max }, Bytes::ZERO),
+            MemoryLaw::Stall | MemoryLaw::Thrash => {
+                (Verb::Fail, Limits { high: now.max, max: now.max }, Bytes::ZERO)
+            }
         };
         let evidence = Self { want: want.high, ..*self };
         Decision { verb, want, reclaim, reason, evidence }

@@ -325,12 +325,20 @@ impl Workload {
         Step { decision, look_again: Some(ms(self.law.stall_poll_ms)), read_detail: false }
     }
 
-    /// The kernel is about to end the workload. If it lives on below its old limit, the tripwire comes back.
+    /// The kernel is about to end the workload. If it lives on below its old limit, the tripwire comes back; if it thrashes, the
+    /// kernel sees no end.
     fn wait_for_end(&mut self, signals: &Signals) -> Step {
         if signals.current.saturating_add(self.law.band_min) <= self.limits.high {
+            self.stall = None;
             return self.put_back(signals, signals.at);
         }
-        self.hold(Reason::StalledAtLimit, Some(ms(self.law.stall_poll_ms)))
+        let poll = Some(ms(self.law.stall_poll_ms));
+        if self.stalled_ms() >= self.law.thrash_ms {
+            let decision = self.decide(MemoryLaw::Thrash, Reason::ThrashedAtLimit);
+            return Step { decision, look_again: poll, read_detail: false };
+        }
+        let read_detail = self.stall.as_mut().is_some_and(|stall| stall.is_due(signals.at, &self.law));
+        Step { read_detail, ..self.hold(Reason::StalledAtLimit, poll) }
     }
 
     /// Puts the tripwire back to where it was. What need now stands above is let, and that is a grow, which the budget has to

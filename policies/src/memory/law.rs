@@ -94,6 +94,13 @@ crate::field::constants! {
         stall_futile: f64 = 0.05, Ratio(1.0);
         /// Need's share of the limit from which a stall cannot be cured by reclaim.
         stall_need_share: f64 = 0.9, Ratio(1.0);
+        /// How often in a second reclaim takes as much as all the page cache that is left, from which a workload whose tripwire was
+        /// opened thrashes: no page of its own programs stays.
+        thrash_turns: f64 = 100.0, Ratio(1000.0);
+        /// Need's share of `memory.max` from which it may.
+        thrash_need_share: f64 = 0.99, Ratio(1.0);
+        /// Time that it thrashes for until it is ended, ms. With the time until the tripwire is opened that makes 5 s at most.
+        thrash_ms: u64 = 1500, Millis(1);
         /// How long a move is looked at before it is told whether it helped, ms.
         outcome_ms: u64 = 1000, Millis(1);
         /// How long use has to leave room below the limits before slack is taken, ms. Doubled by each regrow that comes soon

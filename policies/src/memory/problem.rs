@@ -10,6 +10,7 @@ impl Law {
         ("step_factor", "step_factor_max"),
         ("hold_first_ms", "hold_max_ms"),
         ("stall_poll_ms", "stall_ms"),
+        ("stall_poll_ms", "thrash_ms"),
         ("slack_hold_ms", "shrink_hold_max_ms"),
         ("reclaim_hold_ms", "shrink_hold_max_ms"),
         ("reclaim_short_ms", "reclaim_long_ms"),

@@ -19,6 +19,14 @@
 //! A squeeze that gives something for the workload pauses its clock, for two seconds in all: what dribbles in does not
 //! keep anybody alive who cannot go on. Use that grows by a step between two details is no stall, whoever gave.
 //!
+//! # Where the kernel sees no end
+//! With the tripwire out of the way the kernel ends a workload when reclaim finds nothing. It finds something as long as a page
+//! of the workload's own programs is there, which is read back at once: that has gone on for minutes, with a core busy and
+//! nothing done. So the clock starts anew. It counts time in which need is all but the whole of `memory.max`, nothing more
+//! can be swapped out, and all the cache that is left was taken and read back several times between two details. No
+//! pressure is asked for: most of the time is spent in reclaim and reading, of which little counts as waiting. At 1.5 s the
+//! workload is ended, at most 5 s after the limit was in its way.
+//!
 //! # How it recovers
 //! A granted grow stops it, but is taken for relief only when a second passes without another wait: where the part
 //! was too small, the clock goes on from where it stood, and another bad detail ends it at the earliest. It stops, too, with a second without a hit and a clock run back to
@@ -52,10 +60,27 @@ pub(crate) struct Stall {
 /// Time without a hit after which a clock at zero stops.
 const QUIET: Duration = Duration::from_secs(1);
 
+impl Stall {
+    /// A clock at zero.
+    pub(crate) const fn new(now: Instant) -> Self {
+        Self { bad_ms: 0.0, borne_ms: 0.0, is_helped: false, seen: None, next_detail: now }
+    }
+
+    /// Whether a detail is to be read now; the next one a poll later.
+    pub(crate) fn is_due(&mut self, now: Instant, law: &Law) -> bool {
+        let is_due = now >= self.next_detail;
+        if is_due {
+            self.next_detail = now.plus(ms(law.stall_poll_ms));
+        }
+        is_due
+    }
+}
+
 impl Workload {
     /// Takes a detail into the stall clock, if it runs.
     pub(crate) fn wind(&mut self, detail: &Detail) {
         let step = self.law.step_min;
+        let failed_at = self.is_failed().then_some(self.limits.max);
         let Some(stall) = &mut self.stall else { return };
         let (high, current) =
             self.window.last().map_or((0, Bytes::ZERO), |sample| (sample.events.high, sample.current));
@@ -70,7 +95,10 @@ impl Workload {
         let climbs_flat = high > high_before && current <= current_before.saturating_add(Bytes::MIB);
         let counted = time.ms.min(self.law.stall_poll_ms as f64 * 2.0);
         let advances = current >= current_before.saturating_add(step);
-        let bad = !advances && is_bad(&self.law, self.limits.high, &time, detail, climbs_flat);
+        let bad = match failed_at {
+            Some(max) => is_thrashing(&self.law, max, &time, &before, detail),
+            None => !advances && is_bad(&self.law, self.limits.high, &time, detail, climbs_flat),
+        };
         let is_helped = std::mem::take(&mut stall.is_helped);
         if !bad {
             stall.bad_ms = (stall.bad_ms - counted).max(0.0);
@@ -116,13 +144,7 @@ impl Workload {
         match &mut self.stall {
             None if !quiet => {
                 let eased = self.eased.take().filter(|(_, at)| signals.at.since(*at) < QUIET);
-                let new = Stall {
-                    bad_ms: 0.0,
-                    borne_ms: 0.0,
-                    is_helped: false,
-                    seen: None,
-                    next_detail: signals.at,
-                };
+                let new = Stall::new(signals.at);
                 // Nobody is ended by what was seen before the relief alone.
                 let most = (self.law.stall_ms as f64 - 1.0).max(0.0);
                 self.stall =
@@ -135,11 +157,7 @@ impl Workload {
         if step.decision.reason == Reason::Calm {
             step.decision.reason = Reason::CeilingReached;
         }
-        let poll = ms(self.law.stall_poll_ms);
-        if signals.at >= stall.next_detail {
-            step.read_detail = true;
-            stall.next_detail = signals.at.plus(poll);
-        }
+        step.read_detail |= stall.is_due(signals.at, &self.law);
         let due = stall.next_detail.since(signals.at);
         step.look_again = Some(step.look_again.map_or(due, |look| look.min(due)));
     }
@@ -158,6 +176,19 @@ fn is_bad(law: &Law, limit: Bytes, time: &Interval, detail: &Detail, climbs_flat
     stalls && (needs || (time.some > law.pressure_share && !cheap))
 }
 
+/// Whether the cache of a workload at its `memory.max` was taken and came back again and again in this time.
+fn is_thrashing(law: &Law, max: Bytes, time: &Interval, before: &Detail, detail: &Detail) -> bool {
+    let (old, stat) = (&before.stat, &detail.stat);
+    let taken = stat.pgsteal.saturating_sub(old.pgsteal);
+    let came_back = stat.workingset_refault_file.saturating_sub(old.workingset_refault_file);
+    // What comes in anew is a stream, and goes on.
+    let is_again = came_back.saturating_mul(2) >= taken;
+    let turns = Bytes(taken.saturating_mul(PAGE)).0 as f64 / stat.cache().0.max(PAGE) as f64;
+    let may_go = detail.swap.room.min(stat.anon.saturating_add(stat.shmem));
+    let is_full = stat.need().saturating_sub(may_go) >= max.scale(law.thrash_need_share);
+    is_again && is_full && turns >= law.thrash_turns * time.ms / 1000.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,8 +198,7 @@ mod tests {
     /// has stalled for too long, ms.
     fn stalled_after(law: &Law, is_helped: bool, growth: Bytes) -> Option<u64> {
         let mut workload = Workload::new("32M..512M".parse().unwrap(), *law);
-        let new = Stall { bad_ms: 0.0, borne_ms: 0.0, is_helped: false, seen: None, next_detail: Instant(0) };
-        workload.stall = Some(new);
+        workload.stall = Some(Stall::new(Instant(0)));
         (1..100_u64).map(|n| n * 250).find(|ms| {
             let at = Instant(ms * 1_000_000);
             let current = Bytes::mib(32).saturating_add(growth.scale(*ms as f64 / 250.0));
@@ -215,6 +245,41 @@ mod tests {
             let stat = MemoryStat { anon: Bytes::mib(need), ..MemoryStat::default() };
             let detail = Detail { stat, ..Detail::default() };
             assert_eq!(is_bad(&Law::default(), Bytes::mib(64), &time, &detail, climbs_flat), bad, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_thrashes() {
+        // A quarter of a second at 64 MiB: all but so many KiB are needed, so many KiB of cache were taken, and so many came back.
+        let is_thrash = |rest: u64, cache: u64, taken: u64, back: u64, swap: Bytes| {
+            let (file, pages) = (Bytes(cache << 10), |kib: u64| (kib << 10) / PAGE);
+            let (anon, need) = (Bytes::mib(10), Bytes((64 << 20) - (rest << 10)));
+            let stat = MemoryStat {
+                anon,
+                active_anon: anon,
+                kernel: need.saturating_sub(anon),
+                file,
+                inactive_file: file,
+                pgsteal: pages(taken),
+                workingset_refault_file: pages(back),
+                ..MemoryStat::default()
+            };
+            let swap = crate::sample::Swap { room: swap, ..Default::default() };
+            let detail = Detail { at: Instant(250_000_000), stat, swap, ..Detail::default() };
+            let (law, before) = (Law::default(), Detail::default());
+            is_thrashing(&law, Bytes::mib(64), &Interval::between(&before, &detail), &before, &detail)
+        };
+        let none = Bytes::ZERO;
+        let table = [
+            ("its own program, again and again", (300, 200, 16_000, 15_000, none), true),
+            ("a stream through what is left", (300, 200, 16_000, 2000, none), false),
+            ("slowly", (300, 200, 2000, 2000, none), false),
+            ("cache to go on with", (4000, 200, 16_000, 16_000, none), false),
+            ("what can be swapped out", (300, 200, 16_000, 16_000, Bytes::mib(100)), false),
+            ("nothing taken", (300, 200, 0, 0, none), false),
+        ];
+        for (name, (need, cache, taken, back, swap), thrashes) in table {
+            assert_eq!(is_thrash(need, cache, taken, back, swap), thrashes, "{name}");
         }
     }
 }

@@ -327,7 +327,7 @@ impl Workload {
         if limits.high >= limits.max {
             self.mode = Mode::Failed;
             self.limits.max = limits.max;
-            (self.stall, self.eased) = (None, None);
+            (self.stall, self.eased) = (Some(Stall::new(now)), None);
             return;
         }
         let (from, governed) = (self.limits, self.mode == Mode::Armed);

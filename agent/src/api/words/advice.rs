@@ -123,6 +123,11 @@ pub(crate) const fn advice(reason: Reason) -> Advice {
             "a higher ceiling, or more budget",
             EXPLAIN,
         ),
+        Reason::ThrashedAtLimit => (
+            "page cache at memory.max was taken and read back many times a second, the kernel saw no end, and bellows ended it",
+            "a higher ceiling, more budget, or swap",
+            EXPLAIN,
+        ),
         Reason::RoomLeft => ("there is room below the limit, so nothing is to be done", NOTHING, FOLLOW),
         Reason::VerdictAwaited => {
             ("what grows is being looked at; the answer comes within milliseconds", NOTHING, FOLLOW)

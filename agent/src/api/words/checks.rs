@@ -46,6 +46,7 @@ pub(crate) fn memory(evidence: &Evidence, reason: Reason, law: &Law) -> Vec<Chec
         | MemoryLaw::RearmAbove
         | MemoryLaw::TakeBack
         | MemoryLaw::Stall
+        | MemoryLaw::Thrash
         | MemoryLaw::Hold => check("use", size(current), format!("memory.high {high}"), current >= high),
     }];
     match evidence.law {
@@ -100,14 +101,15 @@ pub(crate) fn memory(evidence: &Evidence, reason: Reason, law: &Law) -> Vec<Chec
             let floor = evidence.floor;
             checks.push(check("memory.high", size(high), format!("below the floor {floor}"), high < floor));
         }
-        MemoryLaw::Stall => {
-            let (stalled, most) = (evidence.stalled_ms, law.stall_ms);
-            checks.push(check(
-                "stalled for",
-                time(stalled),
-                format!("at least {}", time(most)),
-                stalled >= most,
-            ));
+        MemoryLaw::Stall | MemoryLaw::Thrash => {
+            let is_stall = evidence.law == MemoryLaw::Stall;
+            let (what, most) =
+                if is_stall { ("stalled for", law.stall_ms) } else { ("thrashed for", law.thrash_ms) };
+            let stalled = evidence.stalled_ms;
+            if !is_stall {
+                checks.push(plain("page cache left", size(evidence.cache)));
+            }
+            checks.push(check(what, time(stalled), format!("at least {}", time(most)), stalled >= most));
             checks.push(ceiling(evidence));
         }
         MemoryLaw::Hold => {
@@ -129,7 +131,7 @@ pub(crate) fn memory(evidence: &Evidence, reason: Reason, law: &Law) -> Vec<Chec
 /// Whether what is anonymous can leave; only where something is swapped out, or a stall says that it cannot.
 fn swap(evidence: &Evidence) -> Vec<Check> {
     let Evidence { swapped, swap_room, swap_kept_permille, .. } = *evidence;
-    let is_stall = evidence.law == MemoryLaw::Stall || evidence.stalled_ms > 0;
+    let is_stall = matches!(evidence.law, MemoryLaw::Stall | MemoryLaw::Thrash) || evidence.stalled_ms > 0;
     if swapped == Bytes::ZERO && !is_stall {
         return Vec::new();
     }

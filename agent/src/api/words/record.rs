@@ -171,7 +171,7 @@ fn ending(out: &mut String, record: &Record, incident: Option<&Record>, holders:
 /// What would have prevented it in this very case, where there are figures to tell.
 pub(crate) fn precisely(reason: Reason, grounds: Grounds<'_>, holders: &[Holder]) -> Option<String> {
     let Grounds::Memory(evidence) = grounds else { return None };
-    let is_stalled = reason == Reason::StalledAtLimit;
+    let is_stalled = matches!(reason, Reason::StalledAtLimit | Reason::ThrashedAtLimit);
     if reason == Reason::CeilingReached || (is_stalled && evidence.high >= evidence.ceiling) {
         return Some(format!("a ceiling above {}", evidence.ceiling));
     }

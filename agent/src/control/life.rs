@@ -265,11 +265,8 @@ impl Control {
     pub(super) fn clear(&mut self, key: Key) {
         let Some(entry) = self.registry.get(key) else { return };
         let Some(open) = &entry.open else { return };
-        let last = Last {
-            granted: entry.law.limits().high,
-            denials: entry.denials,
-            has_thrashed: entry.has_thrashed,
-        };
+        let last =
+            Last { granted: entry.law.limits().high, denials: entry.denials, killed_for: entry.killed_for };
         let job = Job::Clear(key, Arc::clone(&entry.spec), Arc::clone(&open.running), last);
         if let Err(Full(_)) = self.lanes.submit(job) {
             let again = clock::now().plus(CLEAR_AGAIN);

@@ -86,8 +86,8 @@ pub(super) struct Entry {
     pub(super) outcome: Option<Pending>,
     /// What it gives way with for others.
     pub(super) way: Way,
-    /// It was killed because it thrashed at its limit.
-    pub(super) has_thrashed: bool,
+    /// Why it was killed, if its own law had it killed.
+    pub(super) killed_for: Option<Reason>,
     /// OOM kills that were told.
     pub(super) oom_kills: u64,
     pub(super) launched: Option<Launching>,
@@ -147,7 +147,7 @@ impl Entry {
             version,
             outcome: None,
             way: Way::default(),
-            has_thrashed: false,
+            killed_for: None,
             oom_kills: 0,
             launched: None,
             waiting: Vec::new(),

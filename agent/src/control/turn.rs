@@ -196,7 +196,7 @@ impl Control {
         let what = What::LimitsMoved { verb, reason, from, to, current, wake_to_write_us, evidence };
         self.journal.decided(clock::unix_nanoseconds(), &entry.name, &entry.version, what);
         if is_end {
-            entry.has_thrashed = true;
+            entry.killed_for = Some(reason);
             self.kill(key);
         } else if verb == Verb::Fail {
             if entry.adopted.is_some() {

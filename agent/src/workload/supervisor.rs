@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bellows_policies::Cpus;
 use bellows_policies::sample::MemoryEvents;
 use bellows_policies::units::Bytes;
+use bellows_policies::{Cpus, Reason};
 use serde::{Deserialize, Serialize};
 
 use super::ids::{IdsError, Ranges};
@@ -216,8 +216,8 @@ pub struct Last {
     pub granted: Bytes,
     /// How often it has asked for more in vain since that was raised.
     pub denials: u32,
-    /// It was ended because it thrashed there.
-    pub has_thrashed: bool,
+    /// Why it was killed, if its own law had it killed.
+    pub killed_for: Option<Reason>,
 }
 
 /// Ends and removes what is left of a workload. Blocks until it is empty.
@@ -244,7 +244,7 @@ pub fn tear_down(
     };
     let exit = truth::how_it_ended(ground.records.witness(cgroup.id()), events, process);
     let mut ended = Ended::new(exit, last.granted, identity.memory.ceiling).after_denials(last.denials);
-    if last.has_thrashed {
+    if last.killed_for == Some(Reason::ThrashedAtLimit) {
         ended = ended.of_thrashing(last.granted, identity.memory.ceiling);
     }
     let ended = ended.of(&identity.tenant);

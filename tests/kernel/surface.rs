@@ -66,6 +66,41 @@ fn metrics_health_and_listing_tell_the_same() {
     assert_eq!(listed[0]["state"], "running");
 }
 
+/// Each scrape has `cpu.pressure` read for the next one: what waits for its quota rises as the kernel's does, and who rests has
+/// waited for nothing to speak of.
+#[test]
+fn waiting_for_a_cpu_is_told() {
+    let agent = Agent::start(&[]);
+    let mut journal = agent.follow();
+    let load = crate::rig::program("bellows-load").display().to_string();
+    let scrape = |name: &str, what: &str| {
+        let series = format!(
+            "bellows_workload_pressure_cpu_{what}_seconds_total{{tenant=\"default\",workload=\"{name}\"}} "
+        );
+        let text = agent.http("/metrics");
+        text.lines().find_map(|line| line.strip_prefix(&series)?.parse::<f64>().ok())
+    };
+    let _busy =
+        agent.run_with("busy", "16M..64M", &["--cpu", "0.1..0.1"], &[&load, "burn", "--threads", "2"]);
+    let _calm = agent.run("calm", "16M..64M", &["sleep", "300"]);
+    journal.wait("default/busy", is_launched);
+    journal.wait("default/calm", is_launched);
+    let pressure = agent.tree.root.join("workloads/default/busy/cpu.pressure");
+    let kernel = |line: &str| {
+        let text = crate::rig::read(&pressure);
+        let total = text.lines().find(|l| l.starts_with(line)).and_then(|l| l.split("total=").nth(1));
+        total.and_then(|us| us.parse::<f64>().ok()).expect("a total") / 1e6
+    };
+    for (what, line) in [("waiting", "some"), ("stalled", "full")] {
+        let first = kernel(line);
+        crate::rig::eventually("what the kernel had is told", || scrape("busy", what) >= Some(first));
+        let told = scrape("busy", what).expect("told");
+        assert!(told > 0.0 && told <= kernel(line), "{what}: {told} of {}", kernel(line));
+    }
+    let (busy, calm) = (scrape("busy", "waiting"), scrape("calm", "waiting"));
+    assert!(busy > Some(1.0) && calm.is_some() && calm < busy, "{calm:?}, {busy:?}");
+}
+
 /// `bellows events` without `-f` ends, and resumes after an id.
 #[test]
 fn events_can_be_read_in_parts() {

@@ -17,10 +17,10 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Shared;
 use super::routes::problem;
+use super::{Shared, waits};
 use crate::kernel::{clock, process};
-use crate::metrics::catalogue::Group;
+use crate::metrics::catalogue::{Group, Tier};
 use crate::metrics::{Exemplar, Exposition, Format, Metrics, Outside};
 
 /// Scrapes at the same time. Each holds a snapshot: some 3 MB for 10 000 workloads.
@@ -74,6 +74,9 @@ pub(super) async fn serve(
     };
     let exposition =
         Exposition::new(&control.metrics, &control.table, &control.tenants, &outside, format, &groups);
+    if groups.contains(&Group::Workload) && control.metrics.tier == Tier::Full {
+        waits::read_behind(&shared);
+    }
     let is_gzip = takes_gzip(&list(&headers, &header::ACCEPT_ENCODING));
     let pieces = Pieces {
         exposition,
@@ -218,7 +221,6 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::metrics::catalogue::Tier;
     use crate::metrics::{Table, TenantTable};
 
     #[test]

@@ -30,6 +30,7 @@ mod since;
 mod stdio;
 mod stream;
 pub mod types;
+mod waits;
 mod watch;
 pub(crate) mod words;
 
@@ -93,6 +94,7 @@ struct Shared {
     executing: exec::Executing,
     gate: Arc<gate::Gate>,
     scrapes: exposition::Scrapes,
+    reading: waits::Reading,
     node: Arc<node::Node>,
     runtime_dir: Arc<Path>,
     /// Places for streams.
@@ -130,6 +132,7 @@ pub async fn serve(
         executing,
         gate: Arc::clone(&gate),
         scrapes,
+        reading: waits::Reading::default(),
         node,
         runtime_dir: runtime_dir.into(),
         streams,

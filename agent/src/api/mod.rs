@@ -11,6 +11,7 @@
 //! The agent hands descriptors on and keeps none: its death breaks no pipe of a workload.
 
 mod bounded;
+mod connection;
 mod console;
 mod detached;
 mod detail;

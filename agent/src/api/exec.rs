@@ -13,6 +13,7 @@ use axum::{Json, Router};
 
 use super::Shared;
 use super::routes::{Body, problem, refused};
+use super::stdio::Passed;
 use super::types::{ExecRequest, Executed, Peer, SignalRequest};
 use crate::access::Rights;
 use crate::kernel::spawn::{self, Beside, Ended, Process};
@@ -51,11 +52,12 @@ async fn exec(
     if let Some(text) = (Isolation { user: user.clone(), ..Isolation::default() }).problem() {
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, &text));
     }
-    let Some(descriptors) = shared.stdio.claim(&stdio) else {
+    let Some(Passed { stdio: descriptors, line }) = shared.stdio.claim(&stdio) else {
         let text = "the stdio token is not known: it is valid while its connection to stdio.sock is open";
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, text));
     };
-    let command = Beside { argv, env, cwd, isolation: Vec::new(), terminal, user, stdio: descriptors };
+    let isolation = Vec::new();
+    let command = Beside { argv, env, cwd, isolation, terminal, user, stdio: descriptors, line };
     let process =
         shared.control.exec(tenant, name, command, !rights.is_operator(), by).await.map_err(refused)?;
     let guard = Guard::new(process, stdio, shared.executing.clone());

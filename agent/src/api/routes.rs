@@ -108,7 +108,7 @@ async fn launch(
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, text));
     }
     let _seat = shared.admit(&spec, &by, &rights, "launch")?;
-    let claimed = stdio.map(|token| shared.stdio.claim(&token).ok_or(()));
+    let claimed = stdio.map(|token| shared.stdio.claim(&token).map(|passed| passed.stdio).ok_or(()));
     let Ok(descriptors) = claimed.transpose() else {
         let text = "the stdio token is not known: it is valid while its connection to stdio.sock is open";
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, text));

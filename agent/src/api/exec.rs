@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::extract::{ConnectInfo, Extension, Path, State};
+use axum::extract::{ConnectInfo, Extension, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::post;
 use axum::{Json, Router};
 
 use super::Shared;
+use super::extract::At;
 use super::routes::{Body, problem, refused};
 use super::stdio::Passed;
 use super::types::{ExecRequest, Executed, Peer, SignalRequest};
@@ -40,7 +41,7 @@ async fn exec(
     State(shared): State<Shared>,
     ConnectInfo(Peer(by)): ConnectInfo<Peer>,
     Extension(rights): Extension<Arc<Rights>>,
-    Path((tenant, name)): Path<(Name, Name)>,
+    At((tenant, name)): At<(Name, Name)>,
     Body(request): Body<ExecRequest>,
 ) -> Result<Json<Executed>, Response> {
     let ExecRequest { argv, env, cwd, stdio, terminal, user } = request;
@@ -69,7 +70,7 @@ async fn exec(
 
 async fn send_signal(
     State(shared): State<Shared>,
-    Path(token): Path<String>,
+    At(token): At<String>,
     Body(request): Body<SignalRequest>,
 ) -> Result<StatusCode, Response> {
     if !(1..=64).contains(&request.signal) {

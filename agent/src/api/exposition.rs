@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::extract::Wanted;
 use super::routes::problem;
 use super::{Shared, waits};
 use crate::kernel::{clock, process};
@@ -41,7 +42,7 @@ impl Default for Scrapes {
 /// Answers a scrape.
 pub(super) async fn serve(
     State(shared): State<Shared>,
-    Query(query): Query<Vec<(String, String)>>,
+    Wanted(query): Wanted<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Response {
     let groups = match wanted(&query) {

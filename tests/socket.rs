@@ -18,6 +18,8 @@ const DEADLINE: Duration = Duration::from_mins(1);
 pub struct Answer {
     /// The status, for instance 200.
     pub status: u16,
+    /// Its media type, without parameters; empty when there is no body.
+    pub media: String,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -56,17 +58,18 @@ fn connect(socket: &Path) -> io::Result<UnixStream> {
 
 fn parse(answer: &[u8]) -> Option<Answer> {
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
-    let head = std::str::from_utf8(&answer[..end]).ok()?;
-    let body = answer[end + 4..].to_vec();
-    if head.to_lowercase().contains("transfer-encoding: chunked") {
-        let status = head.split(' ').nth(1)?.parse().ok()?;
-        return Some(Answer { status, body: joined(&body)? });
-    }
-    let length =
-        head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
-    let is_whole = length.is_none_or(|length: usize| body.len() >= length);
+    let head = std::str::from_utf8(&answer[..end]).ok()?.to_lowercase();
+    let body = &answer[end + 4..];
+    let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    is_whole.then_some(Answer { status, body })
+    let media =
+        header("content-type").and_then(|media| media.split(';').next()).unwrap_or_default().to_owned();
+    if header("transfer-encoding") == Some("chunked") {
+        return Some(Answer { status, media, body: joined(body)? });
+    }
+    let length = header("content-length").and_then(|length| length.parse().ok());
+    let is_whole = length.is_none_or(|length: usize| body.len() >= length);
+    is_whole.then(|| Answer { status, media, body: body.to_vec() })
 }
 
 /// An answer with its chunks in one.

@@ -358,7 +358,7 @@ fn send(
 
 /// One request; its answer's body, or an error with it.
 fn ask(runtime_dir: &Path, method: &str, path: &str, body: &str) -> anyhow::Result<Vec<u8>> {
-    let Answer { status, body } = socket::ask(runtime_dir, method, path, body)
+    let Answer { status, body, .. } = socket::ask(runtime_dir, method, path, body)
         .with_context(|| format!("no answer to {method} {path} in {}", runtime_dir.display()))?;
     if status / 100 != 2 {
         bail!("{method} {path}: {}", String::from_utf8_lossy(&body));

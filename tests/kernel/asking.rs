@@ -26,7 +26,7 @@ pub(crate) enum Answer {
 
 /// One request.
 pub(crate) fn ask(runtime_dir: &Path, method: &str, path: &str, body: &str) -> Answer {
-    let Ok(socket::Answer { status, body }) = socket::ask(runtime_dir, method, path, body) else {
+    let Ok(socket::Answer { status, body, .. }) = socket::ask(runtime_dir, method, path, body) else {
         return Answer::None;
     };
     let body = String::from_utf8_lossy(&body).into_owned();

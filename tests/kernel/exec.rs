@@ -75,6 +75,36 @@ fn a_command_beside_a_workload_is_inside_it() {
     eventually("nothing is left of it", || !cgroup.exists());
 }
 
+/// A dead agent neither breaks a command off nor sets it free.
+#[test]
+fn a_command_outlives_the_agent_and_not_its_client() {
+    let mut agent = Agent::start(&[]);
+    let mut journal = agent.follow();
+    let _run = agent.run("box", "32M..128M", &["sleep", "300"]);
+    journal.wait("default/box", is_launched);
+    let procs = agent.tree.workload("box").join("cgroup.procs");
+    let alone = || read(&procs).lines().count() == 2;
+    let go = std::env::temp_dir().join(format!("go-{}", std::process::id()));
+    let until = format!("until [ -e {} ]; do sleep 0.1; done; exit 7", go.display());
+    let mut waits = exec(&agent, &["sh", "-c", &until]);
+    let mut left = exec(&agent, &["sleep", "300"]);
+    let mut told_to_end = exec(&agent, &["sleep", "300"]);
+    eventually("all run", || read(&procs).lines().count() >= 8);
+    agent.kill();
+    fs::write(&go, "").expect("go");
+    assert_eq!(waits.wait().expect("exec").code(), Some(7), "its end is told");
+    fs::remove_file(&go).expect("go");
+    left.kill().expect("kill");
+    left.wait().expect("exec");
+    assert!(!alone(), "one goes on");
+    kill(Pid::from_raw(told_to_end.id().cast_signed()), Signal::SIGTERM).expect("signal");
+    assert_eq!(told_to_end.wait().expect("exec").code(), Some(143));
+    eventually("they have ended with their clients", alone);
+    agent.restart();
+    told(&agent, "exec", &["box", "--", "sh", "-c", "exit 7"], 7);
+    told(&agent, "stop", &["box", "--grace", "0s"], 0);
+}
+
 /// Whoever is in the box could take over what enters it: so all that cannot be done from inside cannot be done by that either.
 #[test]
 fn a_command_that_enters_a_box_meets_its_walls() {

@@ -27,6 +27,7 @@ mod ladder;
 mod life;
 mod nested;
 mod observe;
+mod openapi;
 mod operate;
 mod overflow;
 mod parts;

@@ -1,5 +1,9 @@
 //! What people and machines see while it runs.
 
+use std::io::Read;
+use std::path::Path;
+use std::process::Stdio;
+
 use crate::rig::{Agent, MIB, is_grow, is_launched, number};
 
 #[test]
@@ -66,6 +70,41 @@ fn metrics_health_and_listing_tell_the_same() {
     assert_eq!(listed[0]["state"], "running");
 }
 
+/// Each scrape has `cpu.pressure` read for the next one: what waits for its quota rises as the kernel's does, and who rests has
+/// waited for nothing to speak of.
+#[test]
+fn waiting_for_a_cpu_is_told() {
+    let agent = Agent::start(&[]);
+    let mut journal = agent.follow();
+    let load = crate::rig::program("bellows-load").display().to_string();
+    let scrape = |name: &str, what: &str| {
+        let series = format!(
+            "bellows_workload_pressure_cpu_{what}_seconds_total{{tenant=\"default\",workload=\"{name}\"}} "
+        );
+        let text = agent.http("/metrics");
+        text.lines().find_map(|line| line.strip_prefix(&series)?.parse::<f64>().ok())
+    };
+    let _busy =
+        agent.run_with("busy", "16M..64M", &["--cpu", "0.1..0.1"], &[&load, "burn", "--threads", "2"]);
+    let _calm = agent.run("calm", "16M..64M", &["sleep", "300"]);
+    journal.wait("default/busy", is_launched);
+    journal.wait("default/calm", is_launched);
+    let pressure = agent.tree.root.join("workloads/default/busy/cpu.pressure");
+    let kernel = |line: &str| {
+        let text = crate::rig::read(&pressure);
+        let total = text.lines().find(|l| l.starts_with(line)).and_then(|l| l.split("total=").nth(1));
+        total.and_then(|us| us.parse::<f64>().ok()).expect("a total") / 1e6
+    };
+    for (what, line) in [("waiting", "some"), ("stalled", "full")] {
+        let first = kernel(line);
+        crate::rig::eventually("what the kernel had is told", || scrape("busy", what) >= Some(first));
+        let told = scrape("busy", what).expect("told");
+        assert!(told > 0.0 && told <= kernel(line), "{what}: {told} of {}", kernel(line));
+    }
+    let (busy, calm) = (scrape("busy", "waiting"), scrape("calm", "waiting"));
+    assert!(busy > Some(1.0) && calm.is_some() && calm < busy, "{calm:?}, {busy:?}");
+}
+
 /// `bellows events` without `-f` ends, and resumes after an id.
 #[test]
 fn events_can_be_read_in_parts() {
@@ -77,4 +116,51 @@ fn events_can_be_read_in_parts() {
     assert!(all.lines().count() >= 3, "{all}");
     let rest = agent.output("events", &["--json", "--since", &ended.id.to_string()]);
     assert_eq!(String::from_utf8_lossy(&rest.stdout), "");
+}
+
+/// Who follows an agent ends with it, in words; who needs none goes on.
+#[test]
+fn followers_end_with_the_agent_and_say_so() {
+    let mut agent = Agent::start(&[]);
+    assert_eq!(
+        agent
+            .output("run", &["-d", "--name", "web", "--memory", "16M..64M", "--", "sleep", "300"])
+            .status
+            .code(),
+        Some(0)
+    );
+    let trace = agent.runtime_dir.join("trace.csv").display().to_string();
+    let started = [
+        ("events", &["-f"][..], "the agent ended; when another one is there, --since "),
+        ("top", &["--plain", "--count", "999999", "--interval-ms", "100"], "no agent answers in "),
+        ("record", &[trace.as_str()], "no agent answers in "),
+    ]
+    .map(|(verb, arguments, told)| {
+        let mut command = agent.command(verb);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        (verb, command.spawn().expect(verb), told)
+    });
+    // Each is there: two have said something, and the third writes.
+    let mut started = started.map(|(verb, mut child, told)| {
+        if verb != "record" {
+            let read = child.stdout.as_mut().expect("its output").read(&mut [0; 1]);
+            assert_eq!(read.expect("its output"), 1, "{verb}");
+        }
+        (verb, child, told)
+    });
+    crate::rig::eventually("the trace has begun", || crate::rig::read(Path::new(&trace)).lines().count() > 1);
+    agent.kill();
+    for (verb, child, told) in &mut started {
+        // It must not wait to be read.
+        std::io::copy(child.stdout.as_mut().expect("its output"), &mut std::io::sink()).expect("its output");
+        let mut text = String::new();
+        child.stderr.as_mut().expect("its errors").read_to_string(&mut text).expect("its errors");
+        assert_eq!(child.wait().expect("its end").code(), Some(1), "{verb}: {text}");
+        let is_said =
+            text.contains(*told) || *verb != "events" && text.contains("the agent closed the connection");
+        assert!(is_said, "{verb}: {text}");
+    }
+    assert_eq!(agent.output("logs", &["web"]).status.code(), Some(0), "the log is a file");
+    agent.restart();
+    assert_eq!(agent.output("stop", &["web", "--grace", "0s"]).status.code(), Some(0));
 }

@@ -202,8 +202,8 @@ fn a_terminal_hangs_up_with_who_sits_at_it() {
     agent.kill();
     sitter.hears("lost the agent");
     sitter.asks("echo $((40 + 2)) alive", "42 alive\r\n");
-    sitter.type_in("exit\n");
-    sitter.ends(1);
+    sitter.type_in("exit 6\n");
+    sitter.ends(6);
     agent.restart();
     told(&agent, "stop", &["box", "--grace", "0s"], 0);
     assert_eq!(box_.finish().code, 137);

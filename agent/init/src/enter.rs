@@ -1,7 +1,8 @@
 //! `bellows-init --enter`: a command beside a workload, in its namespaces, for `bellows exec`.
 //!
 //! Started by the agent in the workload's cgroup. A pid namespace is that of children only, so this process stays outside of it,
-//! waits for the command, passes signals on, and ends as it did. Its end takes the command with it.
+//! waits for the command, passes signals on, and ends as it did. Its end takes the command with it. It ends with the client, too, whose
+//! line it has, and by which it says how the command ended: the agent may be gone by then.
 //!
 //! It is a part of the workload by then, and whoever is in there can take it over: so it gives up all that the workload's own command
 //! has given up. Where that is not known, since an earlier agent started it, a box is not entered.
@@ -9,16 +10,18 @@
 //! `bellows-init --enter -- COMMAND [ARG]...`
 //!
 //! Descriptors: 0-2 stdio, 3 the channel to the agent (closed when the command is executed, or a message why not), 4 a pidfd of
-//! the workload's PID 1, 5 its root directory: the root of its mount namespace may be another one, 6 the order.
+//! the workload's PID 1, 5 its root directory: the root of its mount namespace may be another one, 6 the order, 7 the line to the client
+//! (a socket; `/dev/null` where there is none).
 
 use std::ffi::CString;
 use std::process::exit;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl::{set_dumpable, set_pdeathsig};
 use nix::sys::signal::{SigSet, Signal};
-use nix::unistd::{chroot, close, fchdir, setsid};
+use nix::unistd::{chroot, close, fchdir, setsid, write};
 
 use crate::order::Order;
 use crate::user::User;
@@ -30,6 +33,8 @@ const WORKLOAD: i32 = 4;
 const ROOT: i32 = 5;
 /// The order.
 pub(crate) const ORDER: i32 = 6;
+/// The line to the client.
+const LINE: i32 = 7;
 
 /// Enters, starts the command, and ends as it does. Never returns.
 pub(crate) fn run(order: &Order, command: &[CString]) -> ! {
@@ -53,7 +58,10 @@ pub(crate) fn run(order: &Order, command: &[CString]) -> ! {
     match command {
         Ok(command) => {
             let _ = close(CHANNEL);
-            exit(pid1::supervise(command).code())
+            let code = pid1::supervise(command).code();
+            // Who does not listen hears of it from the agent.
+            let _ = write(sys::borrow(LINE), &[u8::try_from(code).unwrap_or(u8::MAX)]);
+            exit(code)
         }
         Err(errno) => {
             say(&format!("cannot fork the command: {errno}"));
@@ -64,6 +72,8 @@ pub(crate) fn run(order: &Order, command: &[CString]) -> ! {
 
 fn prepare(order: &Order) -> Result<Option<User>, String> {
     be_killable()?;
+    // While it has the host's rights: by those it is judged who may be sent that signal.
+    end_with_client().map_err(|errno| format!("cannot listen for the end of the client: {errno}"))?;
     rights::make_room(&order.rlimits)?;
     pid1::reset(order)?;
     enter(order)?;
@@ -73,6 +83,16 @@ fn prepare(order: &Order) -> Result<Option<User>, String> {
     let user = pid1::user(order)?;
     rights::give_up(order)?;
     Ok(user)
+}
+
+fn end_with_client() -> nix::Result<()> {
+    let line = sys::borrow(LINE);
+    sys::end_with(line)?;
+    // It may have gone before that.
+    let mut ends = [PollFd::new(line, PollFlags::empty())];
+    poll(&mut ends, PollTimeout::ZERO)?;
+    let is_closed = ends[0].revents().is_some_and(|seen| seen.contains(PollFlags::POLLHUP));
+    if is_closed { Err(Errno::EPIPE) } else { Ok(()) }
 }
 
 /// Joins all namespaces of the workload, its user namespace too where it has one of its own.

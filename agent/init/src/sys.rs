@@ -12,6 +12,8 @@ use nix::unistd::{ForkResult, Pid};
 
 /// Stack of stage 2, in bytes. It is a copy-on-write copy there; only touched pages cost memory.
 const STACK: usize = 256 * 1024;
+/// Of linux/fcntl.h: which signal tells of a descriptor.
+const F_SETSIG: i32 = 10;
 
 /// Where the C library begins. The arguments are with std, which takes them before this.
 #[cfg(not(test))]
@@ -19,6 +21,16 @@ const STACK: usize = 256 * 1024;
 extern "C" fn main(_count: std::ffi::c_int, _arguments: *const *const std::ffi::c_char) -> std::ffi::c_int {
     crate::run();
     0
+}
+
+/// Has this process killed when the other end of a socket is closed, or something comes from there.
+pub(crate) fn end_with(socket: BorrowedFd<'_>) -> nix::Result<()> {
+    let number = socket.as_raw_fd();
+    // SAFETY: no pointers are involved.
+    let set = |command, value: i32| done(i64::from(unsafe { libc::fcntl(number, command, value) }));
+    set(libc::F_SETOWN, Pid::this().as_raw())?;
+    set(F_SETSIG, libc::SIGKILL)?;
+    set(libc::F_SETFL, libc::O_ASYNC)
 }
 
 /// Runs `stage2` in a new process with `namespaces` of its own and the caller's parent as its parent.

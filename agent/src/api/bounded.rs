@@ -3,16 +3,15 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::serve::Listener;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::sleep;
+
+use super::connection::Connection;
 
 /// Connections at once. A browser keeps six, a Prometheus one.
 const MOST: usize = 512;
@@ -27,15 +26,6 @@ pub(super) struct Bounded {
     still: Duration,
 }
 
-/// A connection, with its place.
-#[derive(Debug)]
-pub(super) struct Connection {
-    stream: TcpStream,
-    still: Duration,
-    ends: Pin<Box<Sleep>>,
-    _place: OwnedSemaphorePermit,
-}
-
 impl Bounded {
     pub(super) fn new(listener: TcpListener) -> Self {
         Self { listener, places: Arc::new(Semaphore::new(MOST)), still: STILL }
@@ -43,10 +33,11 @@ impl Bounded {
 }
 
 impl Listener for Bounded {
-    type Io = Connection;
+    /// With its place.
+    type Io = Connection<TcpStream, OwnedSemaphorePermit>;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
+    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
         loop {
             let Ok((stream, address)) = self.listener.accept().await else {
                 // Out of descriptors, most likely: let others close some.
@@ -55,69 +46,13 @@ impl Listener for Bounded {
             };
             // Without a place it is closed at once: who waited in line could be waiting for ever.
             if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-                let ends = Box::pin(sleep_until(Instant::now() + self.still));
-                return (Connection { stream, still: self.still, ends, _place: place }, address);
+                return (Connection::new(stream, place, Some(self.still)), address);
             }
         }
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
-    }
-}
-
-impl Connection {
-    /// What came of an attempt to read or write; an error, where it could not and nothing else has for too long.
-    fn moved<T>(&mut self, context: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if result.is_ready() {
-            self.ends.as_mut().reset(Instant::now() + self.still);
-            return result;
-        }
-        ready!(self.ends.as_mut().poll(context));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let result = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.moved(context, result)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.moved(context, result)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
-        self.moved(context, result)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

@@ -156,7 +156,8 @@ pub(super) async fn workload(
     }))
 }
 
-fn waits(place: &Cgroup, file: &str) -> Option<Waits> {
+/// The totals of a pressure file, if the kernel tells.
+pub(super) fn waits(place: &Cgroup, file: &str) -> Option<Waits> {
     let text = place.read(file).ok()?;
     let Pressure { some_us, full_us } = parse::pressure(text.as_bytes());
     Some(Waits { some_us, full_us })

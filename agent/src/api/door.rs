@@ -1,17 +1,15 @@
 //! The control socket as it is listened on: who connects is known from then on, and nobody but operators can have all connections.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
 
+use super::connection::Connection;
 use super::gate::{Gate, Ticket};
 use super::types::Peer;
 
@@ -26,10 +24,9 @@ pub(super) struct Door {
     gate: Arc<Gate>,
 }
 
-/// A connection, with who is at its other end.
+/// Who is at the other end, and that this counts for.
 #[derive(Debug)]
-pub(super) struct Connection {
-    stream: UnixStream,
+pub(super) struct Known {
     peer: Peer,
     _ticket: Option<Ticket>,
 }
@@ -41,10 +38,10 @@ impl Door {
 }
 
 impl Listener for Door {
-    type Io = Connection;
+    type Io = Connection<UnixStream, Known>;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
+    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
         loop {
             let Ok((stream, address)) = self.listener.accept().await else {
                 // Out of descriptors, most likely: let others close some.
@@ -53,7 +50,11 @@ impl Listener for Door {
             };
             let peer = Peer::of(&stream);
             match self.gate.connect(&peer.0) {
-                Ok(ticket) => return (Connection { stream, peer, _ticket: ticket }, address),
+                Ok(ticket) => {
+                    // No bound: who waits for the end of a workload says nothing for as long as that lasts.
+                    let known = Known { peer, _ticket: ticket };
+                    return (Connection::new(stream, known, None), address);
+                }
                 Err(()) => {
                     let _ = stream.try_write(FULL);
                 }
@@ -68,47 +69,7 @@ impl Listener for Door {
 
 impl Connected<IncomingStream<'_, Door>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
-        stream.io().peer.clone()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        stream.io().kept.peer.clone()
     }
 }
 

@@ -5,14 +5,16 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::extract::{ConnectInfo, Extension, Path, State};
+use axum::extract::{ConnectInfo, Extension, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::post;
 use axum::{Json, Router};
 
 use super::Shared;
+use super::extract::At;
 use super::routes::{Body, problem, refused};
+use super::stdio::Passed;
 use super::types::{ExecRequest, Executed, Peer, SignalRequest};
 use crate::access::Rights;
 use crate::kernel::spawn::{self, Beside, Ended, Process};
@@ -39,7 +41,7 @@ async fn exec(
     State(shared): State<Shared>,
     ConnectInfo(Peer(by)): ConnectInfo<Peer>,
     Extension(rights): Extension<Arc<Rights>>,
-    Path((tenant, name)): Path<(Name, Name)>,
+    At((tenant, name)): At<(Name, Name)>,
     Body(request): Body<ExecRequest>,
 ) -> Result<Json<Executed>, Response> {
     let ExecRequest { argv, env, cwd, stdio, terminal, user } = request;
@@ -51,11 +53,12 @@ async fn exec(
     if let Some(text) = (Isolation { user: user.clone(), ..Isolation::default() }).problem() {
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, &text));
     }
-    let Some(descriptors) = shared.stdio.claim(&stdio) else {
+    let Some(Passed { stdio: descriptors, line }) = shared.stdio.claim(&stdio) else {
         let text = "the stdio token is not known: it is valid while its connection to stdio.sock is open";
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, text));
     };
-    let command = Beside { argv, env, cwd, isolation: Vec::new(), terminal, user, stdio: descriptors };
+    let isolation = Vec::new();
+    let command = Beside { argv, env, cwd, isolation, terminal, user, stdio: descriptors, line };
     let process =
         shared.control.exec(tenant, name, command, !rights.is_operator(), by).await.map_err(refused)?;
     let guard = Guard::new(process, stdio, shared.executing.clone());
@@ -67,7 +70,7 @@ async fn exec(
 
 async fn send_signal(
     State(shared): State<Shared>,
-    Path(token): Path<String>,
+    At(token): At<String>,
     Body(request): Body<SignalRequest>,
 ) -> Result<StatusCode, Response> {
     if !(1..=64).contains(&request.signal) {

@@ -10,17 +10,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Shared;
+use super::extract::Wanted;
 use super::routes::problem;
+use super::{Shared, waits};
 use crate::kernel::{clock, process};
-use crate::metrics::catalogue::Group;
+use crate::metrics::catalogue::{Group, Tier};
 use crate::metrics::{Exemplar, Exposition, Format, Metrics, Outside};
 
 /// Scrapes at the same time. Each holds a snapshot: some 3 MB for 10 000 workloads.
@@ -41,7 +42,7 @@ impl Default for Scrapes {
 /// Answers a scrape.
 pub(super) async fn serve(
     State(shared): State<Shared>,
-    Query(query): Query<Vec<(String, String)>>,
+    Wanted(query): Wanted<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Response {
     let groups = match wanted(&query) {
@@ -74,6 +75,9 @@ pub(super) async fn serve(
     };
     let exposition =
         Exposition::new(&control.metrics, &control.table, &control.tenants, &outside, format, &groups);
+    if groups.contains(&Group::Workload) && control.metrics.tier == Tier::Full {
+        waits::read_behind(&shared);
+    }
     let is_gzip = takes_gzip(&list(&headers, &header::ACCEPT_ENCODING));
     let pieces = Pieces {
         exposition,
@@ -218,7 +222,6 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::metrics::catalogue::Tier;
     use crate::metrics::{Table, TenantTable};
 
     #[test]

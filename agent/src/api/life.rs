@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{ConnectInfo, Extension, Path, State};
+use axum::extract::{ConnectInfo, Extension, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::post;
 use axum::{Json, Router};
 
 use super::Shared;
+use super::extract::At;
 use super::routes::{Body, problem, refused};
 use super::types::{ApplyRequest, Peer, StopRequest};
 use crate::access::Rights;
@@ -83,7 +84,7 @@ async fn carry_out(
 async fn rm(
     State(shared): State<Shared>,
     ConnectInfo(Peer(by)): ConnectInfo<Peer>,
-    Path((tenant, name)): Path<(Name, Name)>,
+    At((tenant, name)): At<(Name, Name)>,
 ) -> Result<Json<What>, Response> {
     shared.control.operate(tenant, name, Order::Remove, by).await.map(Json).map_err(refused)
 }
@@ -91,7 +92,7 @@ async fn rm(
 async fn stop(
     State(shared): State<Shared>,
     ConnectInfo(Peer(by)): ConnectInfo<Peer>,
-    Path((tenant, name)): Path<(Name, Name)>,
+    At((tenant, name)): At<(Name, Name)>,
     Body(StopRequest { signal, grace_seconds }): Body<StopRequest>,
 ) -> Result<Json<What>, Response> {
     let usual = Life::default();
@@ -110,7 +111,7 @@ async fn stop(
 async fn freeze(
     State(shared): State<Shared>,
     ConnectInfo(Peer(by)): ConnectInfo<Peer>,
-    Path((tenant, name)): Path<(Name, Name)>,
+    At((tenant, name)): At<(Name, Name)>,
 ) -> Result<Json<What>, Response> {
     shared.control.operate(tenant, name, Order::Freeze, by).await.map(Json).map_err(refused)
 }
@@ -118,7 +119,7 @@ async fn freeze(
 async fn thaw(
     State(shared): State<Shared>,
     ConnectInfo(Peer(by)): ConnectInfo<Peer>,
-    Path((tenant, name)): Path<(Name, Name)>,
+    At((tenant, name)): At<(Name, Name)>,
 ) -> Result<Json<What>, Response> {
     shared.control.operate(tenant, name, Order::Thaw, by).await.map(Json).map_err(refused)
 }

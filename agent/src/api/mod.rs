@@ -11,6 +11,7 @@
 //! The agent hands descriptors on and keeps none: its death breaks no pipe of a workload.
 
 mod bounded;
+mod connection;
 mod console;
 mod detached;
 mod detail;
@@ -30,6 +31,7 @@ mod since;
 mod stdio;
 mod stream;
 pub mod types;
+mod waits;
 mod watch;
 pub(crate) mod words;
 
@@ -93,6 +95,7 @@ struct Shared {
     executing: exec::Executing,
     gate: Arc<gate::Gate>,
     scrapes: exposition::Scrapes,
+    reading: waits::Reading,
     node: Arc<node::Node>,
     runtime_dir: Arc<Path>,
     /// Places for streams.
@@ -130,6 +133,7 @@ pub async fn serve(
         executing,
         gate: Arc::clone(&gate),
         scrapes,
+        reading: waits::Reading::default(),
         node,
         runtime_dir: runtime_dir.into(),
         streams,

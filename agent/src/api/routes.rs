@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
-use axum::extract::{ConnectInfo, Extension, FromRequest, Path, State};
+use axum::extract::{ConnectInfo, Extension, FromRequest, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
@@ -19,7 +19,7 @@ use super::detail;
 use super::exec;
 use super::explain;
 use super::exposition;
-use super::extract::Wanted as Asking;
+use super::extract::{At, Wanted as Asking};
 use super::gate;
 use super::life;
 use super::logs;
@@ -108,7 +108,7 @@ async fn launch(
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, text));
     }
     let _seat = shared.admit(&spec, &by, &rights, "launch")?;
-    let claimed = stdio.map(|token| shared.stdio.claim(&token).ok_or(()));
+    let claimed = stdio.map(|token| shared.stdio.claim(&token).map(|passed| passed.stdio).ok_or(()));
     let Ok(descriptors) = claimed.transpose() else {
         let text = "the stdio token is not known: it is valid while its connection to stdio.sock is open";
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, text));
@@ -120,7 +120,7 @@ async fn launch(
 async fn exit(
     State(shared): State<Shared>,
     Extension(rights): Extension<Arc<Rights>>,
-    Path(id): Path<u64>,
+    At(id): At<u64>,
 ) -> Result<Json<Ended>, Response> {
     shared.control.wait_among(id, rights.scope()).await.map(Json).map_err(refused)
 }
@@ -128,7 +128,7 @@ async fn exit(
 async fn send_signal(
     State(shared): State<Shared>,
     ConnectInfo(Peer(by)): ConnectInfo<Peer>,
-    Path((tenant, name)): Path<(Name, Name)>,
+    At((tenant, name)): At<(Name, Name)>,
     Body(request): Body<SignalRequest>,
 ) -> Result<StatusCode, Response> {
     if !(1..=64).contains(&request.signal) {
@@ -143,7 +143,7 @@ async fn set(
     State(shared): State<Shared>,
     ConnectInfo(Peer(by)): ConnectInfo<Peer>,
     Extension(rights): Extension<Arc<Rights>>,
-    Path((tenant, name)): Path<(Name, Name)>,
+    At((tenant, name)): At<(Name, Name)>,
     Body(change): Body<Change>,
 ) -> Result<Json<What>, Response> {
     if let Err(text) = rights.may_change(&tenant, &change) {
@@ -155,7 +155,7 @@ async fn set(
 async fn pin(
     State(shared): State<Shared>,
     ConnectInfo(Peer(by)): ConnectInfo<Peer>,
-    Path((tenant, name)): Path<(Name, Name)>,
+    At((tenant, name)): At<(Name, Name)>,
     Body(PinRequest { high, cpu, seconds }): Body<PinRequest>,
 ) -> Result<Json<What>, Response> {
     let order = Order::Pin(Wanted { high, cpu, time: Duration::from_secs(seconds) });
@@ -165,7 +165,7 @@ async fn pin(
 async fn unpin(
     State(shared): State<Shared>,
     ConnectInfo(Peer(by)): ConnectInfo<Peer>,
-    Path((tenant, name)): Path<(Name, Name)>,
+    At((tenant, name)): At<(Name, Name)>,
 ) -> Result<Json<What>, Response> {
     shared.control.operate(tenant, name, Order::Unpin, by).await.map(Json).map_err(refused)
 }

@@ -1,4 +1,5 @@
-//! The descriptor socket: a client sends one byte with three descriptors and gets a token; a launch names the token.
+//! The descriptor socket: a client sends one byte with three descriptors and gets a token; a launch names the token. A fourth one is a
+//! line between the client and who waits for a command beside a workload: see `Beside`.
 //!
 //! A token is good for one launch, and only while its connection is open: a client that dies leaves nothing behind.
 
@@ -29,17 +30,26 @@ const FULL: &str = "a launch was not taken: as many files are open as may be; ra
 /// How long a client may take to send its descriptors.
 const DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// What a client has passed on.
+#[derive(Debug)]
+pub(super) struct Passed {
+    /// Standard input, output and error.
+    pub(super) stdio: [OwnedFd; 3],
+    /// A line to the client.
+    pub(super) line: Option<OwnedFd>,
+}
+
 /// Descriptors that wait for their launch.
 #[derive(Debug, Default)]
-pub(super) struct Tokens(Mutex<HashMap<String, [OwnedFd; 3]>>);
+pub(super) struct Tokens(Mutex<HashMap<String, Passed>>);
 
 impl Tokens {
     /// Takes the descriptors of a token, which is then spent.
-    pub(super) fn claim(&self, token: &str) -> Option<[OwnedFd; 3]> {
+    pub(super) fn claim(&self, token: &str) -> Option<Passed> {
         self.lock().remove(token)
     }
 
-    fn open(&self, descriptors: [OwnedFd; 3]) -> io::Result<String> {
+    fn open(&self, passed: Passed) -> io::Result<String> {
         let mut random = [0_u8; 16];
         File::open("/dev/urandom")?.read_exact(&mut random)?;
         let token = format!("{:032x}", u128::from_ne_bytes(random));
@@ -47,11 +57,11 @@ impl Tokens {
         if tokens.len() >= MOST {
             return Err(io::Error::other("too many launches wait for their descriptors"));
         }
-        tokens.insert(token.clone(), descriptors);
+        tokens.insert(token.clone(), passed);
         Ok(token)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, [OwnedFd; 3]>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Passed>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -83,9 +93,9 @@ pub(super) async fn serve(listener: UnixListener, tokens: Arc<Tokens>, gate: Arc
 }
 
 async fn hold(mut stream: UnixStream, tokens: &Tokens) -> io::Result<()> {
-    let descriptors =
+    let passed =
         tokio::time::timeout(DEADLINE, stream.async_io(Interest::READABLE, || receive(&stream))).await??;
-    let token = tokens.open(descriptors)?;
+    let token = tokens.open(passed)?;
     let answered = stream.write_all(format!("{token}\n").as_bytes()).await;
     // Until the client closes.
     let mut rest = [0_u8; 16];
@@ -94,7 +104,7 @@ async fn hold(mut stream: UnixStream, tokens: &Tokens) -> io::Result<()> {
     Ok(())
 }
 
-fn receive(stream: &UnixStream) -> io::Result<[OwnedFd; 3]> {
+fn receive(stream: &UnixStream) -> io::Result<Passed> {
     let mut byte = [0_u8; 1];
     let mut parts = [IoSliceMut::new(&mut byte)];
     // Room for as many as one message can carry (SCM_MAX_FD): what is cut off would be nobody's, and stay open for ever.
@@ -109,10 +119,11 @@ fn receive(stream: &UnixStream) -> io::Result<[OwnedFd; 3]> {
             received.extend(own_received(&numbers));
         }
     }
-    received.try_into().map_err(|wrong: Vec<_>| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("3 descriptors were expected, {} came", wrong.len()),
-        )
-    })
+    let count = received.len();
+    let line = if count == 4 { received.pop() } else { None };
+    let stdio = received.try_into().map_err(|_: Vec<_>| {
+        let text = format!("3 or 4 descriptors were expected, {count} came");
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    })?;
+    Ok(Passed { stdio, line })
 }

@@ -100,7 +100,7 @@ pub struct PinRequest {
     /// The cpu quota to pin it at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Cpus>,
-    /// For how long, seconds; [`PIN_SECONDS`] when absent.
+    /// For how long, seconds; an hour when absent.
     #[serde(default = "pin_seconds")]
     pub seconds: u64,
 }

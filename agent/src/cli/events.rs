@@ -51,19 +51,22 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut body = client.follow(wanted).await?;
-    let mut lines = Lines::default();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
+    let (mut lines, mut last) = (Lines::default(), None);
+    // An agent that is killed breaks off, one that ends says so: both have ended.
+    while let Some(Ok(frame)) = body.frame().await {
+        let Ok(data) = frame.into_data() else { continue };
         for line in lines.push(&data) {
             // Of an event only its data: names and ids repeat what is in it.
             if let Some(json) = line.strip_prefix("data: ")
-                && let Ok(record) = serde_json::from_str(json)
+                && let Ok(record) = serde_json::from_str::<Record>(json)
             {
                 print(&record, arguments.json)?;
+                last = Some(record.id);
             }
         }
     }
-    anyhow::bail!("the agent ended")
+    let goes_on = last.map(|id| format!("; when another one is there, --since {id} goes on from here"));
+    anyhow::bail!("the agent ended{}", goes_on.unwrap_or_default())
 }
 
 fn print(record: &Record, json: bool) -> anyhow::Result<()> {

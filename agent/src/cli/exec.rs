@@ -1,8 +1,12 @@
 //! `bellows exec`: a command beside a workload.
 
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Args;
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
 
 use super::Connection;
 use super::apply::PATH;
@@ -50,7 +54,8 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     // Before it is started: a signal that comes meanwhile is for it.
     let mut signals = Signals::listen()?;
     let (ordered, instead) = terminal.then(Ordered::new).transpose()?.unzip();
-    let (stdio, _descriptors) = client.pass_stdio(instead)?;
+    let (mut line, theirs) = line()?;
+    let (stdio, _descriptors) = client.pass_stdio(instead, Some(theirs))?;
     let env = with_the_usual(env);
     let request = ExecRequest { argv: command, env, cwd, stdio: stdio.clone(), terminal, user };
     let end = client.exec(tenant.as_str(), name.as_str(), &request);
@@ -71,16 +76,33 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             }
         }
     };
-    match (&ended, seat) {
-        (Err(error), Some(seat)) if !error.is_refusal() => {
-            // Only the agent is gone. It goes on, and so does its terminal.
-            eprint!("bellows: lost the agent; how the command ends will not be known\r\n");
-            seat.stay().await;
-        }
-        (_, Some(seat)) => seat.stand_up().await,
-        (_, None) => {}
+    let code = match ended {
+        Err(error) if !error.is_refusal() => without_agent(&mut line, &mut signals)
+            .await
+            .with_context(|| format!("{error}; how the command ended is not known, nor whether it began")),
+        ended => ended.map(|executed| executed.code).map_err(anyhow::Error::new),
+    };
+    if let Some(seat) = seat {
+        seat.stand_up().await;
     }
-    Ok(ExitCode::from(u8::try_from(ended?.code & 0xff).unwrap_or(1)))
+    Ok(ExitCode::from(u8::try_from(code? & 0xff).unwrap_or(1)))
+}
+
+/// A line to who waits for the command: it hears of our end by it, and we of the command's.
+fn line() -> anyhow::Result<(UnixStream, OwnedFd)> {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    Ok((UnixStream::from_std(ours)?, theirs.into()))
+}
+
+/// Only the agent is gone: the command goes on, to its end or ours. Its code, unless it has none or never began.
+async fn without_agent(line: &mut UnixStream, signals: &mut Signals) -> Option<i32> {
+    // The terminal may be one that does not return by itself.
+    eprint!("bellows: lost the agent; the command goes on\r\n");
+    tokio::select! {
+        code = line.read_u8() => code.ok().map(i32::from),
+        number = signals.next() => Some(128 + number),
+    }
 }
 
 async fn sit_down(ordered: Option<&Ordered>) -> anyhow::Result<Option<Seat>> {

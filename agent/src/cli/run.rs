@@ -124,7 +124,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     // Before the launch: a signal that comes meanwhile is for the workload.
     let mut signals = Signals::listen()?;
     let (terminal, instead) = arguments.terminal.then(Ordered::new).transpose()?.unzip();
-    let (stdio, connection) = client.pass_stdio(instead)?;
+    let (stdio, connection) = client.pass_stdio(instead, None)?;
     let request = LaunchRequest { spec, stdio: Some(stdio) };
     let launched = client.launch(&request).await.map_err(|error| {
         if error.is_refusal() {

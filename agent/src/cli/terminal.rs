@@ -141,11 +141,6 @@ impl Seat {
     pub(super) async fn stand_up(mut self) {
         let _ = tokio::time::timeout(LAST_WORDS, &mut self.silent).await;
     }
-
-    /// Waits until nothing is said any more.
-    pub(super) async fn stay(mut self) {
-        let _ = (&mut self.silent).await;
-    }
 }
 
 /// Sits down at a kept terminal until it is no more, or somebody leaves.

@@ -38,13 +38,14 @@ impl Client {
         &self.directory
     }
 
-    /// Passes this process' standard input, output and error to the agent, or what stands for all three. The token is good as
-    /// long as the second value lives.
-    #[expect(clippy::needless_pass_by_value, reason = "it is closed here: only the workload is to have it")]
-    pub fn pass_stdio(&self, instead: Option<OwnedFd>) -> Result<(String, StdStream)> {
+    /// Passes this process' standard input, output and error to the agent, or what stands for all three, and for a command beside a
+    /// workload a line to who waits for it. The token is good as long as the second value lives.
+    #[expect(clippy::needless_pass_by_value, reason = "they are closed here: nobody else is to have them")]
+    pub fn pass_stdio(&self, instead: Option<OwnedFd>, line: Option<OwnedFd>) -> Result<(String, StdStream)> {
         let path = self.directory.join(STDIO_SOCKET);
         let mut stream = StdStream::connect(&path).map_err(|e| self.unreachable(e))?;
-        let numbers: [RawFd; 3] = instead.as_ref().map_or([0, 1, 2], |fd| [fd.as_raw_fd(); 3]);
+        let stdio: [RawFd; 3] = instead.as_ref().map_or([0, 1, 2], |fd| [fd.as_raw_fd(); 3]);
+        let numbers: Vec<RawFd> = stdio.into_iter().chain(line.as_ref().map(AsRawFd::as_raw_fd)).collect();
         let rights = [ControlMessage::ScmRights(&numbers)];
         let sent =
             sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(b"3")], &rights, MsgFlags::MSG_NOSIGNAL, None);

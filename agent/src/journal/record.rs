@@ -23,7 +23,7 @@ pub struct Record {
     pub unix_ns: u64,
     /// To whom, as `tenant/name`; empty when to the node.
     pub workload: Arc<str>,
-    /// The laws by which it was decided: those of [`super::Laws`] under this name.
+    /// The laws by which it was decided: those that were told under this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Arc<str>>,
     /// The record of the same workload and resource that this one follows.

@@ -105,6 +105,8 @@ pub struct Beside {
     pub user: Option<String>,
     /// Standard input, output and error.
     pub stdio: [OwnedFd; 3],
+    /// The way to the client, which hears how it ended; it ends with the other end.
+    pub line: Option<OwnedFd>,
 }
 
 /// A workload's first process.
@@ -249,7 +251,9 @@ pub fn enter(
         .open(format!("/proc/{}/root", first.pid))?;
     // Not reaped even now: so the number was its own.
     signal(&first.pidfd, 0)?;
-    let descriptors = [stdin, stdout, stderr, theirs, first.pidfd.try_clone()?, root.into(), order];
+    let nobody = || File::options().write(true).open("/dev/null").map(OwnedFd::from);
+    let line = command.line.map_or_else(nobody, Ok)?;
+    let descriptors = [stdin, stdout, stderr, theirs, first.pidfd.try_clone()?, root.into(), order, line];
     let process = start_helper(program, cgroup, &arguments, descriptors)?;
     let refused = match receive(&ours) {
         Ok(None) => return Ok(process),

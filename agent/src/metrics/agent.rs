@@ -43,7 +43,7 @@ const DECISIONS: usize = RESOURCES.len() * Verb::ALL.len() * Reason::ALL.len() *
 pub struct Metrics {
     registry: Registry,
     /// How much is told of each workload.
-    pub(super) tier: Tier,
+    pub tier: Tier,
     /// When the agent was started, in nanoseconds since the Unix epoch.
     pub started_unix_ns: u64,
     /// From the loop's wake-up to the return of the limit write, seconds.

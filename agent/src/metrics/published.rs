@@ -12,6 +12,7 @@ use bellows_policies::sample::{Detail, MemoryEvents, Sample};
 use bellows_policies::units::{Bounds, Bytes};
 use bellows_policies::{AssignedBy, Pin, Resources};
 
+use super::catalogue::ABSENT;
 use super::tenant::{PublishedTenant, Sum};
 use super::watched::Watched;
 
@@ -68,6 +69,8 @@ pub struct Published {
     pub(super) file: AtomicU64,
     /// `some` and `full` of `memory.pressure`, and of `io.pressure`, microseconds.
     pub(super) pressure: [AtomicU64; 4],
+    /// The same of `cpu.pressure`; [`ABSENT`] until it was read.
+    pub(super) cpu_pressure: [AtomicU64; 2],
     pub(super) events: [AtomicU64; 5],
     pub(super) moves: AtomicU64,
     /// `cpu.max` in millionths of a cpu; [`u64::MAX`] is `max`.
@@ -115,6 +118,7 @@ impl Published {
             anon: AtomicU64::new(0),
             file: AtomicU64::new(0),
             pressure: [const { AtomicU64::new(0) }; 4],
+            cpu_pressure: [const { AtomicU64::new(ABSENT) }; 2],
             events: [const { AtomicU64::new(0) }; 5],
             moves: AtomicU64::new(0),
             quota: AtomicU64::new(u64::MAX),
@@ -230,6 +234,12 @@ impl Published {
         {
             self.count(cell, value, None);
         }
+    }
+
+    /// Publishes for how long tasks have waited for a cpu, some of them and all of them.
+    pub fn cpu_waits(&self, some_us: u64, full_us: u64) {
+        self.cpu_pressure[0].store(some_us, Ordering::Relaxed);
+        self.cpu_pressure[1].store(full_us, Ordering::Relaxed);
     }
 
     /// Publishes the limits in force. [`u64::MAX`] stands for `max`.

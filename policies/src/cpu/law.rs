@@ -14,7 +14,7 @@ use crate::field::Pairs;
 
 crate::field::constants! {
     /// The constants of the cpu law of one workload. Times are milliseconds, ratios fractions of one, periods those of
-    /// `cpu.max` (100 ms). The default is [`CpuLaw::standard`].
+    /// `cpu.max` (100 ms). The default is that of the class standard.
     CpuLaw {
         /// The share of throttled periods that is aimed at (rho*).
         throttled_target: f64 = 0.10, Ratio(1.0);

@@ -96,7 +96,7 @@ pub struct Gave {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct GripEvidence {
-    /// The priority of whoever waits; [`u32::MAX`] is the node's.
+    /// The priority of whoever waits; `u32::MAX` is the node's.
     pub waiter: u32,
     /// That of whoever is held.
     pub victim: u32,

@@ -155,7 +155,7 @@ fn pressure() -> Row {
             lines(
                 "Pressure",
                 "percentunit",
-                "The share of time in which some task (waiting) or all of them (stalled) stood for memory or I/O, at looks into the pressure files.",
+                "The share of time in which some task (waiting) or all of them (stalled) stood for memory, I/O or a cpu, at looks into the pressure files.",
                 &[
                     (
                         "sum by (tenant, workload) (rate(bellows_workload_pressure_memory_waiting_seconds_total{%}[#]))",
@@ -172,6 +172,14 @@ fn pressure() -> Row {
                     (
                         "sum by (tenant, workload) (rate(bellows_workload_pressure_io_stalled_seconds_total{%}[#]))",
                         "{{workload}} I/O, stalled",
+                    ),
+                    (
+                        "sum by (tenant, workload) (rate(bellows_workload_pressure_cpu_waiting_seconds_total{%}[#]))",
+                        "{{workload}} cpu, waiting",
+                    ),
+                    (
+                        "sum by (tenant, workload) (rate(bellows_workload_pressure_cpu_stalled_seconds_total{%}[#]))",
+                        "{{workload}} cpu, stalled",
                     ),
                 ],
             ),

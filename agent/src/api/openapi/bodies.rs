@@ -3,7 +3,7 @@
 
 use schemars::generate::{Contract, SchemaSettings};
 use schemars::{JsonSchema, SchemaGenerator};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::api::NodeView;
 use crate::api::types::{
@@ -59,7 +59,8 @@ impl Schemas {
             ("GET", "/api/v1/workloads") => self.answer::<Vec<WorkloadView>>(),
             ("GET", "/api/v1/workloads/{tenant}/{name}") => self.answer::<WorkloadDetail>(),
             ("GET", "/api/v1/tenants") => self.answer::<Vec<TenantRow>>(),
-            ("GET", "/api/v1/events" | "/api/v1/incidents") => self.answer::<Vec<Record>>(),
+            ("GET", "/api/v1/events") => json!({ "type": "array", "items": self.told() }),
+            ("GET", "/api/v1/incidents") => self.answer::<Vec<Record>>(),
             ("GET", "/api/v1/explain/{id}") => self.answer::<RecordExplained>(),
             ("GET", "/api/v1/explain/{tenant}/{name}") => self.answer::<WorkloadExplained>(),
             ("GET", "/api/v1/exits/{id}") => self.answer::<Ended>(),
@@ -71,6 +72,45 @@ impl Schemas {
             _ => return (asked, None),
         };
         (asked, Some(answered))
+    }
+
+    /// The data of an event of a stream, as JSON.
+    pub(super) fn event(&mut self, pattern: &str) -> Option<Value> {
+        match pattern {
+            "/api/v1/events" => Some(self.told()),
+            "/api/v1/watch" => Some(json!({
+                "type": "object",
+                "required": ["node", "tenants", "workloads", "gone", "gap", "records"],
+                "properties": {
+                    "node": { "anyOf": [self.answer::<NodeView>(), { "type": "null" }] },
+                    "tenants": {
+                        "description": "All of them; `null` when nothing of them has changed.",
+                        "anyOf": [self.answer::<Vec<TenantRow>>(), { "type": "null" }],
+                    },
+                    "workloads": { "description": "Those that have changed.", "type": "array", "items": self.answer::<WorkloadView>() },
+                    "gone": {
+                        "description": "`tenant/name` of those that are there no more.",
+                        "type": "array",
+                        "items": { "type": "string" },
+                    },
+                    "gap": { "description": "What is missing before the records.", "type": ["string", "null"] },
+                    "records": {
+                        "description": "What the journal was told meanwhile, each with a sentence.",
+                        "type": "array",
+                        "items": self.told(),
+                    },
+                },
+            })),
+            _ => None,
+        }
+    }
+
+    /// A record, which may have a sentence.
+    fn told(&mut self) -> Value {
+        let mut told = self.answer::<Record>();
+        told["properties"] =
+            json!({ "words": { "description": "What it says, as a sentence.", "type": "string" } });
+        told
     }
 
     /// All types that were answered with.

@@ -22,6 +22,7 @@ use crate::access::{Need, ROUTES};
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain";
 const EVENTS: &str = "text/event-stream";
+const OPEN_METRICS: &str = "application/openmetrics-text";
 const HTML: &str = "text/html";
 
 /// What is said of a route: method, pattern, summary, parameters of the query as (name, type, what it is), media types of the answer.
@@ -33,10 +34,13 @@ type Said = (
     &'static [&'static str],
 );
 
+const COLLECT: &[(&str, &str, &str)] =
+    &[("collect[]", "string", "Only this group of them: agent, node, tenant, workload; repeatable.")];
+
 const SAID: &[Said] = &[
     ("GET", "/healthz", "The process answers.", &[], &[TEXT]),
     ("GET", "/readyz", "The control loop turns.", &[], &[TEXT]),
-    ("GET", "/metrics", "Metrics, as Prometheus reads them.", &[], &[TEXT]),
+    ("GET", "/metrics", "Metrics, as Prometheus reads them.", COLLECT, &[TEXT, OPEN_METRICS]),
     ("GET", "/", "The console.", &[], &[HTML]),
     (
         "GET",
@@ -52,7 +56,7 @@ const SAID: &[Said] = &[
     (
         "GET",
         "/api/v1/watch",
-        "How everything stands, and what changes. Resumes after `Last-Event-ID`.",
+        "How everything stands (an event `state`), and what changes (`change`). Resumes after `Last-Event-ID`.",
         &[
             ("since", "integer", "Tell records after this one, too."),
             ("every_ms", "integer", "Between two rounds; 250 at least."),
@@ -89,7 +93,7 @@ const SAID: &[Said] = &[
             ("workload", "string", "Only of this one, `tenant/name`."),
             ("reason", "string", "Only for this reason."),
             ("limit", "integer", "So many at most, the newest."),
-            ("words", "boolean", "Each with a sentence."),
+            ("words", "boolean", "Each with a sentence, in `words`."),
         ],
         &[JSON, EVENTS],
     ),
@@ -175,11 +179,22 @@ fn operation(
             json!({ "name": name, "in": "path", "required": true, "schema": { "type": kind } })
         });
     let in_query = query.iter().map(|(name, kind, text)| {
-        json!({ "name": name, "in": "query", "description": text, "schema": { "type": kind } })
+        let schema = match *name {
+            "reason" => json!({ "$ref": "#/components/schemas/Reason" }),
+            // Once for each value, as it is without saying so.
+            "collect[]" => json!({ "type": "array", "items": { "type": kind } }),
+            _ => json!({ "type": kind }),
+        };
+        json!({ "name": name, "in": "query", "description": text, "schema": schema })
+    });
+    let resumes = media.contains(&EVENTS).then(|| {
+        let text = "Of a stream: the id of the last event that was seen.";
+        json!({ "name": "Last-Event-ID", "in": "header", "description": text, "schema": { "type": "integer" } })
     });
     let (asked, answered) = schemas.of(method, pattern);
-    let schema = |media: &str| match &answered {
-        Some(schema) if media == JSON => json!({ "schema": schema }),
+    let event = schemas.event(pattern);
+    let schema = |media: &str| match (media, &answered, &event) {
+        (JSON, Some(schema), _) | (EVENTS, _, Some(schema)) => json!({ "schema": schema }),
         _ => json!({}),
     };
     let content: BTreeMap<&str, Value> = media.iter().map(|media| (*media, schema(media))).collect();
@@ -193,7 +208,7 @@ fn operation(
     let mut operation = json!({
         "summary": summary,
         "description": format!("Needs: {needs:?}, as docs/access.md has it."),
-        "parameters": in_path.chain(in_query).collect::<Vec<Value>>(),
+        "parameters": in_path.chain(in_query).chain(resumes).collect::<Vec<Value>>(),
         "responses": {
             status: { "description": "What was asked for.", "content": content },
             "default": { "description": "A problem (RFC 9457).", "content": problem },
@@ -244,6 +259,7 @@ mod tests {
             assert_eq!(described, 1, "{} {}", said.0, said.1);
         }
         let text = document.to_string();
+        assert!(!text.contains("[`"), "a description links to what is known in the code only");
         for reference in text.split("\"#/components/schemas/").skip(1) {
             let name = reference.split('"').next().unwrap();
             assert!(document["components"]["schemas"][name].is_object(), "{name}");

@@ -178,6 +178,18 @@ pub(in crate::metrics) const WORKLOAD: &[Series<Published>] = &[
         "Time in which all its tasks waited for I/O, at that look.",
         |w| read(&w.pressure[3]),
     ),
+    seconds(
+        Full,
+        "bellows_workload_pressure_cpu_waiting_seconds_total",
+        "Time in which some task of it waited for a cpu or for its quota, as it was right after the scrape before.",
+        |w| read(&w.cpu_pressure[0]),
+    ),
+    seconds(
+        Full,
+        "bellows_workload_pressure_cpu_stalled_seconds_total",
+        "Time in which all its tasks that wanted a cpu waited for it, at that reading.",
+        |w| read(&w.cpu_pressure[1]),
+    ),
     flag("bellows_workload_pinned", "1 while an operator has pinned its limits, else 0.", |w| {
         u64::from(w.read_terms(|terms| terms.pin.is_some()))
     }),

@@ -104,7 +104,11 @@ fn unlimited_is_infinite_and_zeros_are_there() {
 fn everything_in_the_catalogue_is_exposed_and_nothing_else() {
     let scene = Scene::new(Tier::Full);
     let tenant = scene.tenant("acme");
-    scene.workload(&tenant, "web").would(Some(Limits { high: Bytes::MIB, max: Bytes::MIB }));
+    let web = scene.workload(&tenant, "web");
+    web.would(Some(Limits { high: Bytes::MIB, max: Bytes::MIB }));
+    // Nothing, rather than a zero from which it would seem to leap.
+    assert!(!scene.all().contains("bellows_workload_pressure_cpu_waiting_seconds_total{"));
+    web.cpu_waits(1_500_000, 500_000);
     for (format, name) in
         [(Format::Text, (|m| m.name) as fn(&Metric) -> &str), (Format::OpenMetrics, |m| m.family())]
     {

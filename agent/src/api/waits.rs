@@ -1,0 +1,73 @@
+//! `cpu.pressure` of each workload, for `/metrics`. No law asks for it, so no loop reads it: a scrape has it read behind its back, and
+//! the next one shows it. Where nobody scrapes it costs nothing, and no scrape waits for it.
+//!
+//! Rejected: reading it with `memory.pressure`, which is read when memory is short. Who only waits for a cpu is at rest there. And an
+//! open file for each workload, which would be one more for the same price: the files are opened by name, as `detail` does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bellows_policies::units::Instant;
+
+use super::Shared;
+use super::detail::waits;
+use crate::kernel::clock;
+use crate::metrics::{MOST_WORKLOADS, Published};
+
+/// Least time from the end of one reading to the begin of the next, however many scrape.
+const LEAST: Duration = Duration::from_secs(5);
+
+/// When `cpu.pressure` may be read again, on the monotonic clock; [`u64::MAX`] while it is being read.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Reading(Arc<AtomicU64>);
+
+impl Reading {
+    /// Whether it is the caller's turn to read; then [`Reading::end`] has to follow.
+    fn begin(&self, now: Instant) -> bool {
+        let due = self.0.load(Ordering::Relaxed);
+        due <= now.0 && self.0.compare_exchange(due, u64::MAX, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    fn end(&self, now: Instant) {
+        self.0.store(now.plus(LEAST).0, Ordering::Relaxed);
+    }
+}
+
+/// Has `cpu.pressure` of all workloads read on a thread of its own, unless that was done just now.
+pub(super) fn read_behind(shared: &Shared) {
+    if !shared.reading.begin(clock::now()) {
+        return;
+    }
+    let shared = shared.clone();
+    tokio::task::spawn_blocking(move || {
+        for published in shared.control.table.list().iter().take(MOST_WORKLOADS) {
+            read(&shared, published);
+        }
+        shared.reading.end(clock::now());
+    });
+}
+
+/// Nothing is published of one that has just ended, nor where the kernel does not tell.
+fn read(shared: &Shared, published: &Published) {
+    let place = shared.node.ground.workloads.child(&published.facts.tenant);
+    let place = place.and_then(|tenant| tenant.child(&published.facts.workload));
+    if let Some(waits) = place.ok().and_then(|place| waits(&place, "cpu.pressure")) {
+        published.cpu_waits(waits.some_us, waits.full_us);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_reads_at_a_time_and_the_next_a_while_later() {
+        let reading = Reading::default();
+        let at = Instant;
+        assert!(reading.begin(at(7)) && !reading.begin(at(7)) && !reading.begin(at(u64::MAX - 1)));
+        reading.end(at(10));
+        let due = at(10).plus(LEAST);
+        assert!(!reading.begin(at(due.0 - 1)) && reading.begin(due));
+    }
+}

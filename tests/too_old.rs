@@ -111,7 +111,7 @@ fn the_agent_refuses_by_naming_what_is_missing_and_touches_nothing() {
         let (code, out, text) =
             bellows(&["agent", "--listen", "127.0.0.1:0", "--runtime-dir", &runtime, "--root", root]);
         println!("{text}");
-        assert_eq!(code, Some(1), "{text}");
+        assert_eq!(code, Some(3), "who starts services must not try again and again: {text}");
         assert_eq!(out, "");
         assert!(text.contains(release.trim()) && text.contains("`bellows doctor`"), "{text}");
 

@@ -27,6 +27,11 @@ use crate::workload::shelf::Shelf;
 use crate::workload::supervisor::Ground;
 use crate::workload::{takeover, tree};
 
+/// The agent has not begun, and would not by being started again: somebody has to mend something first.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotReady(String);
+
 /// Runs the agent until SIGTERM or SIGINT.
 pub fn run(config: &Config) -> anyhow::Result<()> {
     let (started, started_unix_ns) = (clock::now(), clock::unix_nanoseconds());
@@ -137,13 +142,13 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
 }
 
 /// Refuses a machine that is not ready.
-fn insist(root: &Path) -> anyhow::Result<()> {
+fn insist(root: &Path) -> Result<(), NotReady> {
     match support::failures(&support::checks(Some(root))) {
         None => Ok(()),
-        Some(text) => bail!(
+        Some(text) => Err(NotReady(format!(
             "this machine is not ready (`bellows doctor` shows all checks):\n  {}",
             text.replace('\n', "\n  ")
-        ),
+        ))),
     }
 }
 
@@ -181,15 +186,15 @@ fn seen(tree: &tree::Tree, policies: watch::Receiver<Arc<policy::Shown>>) -> api
 
 /// The policies to begin with. Wrong ones are refused whole: there are no older ones to fall back to, and to govern by half of
 /// them, or by none, is not what the operator asked for.
-fn policies(directory: &Path, node: &policy::Node) -> anyhow::Result<Compiled> {
+fn policies(directory: &Path, node: &policy::Node) -> Result<Compiled, NotReady> {
     let compiled = policy::load(directory, *node);
     if let Some((_, problems)) = compiled.refusal() {
         let told: Vec<String> = compiled.diagnostics.iter().map(|d| d.render(&compiled.sources)).collect();
         let directory = directory.display();
-        bail!(
+        return Err(NotReady(format!(
             "problems with the policies in {directory}: {problems} (`bellows policy check`)\n{}",
             told.join("\n")
-        );
+        )));
     }
     Ok(compiled)
 }

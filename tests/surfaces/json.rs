@@ -78,7 +78,12 @@ const EXITS: &[(&str, &str)] = &[
     ("release", "1 when one could not be opened"),
     ("doctor, config check, config show, policy check, policy show", "3 something is wrong, and was told"),
     ("policy simulate, diff, trace, test", "3 a file is wrong; `test`: 1 when a case came out otherwise"),
-    ("agent, unpack, completion, man", "none"),
+    (
+        "agent",
+        "3 it does not begin, and would not by being started again: the machine is not ready, or the configuration or the policies are \
+         wrong; 1 anything else that may be otherwise the next time",
+    ),
+    ("unpack, completion, man", "none"),
 ];
 
 /// Types that are constants of laws: told elsewhere.

@@ -85,3 +85,40 @@ fn reloads_change_what_they_say() {
     let _ = fs::remove_dir_all("/etc/bellows");
     assert!(status.contains("policies were refused"), "{status}");
 }
+
+/// Where the next try would end the same way there is none, and what is wrong is said once.
+#[test]
+fn what_has_to_be_mended_is_not_tried_again() {
+    const CONFIG: &str = "/etc/bellows/config.toml";
+    let mut installed = Installed::new(&["bellows.service", "bellows-tree.service"]);
+    let refused = |code: &str, said: &str| {
+        let started = run(&["systemctl", "start", "bellows"]);
+        assert!(!started.status.success(), "{}", text(&started));
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        assert_eq!(property("bellows", "ActiveState"), "failed", "{said}");
+        assert_eq!(property("bellows", "NRestarts"), "0", "{said}");
+        assert_eq!(property("bellows", "ExecMainStatus"), code, "{said}");
+        // Not by the unit: of a process that has gone at once its journal does not always know that.
+        let journal = told(&["journalctl", "-b", "--no-pager"]);
+        assert!(journal.contains(said), "{journal}");
+    };
+    fs::create_dir_all("/etc/bellows/policies.d").expect("configuration");
+    fs::write(CONFIG, "[node]\ncapasity = \"1G\"\n").expect("configuration");
+    refused("3", "capasity");
+    fs::remove_file(CONFIG).expect("configuration");
+    let policy = Path::new("/etc/bellows/policies.d/a.toml");
+    fs::write(policy, "[tenant.acme]\nweigth = 300\n").expect("policy");
+    refused("3", "weigth");
+    fs::remove_file(policy).expect("policy");
+    // As on a kernel that lacks something: what is to be governed is no cgroup.
+    let command = |root: &str| format!("[Service]\nExecStart=\nExecStart=/usr/bin/bellows agent {root}\n");
+    installed.drop_in(&command("--root /tmp"));
+    refused("3", "not ready");
+    installed.drop_in(&command("--rooot /tmp"));
+    refused("2", "--rooot");
+
+    installed.drop_in(&command(&format!("--root {TREE}")));
+    told(&["systemctl", "start", "bellows"]);
+    assert_eq!(listed(), "[]", "mended, it begins");
+    let _ = fs::remove_dir_all("/etc/bellows");
+}

@@ -36,9 +36,10 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 pub use self::apply::parse as workload_files;
+use crate::agent::NotReady;
 use crate::api::API_SOCKET;
 use crate::client::ClientError;
-use crate::config::{SYSTEM_RUNTIME_DIR, runtime_dir};
+use crate::config::{Mistakes, SYSTEM_RUNTIME_DIR, runtime_dir};
 
 /// Exit codes besides 0 and 1; 2 (usage) is clap's.
 const CHECK_FAILED: u8 = 3;
@@ -196,6 +197,9 @@ pub fn main() -> ExitCode {
 fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(Failure { code, .. }) = error.downcast_ref() {
         return *code;
+    }
+    if error.is::<NotReady>() || error.is::<Mistakes>() {
+        return CHECK_FAILED;
     }
     match error.downcast_ref() {
         Some(ClientError::Problem { status: 404, .. }) => NOT_FOUND,

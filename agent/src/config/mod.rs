@@ -16,7 +16,7 @@ use bellows_policies::units::Bytes;
 use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
-pub use self::layers::{Overrides, Reading, load, read, read_text};
+pub use self::layers::{Mistakes, Overrides, Reading, load, read, read_text};
 use crate::access::Api;
 use crate::journal::Settings;
 use crate::kernel::privilege;

@@ -22,9 +22,10 @@ use crate::kernel::swap::{self, Swaps};
 use crate::kernel::watch::Key;
 use crate::kernel::{clock, parse};
 use crate::workload::adoption;
+use crate::workload::records::Last;
 use crate::workload::rewrite::Rewrite;
 use crate::workload::spec::{Name, Spec};
-use crate::workload::supervisor::{self, Ground, Last, LaunchOrder, Running};
+use crate::workload::supervisor::{self, Ground, LaunchOrder, Running};
 
 /// Looks into `memory.stat` that may wait. More are dropped and counted; the next look asks again.
 const DETAILS: usize = 1024;

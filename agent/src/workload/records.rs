@@ -15,6 +15,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use bellows_policies::Reason;
 use bellows_policies::units::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -141,6 +142,27 @@ impl Ended {
 fn limit(granted: Bytes, ceiling: Bytes) -> String {
     let which = if granted >= ceiling { "its ceiling" } else { "its limit" };
     format!("{which} of {}", granted.min(ceiling))
+}
+
+/// What the agent knew last of a workload that is torn down.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Last {
+    /// The `memory.high` governed last.
+    pub granted: Bytes,
+    /// How often it has asked for more in vain since that was raised.
+    pub denials: u32,
+    /// Why it was killed, if its own law had it killed.
+    pub killed_for: Option<Reason>,
+}
+
+impl Last {
+    /// How it ended, in words.
+    #[must_use]
+    pub fn ended(self, exit: Exit, ceiling: Bytes) -> Ended {
+        let ended = Ended::new(exit, self.granted, ceiling).after_denials(self.denials);
+        let has_thrashed = self.killed_for == Some(Reason::ThrashedAtLimit);
+        if has_thrashed { ended.of_thrashing(self.granted, ceiling) } else { ended }
+    }
 }
 
 impl Records {

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bellows_policies::Cpus;
 use bellows_policies::sample::MemoryEvents;
 use bellows_policies::units::Bytes;
-use bellows_policies::{Cpus, Reason};
 use serde::{Deserialize, Serialize};
 
 use super::ids::{IdsError, Ranges};
@@ -19,7 +19,7 @@ use super::life;
 use super::logs::{self, Stdio};
 use super::nest::Nest;
 use super::parts::PartsError;
-use super::records::{Ended, Records};
+use super::records::{Ended, Last, Records};
 use super::spec::{Identity, Name, Spec};
 use super::{parts, rootless, stated, truth, walls};
 use crate::kernel::cgroup::{Cgroup, CgroupError};
@@ -209,17 +209,6 @@ pub fn launch(ground: &Ground, order: LaunchOrder) -> Result<Running, LaunchErro
     }
 }
 
-/// What the agent knew last of a workload that is torn down.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Last {
-    /// The `memory.high` governed last.
-    pub granted: Bytes,
-    /// How often it has asked for more in vain since that was raised.
-    pub denials: u32,
-    /// Why it was killed, if its own law had it killed.
-    pub killed_for: Option<Reason>,
-}
-
 /// Ends and removes what is left of a workload. Blocks until it is empty.
 pub fn tear_down(
     ground: &Ground,
@@ -243,11 +232,7 @@ pub fn tear_down(
         Err(e) => return Err(e),
     };
     let exit = truth::how_it_ended(ground.records.witness(cgroup.id()), events, process);
-    let mut ended = Ended::new(exit, last.granted, identity.memory.ceiling).after_denials(last.denials);
-    if last.killed_for == Some(Reason::ThrashedAtLimit) {
-        ended = ended.of_thrashing(last.granted, identity.memory.ceiling);
-    }
-    let ended = ended.of(&identity.tenant);
+    let ended = last.ended(exit, identity.memory.ceiling).of(&identity.tenant);
     // Before anything is removed: an agent that dies from here on has told how it ended.
     if let Err(error) = ground.records.keep(cgroup.id(), &ended) {
         crate::kernel::tell(&format!("cannot keep how {identity} ended: {error}"));

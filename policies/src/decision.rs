@@ -31,7 +31,7 @@ pub enum Verb {
     /// Leave as it is.
     Hold,
     /// Move the tripwire out of the way (`memory.high` = `memory.max`), so that the kernel ends the workload cleanly
-    /// instead of throttling it for ever. Where the kernel does not, [`Reason::ThrashedAtLimit`], it is ended.
+    /// instead of throttling it for ever. Where the kernel does not (`thrashed_at_limit`), it is ended.
     Fail,
 }
 

@@ -151,4 +151,4 @@ fn vary<T: Clone>(law: &mut T, fields: &[Field<T>], pairs: &Pairs, chance: &mut 
 
 /// Constants that the rules themselves are made of: how long anybody may be parked, what a quota may be overdrawn by, and how
 /// long it rests.
-const KEPT: [&str; 4] = ["stall_", "gift_", "change_gap", "jitter_"];
+const KEPT: [&str; 5] = ["stall_", "thrash_", "gift_", "change_gap", "jitter_"];

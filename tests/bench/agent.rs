@@ -1,7 +1,7 @@
 //! A real `bellows agent` process: started with a configuration, asked over its sockets, ended by SIGTERM.
 
 use std::fs::File;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -190,7 +190,6 @@ impl<'a> Agent<'a> {
         let (runtime_dir, place) = (&self.runtime_dir, self.place);
         let null = File::options().read(true).write(true).open("/dev/null")?;
         let start_some = |first: usize| -> anyhow::Result<()> {
-            use std::os::fd::AsFd;
             for number in numbers.clone().skip(first).step_by(THREADS) {
                 launch(runtime_dir, place, &format!("idle{number}"), range, &["idle"], [null.as_fd(); 3])?;
             }
@@ -356,12 +355,30 @@ fn send(
     Ok(serde_json::from_slice(&ask(runtime_dir, "POST", "/api/v1/workloads", &body)?)?)
 }
 
+/// Runs a workload to its end, with nobody to hear it; nothing when its floor does not fit now.
+pub(crate) fn run_to_end(runtime_dir: &Path, spec: Spec<Asked>) -> anyhow::Result<Option<Ended>> {
+    const NO_ROOM: u16 = 507;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    let (_connection, token) = socket::hand_over(runtime_dir, [null.as_fd(); 3])?;
+    let body = serde_json::to_string(&LaunchRequest { spec, stdio: Some(token) })?;
+    let answer = socket::ask(runtime_dir, "POST", "/api/v1/workloads", &body)?;
+    if answer.status == NO_ROOM {
+        return Ok(None);
+    }
+    let Launched { id, .. } = serde_json::from_slice(&read(answer, "a launch")?)?;
+    Ok(Some(serde_json::from_slice(&ask(runtime_dir, "GET", &format!("/api/v1/exits/{id}"), "")?)?))
+}
+
 /// One request; its answer's body, or an error with it.
 fn ask(runtime_dir: &Path, method: &str, path: &str, body: &str) -> anyhow::Result<Vec<u8>> {
-    let Answer { status, body, .. } = socket::ask(runtime_dir, method, path, body)
+    let answer = socket::ask(runtime_dir, method, path, body)
         .with_context(|| format!("no answer to {method} {path} in {}", runtime_dir.display()))?;
+    read(answer, &format!("{method} {path}"))
+}
+
+fn read(Answer { status, body, .. }: Answer, request: &str) -> anyhow::Result<Vec<u8>> {
     if status / 100 != 2 {
-        bail!("{method} {path}: {}", String::from_utf8_lossy(&body));
+        bail!("{request}: {}", String::from_utf8_lossy(&body));
     }
     Ok(body)
 }

@@ -1,20 +1,20 @@
 //! The reports of all copies: each runs once at some time, and all of them on the hour, as timers have it.
 
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, anyhow};
+use bellows::control::Ended;
 use bellows_tests::programs::child::Job;
 
-use super::copy::{Part, Programs};
+use super::copy::Programs;
 use super::way::Stage;
 
 /// When the first ones start, and over how long they are spread, seconds.
 const SOME_TIME: (f64, f64) = (3.0, 16.0);
 /// The same for the hour.
 const HOUR: (f64, f64) = (22.0, 1.0);
-/// Exit code of `bellows run` when a floor does not fit now: a job queue tries again.
-const REFUSED: i32 = 5;
-/// After this long, seconds.
+/// A floor that does not fit is asked for again by a job queue, after this long, seconds.
 const AGAIN: f64 = 1.0;
 
 /// Drives them.
@@ -28,10 +28,42 @@ struct Report {
     state: State,
 }
 
+/// A report under way.
+#[derive(Debug)]
+pub(super) enum Run {
+    /// A process of our own.
+    Own(Job),
+    /// A workload: an agent was asked for it. By its API, as a job queue does; a client process for each report would cost the
+    /// servers more of an emulated cpu than the report.
+    Asked(Option<JoinHandle<Result<Option<Ended>>>>),
+}
+
+/// What came of it.
+enum Came {
+    Finished,
+    Refused,
+    Failed,
+}
+
+impl Run {
+    fn ended(&mut self) -> Result<Option<Came>> {
+        let success = |is_success| if is_success { Came::Finished } else { Came::Failed };
+        match self {
+            Self::Own(job) => Ok(job.ended()?.map(|status| success(status.success()))),
+            Self::Asked(asked) => {
+                let Some(thread) = asked.take_if(|thread| thread.is_finished()) else { return Ok(None) };
+                let ended = thread.join().map_err(|_| anyhow!("who waits for a report panicked"))?;
+                let ended = ended.context("a report")?;
+                Ok(Some(ended.map_or(Came::Refused, |ended| success(ended.code == 0))))
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 enum State {
     Waiting,
-    Running(Job),
+    Running(Run),
     Finished,
     Lost,
 }
@@ -60,18 +92,16 @@ impl Reports {
             let report = &mut self.0[at];
             match &mut report.state {
                 State::Waiting if now >= report.due && !is_busy => {
-                    let mut command = stage.command(report.copy, Part::Report)?;
-                    command.arg(&programs.stress_ng).args(Programs::report_arguments());
-                    report.state = State::Running(Job::start("a report", super::run::quiet(&mut command))?);
+                    report.state = State::Running(stage.report(report.copy, programs)?);
                 }
-                State::Running(job) => match job.ended()? {
+                State::Running(run) => match run.ended()? {
                     None => {}
-                    Some(status) if status.success() => report.state = State::Finished,
-                    Some(status) if status.code() == Some(REFUSED) => {
+                    Some(Came::Finished) => report.state = State::Finished,
+                    Some(Came::Refused) => {
                         report.due = now + AGAIN;
                         report.state = State::Waiting;
                     }
-                    Some(_) => report.state = State::Lost,
+                    Some(Came::Failed) => report.state = State::Lost,
                 },
                 State::Waiting | State::Finished | State::Lost => {}
             }

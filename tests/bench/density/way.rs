@@ -4,15 +4,23 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::thread;
 
-use anyhow::Result;
-use bellows_policies::units::Bytes;
+use anyhow::{Result, anyhow};
+use bellows::workload::isolation::Isolation;
+use bellows::workload::life::Life;
+use bellows::workload::spec::{Asked, Spec};
+use bellows_policies::Resources;
+use bellows_policies::units::{Bounds, Bytes};
+use bellows_tests::programs::child::Job;
 use bellows_tests::programs::find_sibling;
 use bellows_tests::programs::group::{Group, OwnGroup};
 
-use super::copy::Part;
+use super::copy::{Part, Programs};
+use super::reports::Run;
+use super::run::quiet;
 use super::{BUDGET, ByPart};
-use crate::agent::{Agent, Setup};
+use crate::agent::{Agent, Setup, run_to_end};
 use crate::tree::Place;
 
 /// Of the cgroup that they live in.
@@ -117,6 +125,35 @@ impl<'a> Stage<'a> {
         };
         command.stdin(Stdio::null());
         Ok(command)
+    }
+
+    /// Starts a copy's report.
+    pub(super) fn report(&self, copy: usize, programs: &Programs) -> Result<Run> {
+        let arguments = Programs::report_arguments();
+        let Keeper::Agent(agent, _) = &self.keeper else {
+            let mut command = self.command(copy, Part::Report)?;
+            command.arg(&programs.stress_ng).args(arguments);
+            return Ok(Run::Own(Job::start("a report", quiet(&mut command))?));
+        };
+        let (floor, ceiling) = Part::Report.bounds();
+        let identity = Asked {
+            tenant: tenant(copy).parse()?,
+            name: Part::Report.name().parse()?,
+            class: Some(Part::Report.class().as_str().parse()?),
+            memory: Some(Bounds::new(floor, ceiling).map_err(|e| anyhow!("{e}"))?),
+            cpu: None,
+            resources: Resources::default(),
+        };
+        let spec = Spec {
+            identity,
+            argv: std::iter::once(programs.stress_ng.display().to_string()).chain(arguments).collect(),
+            env: Vec::new(),
+            cwd: std::env::current_dir()?.display().to_string(),
+            isolation: Isolation::default(),
+            life: Life::default(),
+        };
+        let runtime_dir = agent.runtime_dir().to_owned();
+        Ok(Run::Asked(Some(thread::spawn(move || run_to_end(&runtime_dir, spec)))))
     }
 
     /// Where a copy's part lives.

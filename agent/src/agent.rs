@@ -1,5 +1,6 @@
 //! The composition root: builds every part, runs them, and takes them down in order. The only file that names them all.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -23,7 +24,7 @@ use crate::reload;
 use crate::watchdog::Heartbeat;
 use crate::workload::ids::Ranges;
 use crate::workload::records::Records;
-use crate::workload::shelf::Shelf;
+use crate::workload::shelf::{Kept, Shelf};
 use crate::workload::supervisor::Ground;
 use crate::workload::{takeover, tree};
 
@@ -70,13 +71,16 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         init: Program::load(&init, open_files).with_context(|| format!("cannot load {}", init.display()))?,
     });
     let adopts = |tenant: &str| rules.adopts(tenant) != Adopt::No;
-    let mut findings = takeover::find(&ground, adopts, || {
-        heartbeat.beat(clock::now());
-    })?;
-    let ends = ground.records.recover(&findings.ids())?;
     let shelf = Shelf::open(&config.runtime_dir)
         .with_context(|| format!("cannot make a directory in {}", config.runtime_dir.display()))?;
     let (kept, torn) = shelf.recover()?;
+    let name = |kept: &Kept| format!("{}/{}", kept.spec.identity.tenant, kept.spec.identity.name);
+    let detached: HashSet<String> = kept.iter().map(name).collect();
+    let is_logged = |name: &str| detached.contains(name);
+    let mut findings = takeover::find(&ground, adopts, is_logged, || {
+        heartbeat.beat(clock::now());
+    })?;
+    let ends = ground.records.recover(&findings.ids())?;
     findings.trouble.extend(torn);
     let metrics = Arc::new(Metrics::new(config.metrics.workloads, started_unix_ns)?);
     let (writer, readers, drain) = journal::open(Some(config.journal.settings(&config.runtime_dir)))?;

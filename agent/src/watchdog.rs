@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bellows_policies::units::{Bytes, Instant, Limit};
@@ -22,6 +23,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::{parse, tell, thread};
 use crate::workload::supervisor::{FAILSAFE, FAILSAFE_CPU};
+use crate::workload::tree::WORKLOADS;
 use crate::workload::{adoption, frozen, lease, tree, yielded};
 
 /// Time between heartbeats.
@@ -131,14 +133,21 @@ pub fn run(root: &Path, apart: bool) -> io::Result<()> {
 }
 
 /// The agent is dead, or about to be: its pipe may be closed before its lock is. Unless a new one holds the tree, and has a
-/// watchdog of its own, the workloads are on their own now. A new one waits for the lock until all of them are open.
+/// watchdog of its own, the workloads are on their own now. One that waits for the lock is left what is not open yet: what stands
+/// as it was, it need not put back. It may die before it has a watchdog, or never take the lock; so once only, and it is seen to.
 fn after_death(root: &Cgroup) -> io::Result<()> {
     const TRIES: u32 = 40;
     const PAUSE: Duration = Duration::from_millis(50);
+    let mut may_leave = true;
     for _ in 0..TRIES {
         if let Some(_lock) = root.try_lock().map_err(io::Error::other)? {
-            report("the agent died", open_limits(root));
-            return Ok(());
+            let result = open_until(root, &|workloads| may_leave && workloads.is_locked().unwrap_or(false));
+            let is_left = result.as_ref().is_ok_and(|opened| opened.is_left);
+            report("the agent died", result);
+            if !is_left {
+                return Ok(());
+            }
+            may_leave = false;
         }
         std::thread::sleep(PAUSE);
     }
@@ -149,8 +158,11 @@ fn after_death(root: &Cgroup) -> io::Result<()> {
 /// After the work: standard error may block, or be nobody's any more.
 fn report(why: &str, result: Result<Opened, CgroupError>) {
     match result {
-        Ok(Opened { workloads, failed }) => {
-            tell(&format!("watchdog: {why}: opened the limits of {workloads} workloads, {failed} failed"));
+        Ok(Opened { workloads, failed, is_left }) => {
+            let rest = if is_left { ", the others are left to the next agent" } else { "" };
+            tell(&format!(
+                "watchdog: {why}: opened the limits of {workloads} workloads, {failed} failed{rest}"
+            ));
         }
         Err(error) => tell(&format!("watchdog: {why}: {error}")),
     }
@@ -163,12 +175,22 @@ pub struct Opened {
     pub workloads: usize,
     /// Workloads that could not be opened.
     pub failed: usize,
+    /// The others were left as they are.
+    pub is_left: bool,
 }
 
 /// Opens every workload below `root` to its failsafe. Also what `bellows release --all` does when no agent runs.
 pub fn open_limits(root: &Cgroup) -> Result<Opened, CgroupError> {
+    open_until(root, &|_| false)
+}
+
+/// The same until `leaves` says that the rest is to be left; it is asked of `workloads/`, now and then.
+fn open_until(root: &Cgroup, leaves: &(dyn Fn(&Cgroup) -> bool + Sync)) -> Result<Opened, CgroupError> {
+    /// Between two questions.
+    const SOME: usize = 8;
+    let is_left = AtomicBool::new(false);
     let mut opened = Opened::default();
-    let workloads = match root.child("workloads") {
+    let workloads = match root.child(WORKLOADS) {
         Err(e) if e.is_gone() => return Ok(opened),
         other => other?,
     };
@@ -176,12 +198,18 @@ pub fn open_limits(root: &Cgroup) -> Result<Opened, CgroupError> {
         let Ok(tenant) = workloads.child(&tenant) else { continue };
         let open_some = |names: &[String]| {
             let mut opened = Opened::default();
-            for name in names {
-                match tenant.child(name).and_then(|workload| open_one(&workload)) {
-                    Ok(true) => opened.workloads += 1,
-                    Ok(false) => {}
-                    Err(e) if e.is_gone() => {}
-                    Err(_) => opened.failed += 1,
+            for some in names.chunks(SOME) {
+                if is_left.load(Ordering::Relaxed) || leaves(&workloads) {
+                    is_left.store(true, Ordering::Relaxed);
+                    break;
+                }
+                for name in some {
+                    match tenant.child(name).and_then(|workload| open_one(&workload)) {
+                        Ok(true) => opened.workloads += 1,
+                        Ok(false) => {}
+                        Err(e) if e.is_gone() => {}
+                        Err(_) => opened.failed += 1,
+                    }
                 }
             }
             opened
@@ -191,6 +219,7 @@ pub fn open_limits(root: &Cgroup) -> Result<Opened, CgroupError> {
             opened.failed += part.failed;
         }
     }
+    opened.is_left = is_left.into_inner();
     Ok(opened)
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 
 use bellows::journal::What;
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
 
 use crate::rig::{Agent, MIB, eventually, is_grow, is_launched, number, read};
@@ -31,6 +32,21 @@ fn workloads_outgrow_a_killed_agent() {
 
     agent.restart();
     assert_eq!(agent.run("again", "16M..64M", &["true"]).finish().code, 0);
+}
+
+/// The watchdog leaves the limits to an agent that waits for the tree; but this one never takes it.
+#[test]
+fn limits_are_opened_though_the_next_agent_does_not_come() {
+    let agent = Agent::start(&[]);
+    let mut journal = agent.follow();
+    let load = crate::rig::program("bellows-load").display().to_string();
+    let _one = agent.run("one", "32M..256M", &[&load, "idle", "300"]);
+    journal.wait("default/one", is_launched);
+    let workloads = fs::File::open(agent.tree.root.join("workloads")).expect("workloads/");
+    let _waiting = Flock::lock(workloads, FlockArg::LockExclusive).map_err(|(_, error)| error).expect("lock");
+    agent.signal(Signal::SIGKILL);
+    let high = agent.tree.workload("one").join("memory.high");
+    eventually("the tripwire is out of the way", || number(&high) == u64::MAX);
 }
 
 #[test]

@@ -21,7 +21,7 @@ impl Control {
         let keys: Vec<Key> = self.registry.iter_mut().filter(|e| e.open.is_some()).map(|e| e.key).collect();
         let workloads = keys.iter().filter(|&&key| self.release_one(key)).count();
         self.journal.ordered(clock::unix_nanoseconds(), &self.node, by, What::Released {});
-        Opened { workloads, failed: keys.len() - workloads }
+        Opened { workloads, failed: keys.len() - workloads, is_left: false }
     }
 
     pub(super) fn release_one(&mut self, key: Key) -> bool {

@@ -17,8 +17,9 @@ use super::life::{facts, failsafe_cpu, stated};
 use super::pins;
 use super::registry::{Entry, Open};
 use crate::journal::{What, Writer};
+use crate::kernel::cgroup::CgroupError;
 use crate::kernel::watch::Key;
-use crate::kernel::{clock, parse};
+use crate::kernel::{clock, parse, thread};
 use crate::metrics::Published;
 use crate::workload::lease::{self, Lease};
 use crate::workload::records::Ended;
@@ -28,6 +29,9 @@ use crate::workload::spec::{Identity, Spec};
 use crate::workload::stated;
 use crate::workload::takeover::{Findings, Found};
 use crate::workload::yielded;
+
+/// So many are opened by several threads before the loop's own part in taking them over: in between it gives no sign of life.
+const AT_ONCE: usize = 256;
 
 /// What was taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -70,21 +74,29 @@ impl Control {
             self.journal.record(clock::unix_nanoseconds(), &self.node, what);
         }
         let (mut rewrites, mut tenants) = (Vec::new(), BTreeSet::new());
-        for found in findings.workloads {
-            self.beat(clock::now());
-            let name: Arc<str> = found.identity.to_string().into();
-            let is_running = found.running.process.is_some();
-            tenants.insert(found.identity.tenant.clone());
-            match self.adopt(found) {
-                Err(error) => {
-                    let text = format!("it is not taken over: {error}");
-                    self.journal.record(clock::unix_nanoseconds(), &name, What::Trouble { text });
+        let mut left = findings.workloads.into_iter();
+        loop {
+            let some: Vec<Found> = left.by_ref().take(AT_ONCE).collect();
+            if some.is_empty() {
+                break;
+            }
+            let opened = thread::share(&some, |part| part.iter().map(Opened::of).collect::<Vec<_>>());
+            for (found, opened) in some.into_iter().zip(opened.into_iter().flatten()) {
+                self.beat(clock::now());
+                let name: Arc<str> = found.identity.to_string().into();
+                let is_running = found.running.process.is_some();
+                tenants.insert(found.identity.tenant.clone());
+                match self.adopt(found, opened) {
+                    Err(error) => {
+                        let text = format!("it is not taken over: {error}");
+                        self.journal.record(clock::unix_nanoseconds(), &name, What::Trouble { text });
+                    }
+                    Ok(rewrite) if is_running => {
+                        taken.running += 1;
+                        rewrites.extend(rewrite);
+                    }
+                    Ok(_) => taken.ended += 1,
                 }
-                Ok(rewrite) if is_running => {
-                    taken.running += 1;
-                    rewrites.extend(rewrite);
-                }
-                Ok(_) => taken.ended += 1,
             }
         }
         for tenant in &tenants {
@@ -123,10 +135,14 @@ impl Control {
     }
 
     /// Takes over one of them; what is to be written of its limits that no law moves.
-    fn adopt(&mut self, found: Found) -> anyhow::Result<Option<(Arc<str>, Rewrite)>> {
+    fn adopt(
+        &mut self,
+        found: Found,
+        opened: Result<Opened, CgroupError>,
+    ) -> anyhow::Result<Option<(Arc<str>, Rewrite)>> {
         let Found {
             mut identity,
-            running,
+            running: _,
             started_unix_ns,
             high,
             max,
@@ -140,15 +156,12 @@ impl Control {
             isolation,
             stated,
         } = found;
+        let Opened { open, quota } = opened?;
         let class = self.class_again(&mut identity);
-        let is_detached = self.keep.get(&identity.to_string()).is_some();
-        let running = if is_detached { running.logged(None) } else { running };
-        let open = Box::new(Open::new(&Arc::new(running), identity.cpu.is_some())?);
         let is_yielded = is_yielded && yielded::still(open.cgroup(), &class)?;
         let sample = open.sample(clock::now())?;
         let in_force = Limits { high: bytes(high), max: bytes(max) };
         // `memory.max` is never lowered here: that takes the law's patience.
-        let quota = quota_before(&open, lease.as_ref());
         // What was enforced has a tripwire that stands, or a lease.
         let was_open = lease.is_none() && high == Limit::Max;
         let back_to = lease.map_or(in_force, |lease| Limits { high: lease.high, max: in_force.max });
@@ -247,6 +260,20 @@ impl Control {
             stated: Some(stated),
         };
         Some((Arc::clone(&entry.name), rewrite))
+    }
+}
+
+/// What a takeover opens of one.
+struct Opened {
+    open: Box<Open>,
+    quota: Option<Cpus>,
+}
+
+impl Opened {
+    fn of(found: &Found) -> Result<Self, CgroupError> {
+        let open = Box::new(Open::new(&found.running, found.identity.cpu.is_some())?);
+        let quota = quota_before(&open, found.lease.as_ref());
+        Ok(Self { open, quota })
     }
 }
 

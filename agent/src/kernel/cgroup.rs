@@ -299,8 +299,17 @@ impl Cgroup {
 
     /// Takes the exclusive lock of this cgroup, `None` when another process holds it. It lasts as long as the value.
     pub fn try_lock(&self) -> Result<Option<Flock<OwnedFd>>, CgroupError> {
+        self.lock(FlockArg::LockExclusiveNonblock)
+    }
+
+    /// Whether another process holds the exclusive lock. Askers are in nobody's way but that of who takes it at this moment.
+    pub fn is_locked(&self) -> Result<bool, CgroupError> {
+        Ok(self.lock(FlockArg::LockSharedNonblock)?.is_none())
+    }
+
+    fn lock(&self, how: FlockArg) -> Result<Option<Flock<OwnedFd>>, CgroupError> {
         let dir = self.open_beneath("open the cgroup", ".", libc::O_RDONLY | libc::O_DIRECTORY)?;
-        match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
+        match Flock::lock(dir, how) {
             Ok(lock) => Ok(Some(lock)),
             Err((_, Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, e)) => Err(self.error("lock", "", e.into())),

@@ -10,7 +10,7 @@
 //! Nothing else is asked: no file of the agent's own could disagree with the kernel. Empty tenants are removed too, here
 //! only: later a launch may be about to use one.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bellows_policies::Pin;
@@ -41,7 +41,7 @@ pub struct Found {
     /// Who it is.
     pub identity: Identity,
     /// Its cgroup, and its init if that lives.
-    pub running: Running,
+    pub running: Arc<Running>,
     /// When it was started, in nanoseconds since the Unix epoch.
     pub started_unix_ns: u64,
     /// `memory.high` in force.
@@ -122,10 +122,11 @@ enum Kind {
 
 /// Walks the tree. What fails for one workload is told, and does not keep the others from being taken over. `beat` is called
 /// between workloads: somebody may be waiting for a sign of life. `adopts`: whether what somebody else makes in a tenant's is
-/// adopted; nothing of that is removed, empty or not.
+/// adopted; nothing of that is removed, empty or not. `is_logged`: whether the output of `tenant/name` goes to a log.
 pub fn find(
     ground: &Ground,
     adopts: impl Fn(&str) -> bool,
+    is_logged: impl Fn(&str) -> bool + Sync,
     beat: impl FnMut() + Send,
 ) -> Result<Findings, CgroupError> {
     let depth = adopt::depth();
@@ -140,7 +141,7 @@ pub fn find(
                 beat.lock().unwrap_or_else(PoisonError::into_inner)();
                 let label = format!("{tenant}/{name}");
                 let looked = directory.child(name).and_then(|cgroup| {
-                    let kind = look(ground, &cgroup, (&tenant, name), depth, adopts)?;
+                    let kind = look(ground, &cgroup, (&tenant, name), depth, adopts, is_logged(&label))?;
                     sort(&mut part, kind, &directory, &cgroup, &label)
                 });
                 match looked {
@@ -169,6 +170,7 @@ fn look(
     name: (&str, &str),
     depth: usize,
     adopts: bool,
+    is_logged: bool,
 ) -> Result<Kind, CgroupError> {
     let identity = attribute::<Identity>(cgroup, IDENTITY)?
         .filter(|identity| (identity.tenant.as_str(), identity.name.as_str()) == name);
@@ -200,11 +202,13 @@ fn look(
             return Ok(Kind::HalfMade);
         }
     }
+    let running = Running::new(cgroup.clone(), process);
+    let running = Arc::new(if is_logged { running.logged(None) } else { running });
     let (high, max) = lease::in_force(cgroup)?;
     let is_open = high >= max;
     Ok(Kind::Ours(Box::new(Found {
         identity: identity.clone(),
-        running: Running::new(cgroup.clone(), process),
+        running,
         started_unix_ns: birth.unix_ns,
         high,
         max,

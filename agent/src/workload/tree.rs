@@ -19,6 +19,8 @@ use crate::kernel::{container, discover, parse};
 use bellows_policies::units::{Bytes, Limit};
 
 const SUPERVISOR: &str = "supervisor";
+/// The child of the root that tenants are in.
+pub const WORKLOADS: &str = "workloads";
 /// Memory of the agent and its watchdog that the kernel never reclaims.
 const SUPERVISOR_MEMORY: Bytes = Bytes::mib(64);
 
@@ -71,7 +73,7 @@ pub fn find_root(named: Option<&Path>) -> Result<PathBuf, TreeError> {
     let own = discover::own_cgroup()?;
     let above = own.parent().unwrap_or(&own);
     let is_below = own.ends_with(SUPERVISOR)
-        && (above.join("workloads").is_dir() || Cgroup::open(above).is_ok_and(|root| root.is_delegated()));
+        && (above.join(WORKLOADS).is_dir() || Cgroup::open(above).is_ok_and(|root| root.is_delegated()));
     Ok(if is_below { above.to_owned() } else { own })
 }
 
@@ -95,7 +97,7 @@ pub fn take(root: &Path, is_managed: bool) -> Result<Tree, TreeError> {
     let supervisor = (!stays).then(|| enter(&root)).transpose()?;
     enable_controllers(&root).map_err(|error| inhabited(error, &root))?;
     supervisor.as_ref().inspect(|supervisor| protect(supervisor));
-    let workloads = root.ensure_child("workloads")?;
+    let workloads = root.ensure_child(WORKLOADS)?;
     enable_controllers(&workloads)?;
     Ok(Tree { root, workloads, _lock: lock })
 }
@@ -143,14 +145,17 @@ pub fn capacity(root: &Cgroup) -> io::Result<Bytes> {
     Ok(root.path().ancestors().flat_map(files).filter_map(limit).fold(machine, Ord::min))
 }
 
-/// Waits for the lock: the watchdog of a dead agent holds it while it opens limits, for as long as that takes.
+/// Waits for the lock: the watchdog of a dead agent holds it while it opens limits. That somebody waits is told by a lock on
+/// `workloads/`, and the watchdog leaves the rest to us then.
 fn lock(root: &Cgroup) -> Result<Flock<OwnedFd>, TreeError> {
     const TRIES: u32 = 200;
     const PAUSE: Duration = Duration::from_millis(10);
+    let mut told = None;
     for _ in 0..TRIES {
         if let Some(lock) = root.try_lock()? {
             return Ok(lock);
         }
+        told = told.or_else(|| root.child(WORKLOADS).ok()?.try_lock().ok()?);
         std::thread::sleep(PAUSE);
     }
     Err(TreeError::Governed(root.path().to_owned()))

@@ -31,6 +31,7 @@ mod openapi;
 mod operate;
 mod overflow;
 mod parts;
+mod parts_live;
 mod plant;
 mod policies;
 mod prometheus;

@@ -203,7 +203,7 @@ pub struct WorkloadView {
     /// What of it an operator has pinned.
     #[serde(default)]
     pub pin: Option<PinView>,
-    /// What it asked for by the piece.
+    /// What it has been given by the piece.
     #[serde(default, skip_serializing_if = "Resources::is_empty")]
     pub resources: Resources,
     /// When it was started, in nanoseconds since the Unix epoch.
@@ -251,7 +251,7 @@ impl From<&Published> for WorkloadView {
             cpu_usage_us: view.cpu_usage_us,
             quota_moves: view.quota_moves,
             pin: terms.pin.map(PinView::from),
-            resources: facts.resources.clone(),
+            resources: terms.resources,
             started_unix_ns: facts.started_unix_ns,
             lends_cpu: view.lends_cpu,
             is_frozen: view.is_frozen,

@@ -25,6 +25,8 @@ pub struct Terms {
     pub assigned: Option<AssignedBy>,
     /// What of it is pinned.
     pub pin: Option<Pin>,
+    /// What it has been given by the piece.
+    pub resources: Resources,
 }
 
 /// What does not change in a workload's life, and what it begins with.
@@ -44,8 +46,6 @@ pub struct Facts {
     pub started_unix_ns: u64,
     /// Somebody else made it.
     pub adopted: bool,
-    /// What it asked for by the piece.
-    pub resources: Resources,
 }
 
 /// One workload as everybody outside the control loop sees it. Sizes in bytes.

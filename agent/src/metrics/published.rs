@@ -236,8 +236,9 @@ impl Published {
         }
     }
 
-    /// Publishes for how long tasks have waited for a cpu, some of them and all of them.
-    pub fn cpu_waits(&self, some_us: u64, full_us: u64) {
+    /// Publishes for how long tasks have waited for a cpu, some of them and all of them, microseconds; nothing where that is not known.
+    pub fn cpu_waits(&self, waits: Option<(u64, u64)>) {
+        let (some_us, full_us) = waits.unwrap_or((ABSENT, ABSENT));
         self.cpu_pressure[0].store(some_us, Ordering::Relaxed);
         self.cpu_pressure[1].store(full_us, Ordering::Relaxed);
     }

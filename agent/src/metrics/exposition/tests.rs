@@ -112,7 +112,7 @@ fn everything_in_the_catalogue_is_exposed_and_nothing_else() {
     web.would(Some(Limits { high: Bytes::MIB, max: Bytes::MIB }));
     // Nothing, rather than a zero from which it would seem to leap.
     assert!(!scene.all().contains("bellows_workload_pressure_cpu_waiting_seconds_total{"));
-    web.cpu_waits(1_500_000, 500_000);
+    web.cpu_waits(Some((1_500_000, 500_000)));
     for (format, name) in
         [(Format::Text, (|m| m.name) as fn(&Metric) -> &str), (Format::OpenMetrics, |m| m.family())]
     {

@@ -1,11 +1,12 @@
 //! What of the machine a workload asks for by the piece, besides memory and a cpu quota: processes, swap, I/O, cpus, memory nodes,
-//! huge pages. No law moves any of it: it is written once, before the first process, and stands for as long as the workload does.
+//! huge pages. No law moves any of it: it is written before the first process, and stands until an operator's order.
 //!
 //! What a class says of the same is the most that can be asked for, as with bounds. Cpus, memory nodes and huge pages are no class's.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::field::{Kind, Raw};
@@ -17,8 +18,10 @@ const LONGEST: usize = 256;
 /// Most lines of `io.max`.
 const LINES: usize = 16;
 /// As of a class.
-const PIDS: Kind = Kind::Count(1, 4_194_304);
-const WEIGHT: Kind = Kind::Count(1, 10_000);
+const MOST_PIDS: u64 = 4_194_304;
+const MOST_WEIGHT: u64 = 10_000;
+const PIDS: Kind = Kind::Count(1, MOST_PIDS);
+const WEIGHT: Kind = Kind::Count(1, MOST_WEIGHT);
 
 /// The sizes of huge pages that kernels have, with the files that limit those in use, and those set aside.
 const PAGES: [(&str, &str, &str); 9] = [
@@ -39,24 +42,31 @@ const PAGES: [(&str, &str, &str); 9] = [
 pub struct Resources {
     /// `pids.max`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = MOST_PIDS))]
     pub pids: Option<u64>,
     /// `memory.swap.max`; bytes, or a text such as `64M`.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "size")]
+    #[schemars(with = "Option<Size>")]
     pub swap: Option<Bytes>,
     /// `io.weight`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = MOST_WEIGHT))]
     pub io_weight: Option<u32>,
     /// Lines of `io.max`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = LINES), inner(length(max = LONGEST)))]
     pub io_max: Vec<String>,
     /// The cpus that it runs on, for example `0-3,8`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = LONGEST))]
     pub cpuset_cpus: Option<String>,
     /// The memory nodes that it allocates from.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = LONGEST))]
     pub cpuset_mems: Option<String>,
-    /// The most huge pages of each size, in bytes, by the size as the kernel spells it: `2MB`.
+    /// The most huge pages of each size, in bytes or as a text such as `64M`, by the size as the kernel spells it: `2MB`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "sizes")]
+    #[schemars(with = "BTreeMap<String, Size>", extend("propertyNames" = { "enum": PAGES.map(|(size, ..)| size) }))]
     pub hugetlb: BTreeMap<String, Bytes>,
 }
 
@@ -195,6 +205,24 @@ fn wider<'a>(line: &str, class: &'a [String]) -> Option<&'a String> {
 enum Size {
     Bytes(u64),
     Text(String),
+}
+
+/// Asked for as either, and answered as a number.
+impl JsonSchema for Size {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        if generator.contract().is_serialize() {
+            return generator.subschema_for::<Bytes>();
+        }
+        json_schema!({ "type": ["integer", "string"], "format": "uint64", "minimum": 0 })
+    }
 }
 
 impl Size {

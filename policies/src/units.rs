@@ -172,6 +172,7 @@ impl fmt::Display for Limit {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawBounds {
+    #[schemars(range(min = Bytes::MIB.0))]
     floor: Bytes,
     ceiling: Bytes,
 }

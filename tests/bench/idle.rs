@@ -25,6 +25,8 @@ pub(crate) struct Idle {
     pub(crate) supervisor_ns: u64,
     /// Turns of the control loop.
     pub(crate) turns: u64,
+    /// A reading of everybody's `cpu.pressure`, as each of our scrapes has one follow.
+    pub(crate) pressure_read_ms: f64,
     pub(crate) memory: Memory,
 }
 
@@ -63,7 +65,10 @@ pub(crate) fn watch(agent: &Agent<'_>, workloads: usize) -> anyhow::Result<Idle>
             (name, cost.since(before))
         })
         .collect();
+    let [count, sum] =
+        agent.metrics(["bellows_pressure_read_seconds_count ", "bellows_pressure_read_seconds_sum "])?;
     Ok(Idle {
+        pressure_read_ms: sum * 1e3 / count,
         workloads,
         seconds,
         total: threads::total(&threads),

@@ -287,6 +287,7 @@ fn idle_json(idle: &Idle) -> Value {
         "cpu_percent": idle.cpu_percent(),
         "supervisor_cpu_percent": idle.supervisor_ns as f64 / idle.seconds / 1e7,
         "turns_per_s": idle.turns as f64 / idle.seconds,
+        "pressure_read_ms": idle.pressure_read_ms,
         "rss_mib": mib(memory.rss),
         "anonymous_mib": mib(memory.anonymous),
         "pss_mib": mib(memory.pss),
@@ -315,6 +316,7 @@ fn idle_rows(out: &mut String, idle: &Idle) {
             share(cost.reads_writes)
         );
     }
+    let _ = writeln!(out, "  {:<26} {:>9.2}", "cpu.pressure of all, ms", idle.pressure_read_ms);
     bar(out, "cpu, % of one", idle.cpu_percent(), IDLE_CPU);
     bar(out, "resident, MiB", mib(idle.memory.rss), IDLE_RSS);
     let _ = writeln!(

@@ -11,7 +11,7 @@ use bellows::metrics::catalogue::{Group, Tier};
 use bellows::metrics::{
     Exposition, Facts, Format, Metrics, Outside, Published, PublishedTenant, Table, TenantTable, Terms,
 };
-use bellows_policies::{Bytes, Cpus, Detail, Limits, MemoryEvents, Sample};
+use bellows_policies::{Bytes, Cpus, Detail, Limits, MemoryEvents, Resources, Sample};
 use nix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
@@ -81,12 +81,11 @@ fn workload(n: u64, tenant: &Arc<PublishedTenant>) -> anyhow::Result<Published> 
     let published = Published::new(Facts {
         tenant: tenant.tenant.clone(),
         workload: format!("workload-{n}"),
-        terms: Terms { class: "standard".into(), assigned: None, pin: None },
+        terms: Terms { class: "standard".into(), assigned: None, pin: None, resources: Resources::default() },
         memory: "64M..1G".parse()?,
         cpu: Some("0.1..2".parse()?),
         started_unix_ns: 0,
         adopted: false,
-        resources: bellows_policies::Resources::default(),
     });
     published.add_to(Arc::clone(tenant));
     let current = Bytes::mib(100 + n % 400);

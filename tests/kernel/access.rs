@@ -11,19 +11,19 @@ use crate::life::told;
 use crate::rig::{Agent, Follower, eventually, is_launched, program};
 
 const OPERATOR: &str = "20001";
-const ALICE: &str = "20002";
-const STRANGER: &str = "20009";
+pub(crate) const ALICE: &str = "20002";
+pub(crate) const STRANGER: &str = "20009";
 /// A group of readers.
 const STAFF: &str = "20100";
 
 /// An agent with lists. The directory is what acme was given of the host.
-struct Place {
-    agent: Agent,
+pub(crate) struct Place {
+    pub(crate) agent: Agent,
     directory: std::path::PathBuf,
 }
 
 impl Place {
-    fn new(name: &str, lists: &str) -> Self {
+    pub(crate) fn new(name: &str, lists: &str) -> Self {
         let directory = std::env::temp_dir().join(format!("bellows-access-{name}-{}", std::process::id()));
         fs::create_dir_all(directory.join("data")).expect("directory");
         let config = directory.join("config.toml");
@@ -31,7 +31,7 @@ impl Place {
         Self { agent: Agent::start(&["--config", &config.display().to_string()]), directory }
     }
 
-    fn command(&self, user: &str, groups: &str, verb: &str) -> Command {
+    pub(crate) fn command(&self, user: &str, groups: &str, verb: &str) -> Command {
         let mut command = Command::new("setpriv");
         command.args(["--reuid", user, "--regid", user]);
         if groups.is_empty() {
@@ -44,19 +44,19 @@ impl Place {
         command
     }
 
-    fn output(&self, user: &str, verb: &str, arguments: &[&str]) -> (i32, String) {
+    pub(crate) fn output(&self, user: &str, verb: &str, arguments: &[&str]) -> (i32, String) {
         let output = self.command(user, "", verb).args(arguments).output().expect("bellows");
         said(&output)
     }
 
     /// Ends with this code, and says this.
-    fn ends(&self, user: &str, verb: &str, arguments: &[&str], code: i32, text: &str) {
+    pub(crate) fn ends(&self, user: &str, verb: &str, arguments: &[&str], code: i32, text: &str) {
         let (ended, said) = self.output(user, verb, arguments);
         assert!(ended == code && said.contains(text), "{user}: {verb} {arguments:?}: {ended}, {said}");
     }
 
     /// Perl with `$socket` as the path of the control socket and `ask(request)`, which gives the answer's status.
-    fn perl(&self, user: &str, script: &str) -> String {
+    pub(crate) fn perl(&self, user: &str, script: &str) -> String {
         let socket = self.agent.runtime_dir.join("api.sock");
         let script = format!(
             "use IO::Socket::UNIX; $socket = '{}'; \
@@ -80,12 +80,12 @@ impl Drop for Place {
     }
 }
 
-fn said(output: &Output) -> (i32, String) {
+pub(crate) fn said(output: &Output) -> (i32, String) {
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     (output.status.code().unwrap_or(-1), text.into_owned())
 }
 
-const LISTS: &str = r#"
+pub(crate) const LISTS: &str = r#"
     [api]
     mode = "0666"
     operators = { users = [20001] }
@@ -104,33 +104,6 @@ fn refusal(journal: &mut Follower, workload: &str, order: &str) {
 }
 
 const IDLE: [&str; 3] = ["--", "sleep", "300"];
-
-/// What its own have said is shown to a tenant's caller, until they have ended; of others nothing.
-#[test]
-fn logs_are_their_tenants() {
-    let place = Place::new("logs", LISTS);
-    let start = ["--tenant", "acme", "--name", "teller", "--memory", "16M..64M", "--detach"];
-    let secret = ["--tenant", "beta", "--name", "secret", "--memory", "16M..64M", "--detach"];
-    told(&place.agent, "run", &[&secret[..], &TENANT, &IDLE].concat(), 0);
-    let says = ["--", "sh", "-c", "echo one; echo two; exec sleep 300"];
-    place.ends(ALICE, "run", &[&start[..], &TENANT, &says].concat(), 0, "acme/teller: started");
-    let own = ["--tenant", "acme", "teller"];
-    eventually("both lines are in its log", || place.output(ALICE, "logs", &own) == (0, "one\ntwo\n".into()));
-    place.ends(ALICE, "logs", &["--tenant", "beta", "secret"], 5, "what is of beta is not for you to see");
-    place.ends(
-        ALICE,
-        "logs",
-        &["--tenant", "acme", "nobody"],
-        4,
-        "there is no detached workload acme/nobody",
-    );
-    place.ends(STRANGER, "logs", &own, 5, "[api]");
-    let mut command = place.command(ALICE, "", "logs");
-    let reader = command.args(own).args(["-f", "--tail", "1"]).stdout(Stdio::piped()).spawn().expect("logs");
-    place.ends(ALICE, "stop", &[&own[..], &["--grace", "0s"]].concat(), 0, "acme/teller");
-    let told_to_the_end = said(&reader.wait_with_output().expect("logs"));
-    assert_eq!(told_to_the_end, (0, "two\n".to_owned()), "it ends with the workload");
-}
 
 #[test]
 fn each_sees_and_changes_what_is_its_own() {
@@ -200,6 +173,8 @@ fn each_sees_and_changes_what_is_its_own() {
     place.ends(ALICE, "set", &[&own[..], &["--memory", "16M..128M"]].concat(), 0, "128 MiB");
     place.ends(ALICE, "set", &[&own[..], &["--weight", "10000"]].concat(), 5, "only operators may give");
     place.ends(ALICE, "set", &[&own[..], &["--class", "latency"]].concat(), 5, "ask for one of batch");
+    place.ends(ALICE, "set", &[&own[..], &["--io-max", "8:0 rbps=1"]].concat(), 5, "devices of the host");
+    place.ends(ALICE, "set", &[&own[..], &["--cpuset-cpus", "0"]].concat(), 0, "cpus all -> 0");
     place.ends(ALICE, "freeze", &own, 0, "frozen");
     place.ends(ALICE, "thaw", &own, 0, "acme/web");
     place.ends(ALICE, "exec", &[&own[..], &["--", "id", "-u"]].concat(), 0, "0\n");

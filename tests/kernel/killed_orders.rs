@@ -28,6 +28,8 @@ const LATEST: f64 = 1.6;
 const MOST: usize = 8;
 /// Of a resized workload, in turns: floor and ceiling, MiB.
 const SIZES: [(u64, u64); 2] = [(16, 64), (24, 96)];
+/// Its cpus at each, which the kernel has a word in.
+const CPUS: [&str; 2] = ["0", "1"];
 /// The room of `memory.max` above a ceiling.
 const BAND: u64 = 32 * MIB;
 
@@ -85,7 +87,8 @@ fn order(agent: &Agent, lines: &Path, order: &Order) -> Answer {
         Kind::Set => {
             let (floor, ceiling) = SIZES[order.to];
             let bounds = json!({ "floor": floor * MIB, "ceiling": ceiling * MIB });
-            post(&path("set"), &json!({ "memory": { "own": bounds } }).to_string())
+            let change = json!({ "memory": { "own": bounds }, "cpuset_cpus": { "own": CPUS[order.to] } });
+            post(&path("set"), &change.to_string())
         }
         Kind::Stop => post(&path("stop"), "{}"),
         Kind::Pause => post(&path(if order.to == 1 { "freeze" } else { "thaw" }), "{}"),
@@ -220,12 +223,18 @@ impl Scene {
                 settled.is_none()
             }
             Kind::Set => {
-                let memory = settled.expect("it runs").memory;
+                let WorkloadView { memory, resources, .. } = settled.expect("it runs");
                 let bounds = |at: usize| (SIZES[at].0 * MIB, SIZES[at].1 * MIB);
                 let found = (memory.floor.0, memory.ceiling.0);
                 let is_done = found == bounds(order.to);
                 assert!(is_done || found == bounds(self.size), "{order:?}: {memory}");
                 self.size = if is_done { order.to } else { self.size };
+                // Before the first one it has none of its own.
+                if let Some(cpus) = resources.cpuset_cpus {
+                    assert_eq!(cpus, CPUS[self.size], "{order:?}: done by halves");
+                    let file = cgroup.join("cpuset.cpus");
+                    eventually("its cpus are those that are told", || read(&file).trim() == cpus);
+                }
                 is_done
             }
             Kind::Pause => {

@@ -4,6 +4,7 @@
 //! A test that cannot run fails: without `BELLOWS_CGROUP` there is nothing to prove anything on.
 
 mod access;
+mod access_logs;
 mod adoption;
 mod asking;
 mod boxed;
@@ -31,6 +32,7 @@ mod openapi;
 mod operate;
 mod overflow;
 mod parts;
+mod parts_live;
 mod plant;
 mod policies;
 mod prometheus;

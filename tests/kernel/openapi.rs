@@ -119,6 +119,8 @@ fn answers_are_what_is_described() {
     let mut asked = least("web", &["sh", "-c", "echo here; exec sleep 600"]);
     asked["spec"]["identity"]["cpu"] = json!({ "floor": 100_000, "ceiling": 1_000_000 });
     asked["spec"]["env"] = json!(["PATH=/usr/bin:/bin"]);
+    // Sizes by the piece are taken as people write them, too.
+    asked["spec"]["identity"]["resources"] = json!({ "pids": 64, "swap": "64M", "hugetlb": { "2MB": "4M" } });
     author.ask("POST", launch, launch, &asked);
     let ended = journal.wait("default/short", is_ended).id;
     let code = author.get("/api/v1/exits/{id}", &format!("/api/v1/exits/{}", short["id"]))["code"].clone();
@@ -162,6 +164,9 @@ fn answers_are_what_is_described() {
         &json!({ "memory": { "own": { "floor": 16 << 20, "ceiling": 48 << 20 } }, "pids": { "own": 99 } }),
     );
     author.order("set", &json!({ "pids": "class" }));
+    let parts = json!({ "io_weight": { "own": 50 }, "cpuset_cpus": { "own": "0" }, "hugetlb": { "own": { "2MB": 0 } } });
+    author.order("set", &parts);
+    author.get("/api/v1/workloads/{tenant}/{name}", "/api/v1/workloads/default/web");
     author.order("pin", &json!({ "seconds": 60 }));
     author.get("/api/v1/workloads/{tenant}/{name}", "/api/v1/workloads/default/web");
     for order in ["unpin", "freeze", "thaw"] {

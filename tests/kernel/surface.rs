@@ -1,8 +1,10 @@
 //! What people and machines see while it runs.
 
-use std::io::Read;
+use std::cell::RefCell;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::rig::{Agent, MIB, is_grow, is_launched, number};
 
@@ -103,6 +105,44 @@ fn waiting_for_a_cpu_is_told() {
     }
     let (busy, calm) = (scrape("busy", "waiting"), scrape("calm", "waiting"));
     assert!(busy > Some(1.0) && calm.is_some() && calm < busy, "{calm:?}, {busy:?}");
+}
+
+/// What could not be read is counted, and has no series that says that nobody has waited since.
+#[test]
+fn what_cannot_be_read_is_counted_and_not_shown() {
+    let agent = Agent::start(&[]);
+    let _run = agent.run("web", "16M..64M", &["sleep", "300"]);
+    agent.follow().wait("default/web", is_launched);
+    // One connection, made before the agent can open nothing more.
+    let stream = RefCell::new(TcpStream::connect(&agent.address).expect("connect"));
+    let scrape = || {
+        let mut stream = stream.borrow_mut();
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").expect("request");
+        let (mut text, mut piece) = (Vec::new(), [0; 4096]);
+        while !text.ends_with(b"\r\n0\r\n\r\n") {
+            let length = stream.read(&mut piece).expect("answer");
+            assert!(length > 0, "cut off");
+            text.extend_from_slice(&piece[..length]);
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    };
+    let series = "bellows_workload_pressure_cpu_waiting_seconds_total{tenant=\"default\",workload=\"web\"}";
+    let is_counted = |text: &str| {
+        let count = text.lines().find_map(|line| line.strip_prefix("bellows_pressure_unread_total "));
+        count.expect("a count") != "0"
+    };
+    let open_files = |most: &str| {
+        let pid = agent.child.id().to_string();
+        let limit = Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={most}:")]).status();
+        assert!(limit.expect("prlimit").success());
+    };
+    crate::rig::eventually("it is read", || scrape().contains(series));
+    assert!(!is_counted(&scrape()));
+    open_files("3");
+    crate::rig::eventually("that it could not be is counted", || is_counted(&scrape()));
+    assert!(!scrape().contains(series), "nothing is told of it");
+    open_files("1024");
+    crate::rig::eventually("it is read again", || scrape().contains(series));
 }
 
 /// `bellows events` without `-f` ends, and resumes after an id.

@@ -9,6 +9,7 @@
 //! | `model` | dashboards as Grafana's JSON |
 //! | `dashboards` | the five of them |
 //! | `rules` | recording and alerting rules |
+//! | `requests` | whether what can be asked for is what is described |
 //! | `shape` | whether what is printed is what is documented |
 //! | `lint` | what holds for every dashboard and rule |
 
@@ -18,6 +19,8 @@ pub mod lint;
 pub mod model;
 mod page;
 pub mod promql;
+#[cfg(test)]
+mod requests;
 pub mod rules;
 pub mod shape;
 

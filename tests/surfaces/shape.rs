@@ -58,6 +58,7 @@ fn gather<'a>(
     if !has_type(value, &schema["type"]) {
         found.push(format!("{place}: {value} is no {}", schema["type"]));
     }
+    bounds(place, value, schema, found);
     for (index, item) in list(value).iter().enumerate() {
         compare(&format!("{place}[{index}]"), item, &schema["items"], schemas, found);
     }
@@ -73,8 +74,15 @@ fn gather<'a>(
             compare(&format!("{place}.{name}"), field, &schema["additionalProperties"], schemas, found);
         }
     }
+    let names = &schema["propertyNames"]["enum"];
+    for name in value.as_object().into_iter().flat_map(Map::keys).filter(|_| names.is_array()) {
+        if !list(names).iter().any(|known| known == name) {
+            found.push(format!("{place}: {name} is none of the names"));
+        }
+    }
+    // Of what is no object the type says so.
     for name in list(&schema["required"]).iter().filter_map(Value::as_str) {
-        if value.get(name).is_none() {
+        if value.is_object() && value.get(name).is_none() {
             found.push(format!("{place}.{name} is missing"));
         }
     }
@@ -88,6 +96,23 @@ fn gather<'a>(
         Some(variant) => gather(place, value, variant, schemas, fields, found),
         None if variants.is_empty() => {}
         None => found.push(format!("{place}: {value} is none of what it may be")),
+    }
+}
+
+/// How large a number is, how long a text or a list.
+fn bounds(place: &str, value: &Value, schema: &Value, found: &mut Vec<String>) {
+    let (least, most, measure) = match value {
+        Value::Number(number) => ("minimum", "maximum", number.as_f64()),
+        Value::String(text) => ("minLength", "maxLength", Some(text.chars().count() as f64)),
+        Value::Array(items) => ("minItems", "maxItems", Some(items.len() as f64)),
+        Value::Null | Value::Bool(_) | Value::Object(_) => return,
+    };
+    let of_format = if schema["format"] == "uint32" { Some(f64::from(u32::MAX)) } else { None };
+    let (least, most) = (schema[least].as_f64(), schema[most].as_f64().or(of_format));
+    if least.zip(measure).is_some_and(|(least, measure)| measure < least)
+        || most.zip(measure).is_some_and(|(most, measure)| measure > most)
+    {
+        found.push(format!("{place}: {value} is out of bounds"));
     }
 }
 
@@ -136,7 +161,8 @@ mod tests {
             "properties": {
                 "id": { "type": "integer" },
                 "size": { "anyOf": [{ "$ref": "#/components/schemas/Size" }, { "type": "null" }] },
-                "words": { "type": "array", "items": { "enum": ["a", "b"] } },
+                "words": { "type": "array", "items": { "enum": ["a", "b"] }, "maxItems": 2 },
+                "share": { "type": ["integer", "string"], "minimum": 1, "maximum": 10, "minLength": 2 },
             },
             "oneOf": [
                 { "properties": { "event": { "const": "grow" }, "to": { "type": "integer" } }, "required": ["event", "to"] },
@@ -149,6 +175,8 @@ mod tests {
             json!({ "id": 1, "event": "end" }),
             json!({ "id": 1, "event": "grow", "to": 3, "size": null, "words": ["b"] }),
             json!({ "id": 1, "event": "told", "word": "w" }),
+            json!({ "id": 1, "event": "end", "share": 10, "words": ["a", "a"] }),
+            json!({ "id": 1, "event": "end", "share": "50%" }),
         ] {
             assert_eq!(check(good.clone()), Vec::<String>::new(), "{good}");
         }
@@ -162,6 +190,10 @@ mod tests {
             json!({ "id": 1, "event": "end", "size": "1" }),
             json!({ "id": 1, "event": "end", "words": ["c"] }),
             json!({ "id": 1, "event": "end", "more": 1 }),
+            json!({ "id": 1, "event": "end", "words": ["a", "a", "a"] }),
+            json!({ "id": 1, "event": "end", "share": 0 }),
+            json!({ "id": 1, "event": "end", "share": 11 }),
+            json!({ "id": 1, "event": "end", "share": "x" }),
         ] {
             assert!(!check(bad.clone()).is_empty(), "{bad}");
         }

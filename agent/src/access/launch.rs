@@ -16,6 +16,8 @@ use crate::workload::walls;
 const COMMAND: usize = 256 * 1024;
 /// The log of a workload, in all its files: as without flags.
 const LOG: Bytes = Bytes::mib(4);
+/// Why a line of `io.max` is refused.
+const DEVICES: &str = "--io-max is refused: the devices of the host are an operator's";
 /// Limits by which real-time scheduling can be had, which no cpu quota bounds.
 const REALTIME: [Resource; 2] = [Resource::Rtprio, Resource::Nice];
 
@@ -30,8 +32,7 @@ impl Rights {
             .or_else(|| life_problem(&spec.life))
             .or_else(|| {
                 let names_a_device = !spec.identity.resources.io_max.is_empty();
-                names_a_device
-                    .then(|| "--io-max is refused: the devices of the host are an operator's".to_owned())
+                names_a_device.then(|| DEVICES.to_owned())
             })
             .or_else(|| {
                 let size: usize = spec.argv.iter().chain(&spec.env).map(String::len).sum();
@@ -47,6 +48,9 @@ impl Rights {
         // It counts beside those of other tenants, too.
         if matches!(change.weight, Some(Setting::Own(_))) {
             return Err("only operators may give a workload a weight of its own".to_owned());
+        }
+        if matches!(change.io_max, Some(Setting::Own(_))) {
+            return Err(DEVICES.to_owned());
         }
         class_problem(change.class.as_ref(), &own.terms).map_or(Ok(()), Err)
     }
@@ -228,6 +232,8 @@ mod tests {
             (r#"{"weight":"class"}"#, true),
             (r#"{"class":"latency"}"#, false),
             (r#"{"weight":{"own":10000}}"#, false),
+            (r#"{"cpuset_cpus":{"own":"0"},"io_weight":{"own":5},"io_max":"class"}"#, true),
+            (r#"{"io_max":{"own":["8:0 rbps=1"]}}"#, false),
         ] {
             assert_eq!(may(20, text), is_allowed, "{text}");
             assert!(may(10, text), "{text}");

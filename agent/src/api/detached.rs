@@ -45,6 +45,7 @@ impl From<&Kept> for WorkloadView {
             class: class.map_or("-".into(), |class| class.as_str().into()),
             assigned: None,
             pin: None,
+            resources,
         };
         let facts = Facts {
             tenant: tenant.to_string(),
@@ -54,7 +55,6 @@ impl From<&Kept> for WorkloadView {
             cpu,
             started_unix_ns: 0,
             adopted: false,
-            resources,
         };
         let published = Published::new(facts);
         published.life(kept.state as u8, 0);

@@ -17,8 +17,8 @@ use super::extract::At;
 use super::routes::hinted;
 use super::types::WorkloadView;
 use crate::access::Rights;
-use crate::kernel::cgroup::Cgroup;
 use crate::kernel::clock;
+use crate::kernel::{Cgroup, CgroupError};
 use crate::kernel::{parse, process};
 use crate::workload::isolation::Isolation;
 use crate::workload::lease::{self, Lease};
@@ -131,7 +131,7 @@ pub(super) async fn workload(
     };
     let place = shared.node.ground.workloads.child(tenant.as_str());
     let place = place.and_then(|tenant| tenant.child(name.as_str())).ok();
-    let waits = |file: &str| place.as_ref().and_then(|place| waits(place, file));
+    let waits = |file: &str| place.as_ref().and_then(|place| waits(place, file).ok());
     let file =
         |file: &&str| Some(((*file).to_owned(), place.as_ref()?.read(file).ok()?.trim_end().to_owned()));
     let kept = shared.control.kept.list();
@@ -156,9 +156,8 @@ pub(super) async fn workload(
     }))
 }
 
-/// The totals of a pressure file, if the kernel tells.
-pub(super) fn waits(place: &Cgroup, file: &str) -> Option<Waits> {
-    let text = place.read(file).ok()?;
-    let Pressure { some_us, full_us } = parse::pressure(text.as_bytes());
-    Some(Waits { some_us, full_us })
+/// The totals of a pressure file.
+pub(super) fn waits(place: &Cgroup, file: &str) -> Result<Waits, CgroupError> {
+    let Pressure { some_us, full_us } = parse::pressure(place.read(file)?.as_bytes());
+    Ok(Waits { some_us, full_us })
 }

@@ -16,6 +16,7 @@ use crate::journal::{Caller, Laws, Record};
 use crate::kernel::{clock, process};
 pub use crate::metrics::Sizing;
 use crate::metrics::{Published, PublishedTenant};
+use crate::workload::life::LONGEST_GRACE;
 use crate::workload::lifecycle::State;
 use crate::workload::spec::{Asked, Spec};
 
@@ -47,6 +48,7 @@ pub struct ApplyRequest {
 #[serde(deny_unknown_fields)]
 pub struct ExecRequest {
     /// The command and its arguments.
+    #[schemars(length(min = 1))]
     pub argv: Vec<String>,
     /// Its environment, `NAME=value` each.
     #[serde(default)]
@@ -75,6 +77,7 @@ pub struct Executed {
 #[serde(deny_unknown_fields)]
 pub struct SignalRequest {
     /// The signal's number. 9 kills everything in the workload's cgroup, others go to its init.
+    #[schemars(range(min = 1, max = 64))]
     pub signal: i32,
 }
 
@@ -84,9 +87,11 @@ pub struct SignalRequest {
 pub struct StopRequest {
     /// The signal's number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 64))]
     pub signal: Option<i32>,
     /// How long it may take to end, in seconds, before everything in its cgroup is killed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = LONGEST_GRACE))]
     pub grace_seconds: Option<u64>,
 }
 
@@ -102,6 +107,7 @@ pub struct PinRequest {
     pub cpu: Option<Cpus>,
     /// For how long, seconds; an hour when absent.
     #[serde(default = "pin_seconds")]
+    #[schemars(range(min = 1, max = 86_400))]
     pub seconds: u64,
 }
 
@@ -203,7 +209,7 @@ pub struct WorkloadView {
     /// What of it an operator has pinned.
     #[serde(default)]
     pub pin: Option<PinView>,
-    /// What it asked for by the piece.
+    /// What it has been given by the piece.
     #[serde(default, skip_serializing_if = "Resources::is_empty")]
     pub resources: Resources,
     /// When it was started, in nanoseconds since the Unix epoch.
@@ -251,7 +257,7 @@ impl From<&Published> for WorkloadView {
             cpu_usage_us: view.cpu_usage_us,
             quota_moves: view.quota_moves,
             pin: terms.pin.map(PinView::from),
-            resources: facts.resources.clone(),
+            resources: terms.resources,
             started_unix_ns: facts.started_unix_ns,
             lends_cpu: view.lends_cpu,
             is_frozen: view.is_frozen,

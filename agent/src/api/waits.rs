@@ -1,6 +1,9 @@
 //! `cpu.pressure` of each workload, for `/metrics`. No law asks for it, so no loop reads it: a scrape has it read behind its back, and
 //! the next one shows it. Where nobody scrapes it costs nothing, and no scrape waits for it.
 //!
+//! What could not be read of one that is there is counted, and no series of it is shown until it can be again: an old value would say
+//! that nobody has waited since.
+//!
 //! Rejected: reading it with `memory.pressure`, which is read when memory is short. Who only waits for a cpu is at rest there. And an
 //! open file for each workload, which would be one more for the same price: the files are opened by name, as `detail` does.
 
@@ -11,7 +14,7 @@ use std::time::Duration;
 use bellows_policies::units::Instant;
 
 use super::Shared;
-use super::detail::waits;
+use super::detail::{Waits, waits};
 use crate::kernel::clock;
 use crate::metrics::{MOST_WORKLOADS, Published};
 
@@ -22,8 +25,17 @@ const LEAST: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Default)]
 pub(super) struct Reading(Arc<AtomicU64>);
 
+/// The turn to read. However it ends, the next one may begin.
+struct Turn(Reading);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.end(clock::now());
+    }
+}
+
 impl Reading {
-    /// Whether it is the caller's turn to read; then [`Reading::end`] has to follow.
+    /// Whether it is the caller's turn to read; then [`Reading::end`] has to follow, by a [`Turn`].
     fn begin(&self, now: Instant) -> bool {
         let due = self.0.load(Ordering::Relaxed);
         due <= now.0 && self.0.compare_exchange(due, u64::MAX, Ordering::Relaxed, Ordering::Relaxed).is_ok()
@@ -36,24 +48,31 @@ impl Reading {
 
 /// Has `cpu.pressure` of all workloads read on a thread of its own, unless that was done just now.
 pub(super) fn read_behind(shared: &Shared) {
-    if !shared.reading.begin(clock::now()) {
+    let began = clock::now();
+    if !shared.reading.begin(began) {
         return;
     }
-    let shared = shared.clone();
+    let (turn, shared) = (Turn(shared.reading.clone()), shared.clone());
     tokio::task::spawn_blocking(move || {
+        let _turn = turn;
         for published in shared.control.table.list().iter().take(MOST_WORKLOADS) {
             read(&shared, published);
         }
-        shared.reading.end(clock::now());
+        shared.control.metrics.pressure_read.observe(clock::now().since(began).as_secs_f64());
     });
 }
 
-/// Nothing is published of one that has just ended, nor where the kernel does not tell.
+/// Nothing new is published of one that has just ended, and nothing at all where the kernel does not tell.
 fn read(shared: &Shared, published: &Published) {
     let place = shared.node.ground.workloads.child(&published.facts.tenant);
     let place = place.and_then(|tenant| tenant.child(&published.facts.workload));
-    if let Some(waits) = place.ok().and_then(|place| waits(&place, "cpu.pressure")) {
-        published.cpu_waits(waits.some_us, waits.full_us);
+    match place.and_then(|place| waits(&place, "cpu.pressure")) {
+        Ok(Waits { some_us, full_us }) => published.cpu_waits(Some((some_us, full_us))),
+        Err(error) if error.is_gone() || error.is_unsupported() => {}
+        Err(_) => {
+            published.cpu_waits(None);
+            shared.control.metrics.pressure_unread.inc();
+        }
     }
 }
 
@@ -69,5 +88,12 @@ mod tests {
         reading.end(at(10));
         let due = at(10).plus(LEAST);
         assert!(!reading.begin(at(due.0 - 1)) && reading.begin(due));
+        // One that is broken off has ended as well.
+        let turn = Turn(reading.clone());
+        let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _turn = turn;
+            panic!("a reading is broken off");
+        }));
+        assert!(broken.is_err() && reading.begin(at(u64::MAX - 1)));
     }
 }

@@ -42,8 +42,9 @@ impl Flags {
     }
 }
 
+/// The most huge pages of a size.
 #[derive(Debug, Clone)]
-struct Hugetlb(String, Bytes);
+pub(super) struct Hugetlb(pub(super) String, pub(super) Bytes);
 
 impl FromStr for Hugetlb {
     type Err = String;

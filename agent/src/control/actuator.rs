@@ -19,6 +19,7 @@ use super::shrinker::{Act, Shrink};
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::cpu::quota_text;
 use crate::kernel::parse;
+use crate::workload::parts;
 use crate::workload::spec::Identity;
 
 /// Room above use from which a lowered `memory.high` is written at once: more than is charged between two calls.
@@ -155,6 +156,11 @@ pub(super) fn class_files(identity: &Identity, class: &Class) -> Vec<(&'static s
     files
 }
 
+/// Of these files those that the kernel may refuse a value of.
+pub(super) fn part_files(identity: &Identity, class: &Class) -> Vec<(&'static str, String)> {
+    class_files(identity, class).into_iter().filter(|(file, _)| parts::is_part(file)).collect()
+}
+
 /// What is to be written when what a class decides has changed. What it says no longer goes back to the kernel's default.
 pub(super) fn changed_files(
     before: &[(&'static str, String)],
@@ -174,6 +180,8 @@ pub(super) fn changed_files(
             "io.max" => Some((*file, format!("{device} rbps=max wbps=max riops=max wiops=max"))),
             "io.weight" | "cpu.weight" if !is_said => Some((*file, "100".to_owned())),
             "memory.swap.max" | "pids.max" if !is_said => Some((*file, "max".to_owned())),
+            _ if file.starts_with("hugetlb.") && !is_said => Some((*file, "max".to_owned())),
+            "cpuset.cpus" | "cpuset.mems" if !is_said => Some((*file, parts::ALL.to_owned())),
             "memory.min" | "memory.low" if !is_said => Some((*file, "0".to_owned())),
             _ => None,
         }
@@ -240,6 +248,8 @@ mod tests {
                 "cpu.weight",
                 "io.weight",
                 "io.max",
+                "cpuset.cpus",
+                "hugetlb.2MB.max",
             ];
             let line = |line: &str| {
                 let (file, value) = line.split_once('=').unwrap();
@@ -257,6 +267,12 @@ mod tests {
                 "pids.max=1",
                 "memory.low=0, memory.swap.max=max, cpu.weight=100",
             ),
+            (
+                "cpuset.cpus=1, hugetlb.2MB.max=0, pids.max=1",
+                "pids.max=1",
+                "cpuset.cpus=\n, hugetlb.2MB.max=max",
+            ),
+            ("cpuset.cpus=1, hugetlb.2MB.max=5", "cpuset.cpus=0-1, hugetlb.2MB.max=5", "cpuset.cpus=0-1"),
             (
                 "io.max=8:0 rbps=5, pids.max=1",
                 "io.max=8:0 wbps=6, pids.max=1",

@@ -287,6 +287,7 @@ impl Control {
                 Command::Policies { rules } => self.take_policies(rules),
                 Command::PoliciesRefused { error, problems } => self.policies_refused(error, problems),
                 Command::Rewritten { troubles } => self.rewritten(troubles),
+                Command::Given { key, result } => self.given(key, result),
                 Command::Shutdown { end_workloads } => self.begin_stopping(end_workloads),
             }
         }

@@ -25,6 +25,7 @@ use crate::kernel::watch::{Key, Waker};
 use crate::metrics::{Metrics, Table, TenantTable};
 use crate::watchdog::Opened;
 use crate::workload::apply::ApplyPlan;
+use crate::workload::parts::PartsError;
 pub use crate::workload::records::Ended;
 use crate::workload::shelf::Kept;
 use crate::workload::spec::{Asked, Name, Spec};
@@ -130,6 +131,13 @@ pub enum Command {
     Rewritten {
         /// What failed, and of which workload.
         troubles: Vec<(Arc<str>, String)>,
+    },
+    /// What a workload is to be given by the piece has been tried.
+    Given {
+        /// Which.
+        key: Key,
+        /// Whether it has it.
+        result: Result<(), PartsError>,
     },
     /// A tenant's cgroup has been made ready for adoption.
     Furnished {

@@ -240,8 +240,7 @@ impl Control {
             }
             asked.memory = (!identity.by_class.memory).then_some(identity.memory);
             asked.cpu = identity.cpu.filter(|_| !identity.by_class.cpu);
-            let (own, set) = (&mut asked.resources, &identity.resources);
-            (own.pids, own.swap) = (set.pids, set.swap);
+            asked.resources = identity.resources.clone();
             kept.weight = identity.weight;
             kept.spec = Arc::new(spec);
         });

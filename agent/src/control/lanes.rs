@@ -22,6 +22,7 @@ use crate::kernel::swap::{self, Swaps};
 use crate::kernel::watch::Key;
 use crate::kernel::{clock, parse};
 use crate::workload::adoption;
+use crate::workload::parts::Giving;
 use crate::workload::records::Last;
 use crate::workload::rewrite::Rewrite;
 use crate::workload::spec::{Name, Spec};
@@ -105,6 +106,8 @@ pub(super) enum Job {
     Adopt(Name, Name),
     /// Write what a change of policy touched.
     Rewrite(Vec<(Arc<str>, Rewrite)>),
+    /// Try what one is given by the piece.
+    Give(Key, Box<Giving>),
 }
 
 /// All lanes. Their threads end when this is dropped and their queues are empty.
@@ -219,6 +222,7 @@ fn work(queue: &Mutex<Receiver<Job>>, answers: &Handle, ground: &Ground) {
                 };
                 Command::Rewritten { troubles: rewrites.iter().flat_map(told).collect() }
             }
+            Ok(Job::Give(key, giving)) => Command::Given { key, result: giving.carry_out(ground) },
             Err(_) => return,
         };
         deliver(answers, answer);

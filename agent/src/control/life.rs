@@ -312,8 +312,8 @@ impl Control {
         for reply in entry.waiting {
             let _ = reply.send(Ok(ended.clone()));
         }
-        if let Some(pausing) = entry.pausing {
-            let _ = pausing.reply.send(Err(Refused::NotFound(entry.name.to_string())));
+        for waiter in entry.pausing.into_iter().chain(entry.giving.and_then(|given| given.waiter)) {
+            let _ = waiter.reply.send(Err(Refused::NotFound(entry.name.to_string())));
         }
     }
 
@@ -354,7 +354,12 @@ impl Control {
 
 /// What is published of what only an order changes.
 pub(super) fn terms(identity: &Identity, pin: Option<Pin>) -> Terms {
-    Terms { class: identity.class.as_str().into(), assigned: identity.assigned.clone(), pin }
+    Terms {
+        class: identity.class.as_str().into(),
+        assigned: identity.assigned.clone(),
+        pin,
+        resources: identity.resources.clone(),
+    }
 }
 
 /// The quota that a workload of this mode is opened to when its agent dies, if it has any.
@@ -378,6 +383,5 @@ pub(super) fn facts(identity: &Identity, started_unix_ns: u64, adopted: bool) ->
         cpu: identity.cpu,
         started_unix_ns,
         adopted,
-        resources: identity.resources.clone(),
     }
 }

@@ -8,7 +8,7 @@
 //! lost events, and what moves without any  pass         some workloads, ten times a second
 //! launches, ends                            life
 //! letting go                                release
-//! what an operator orders: signals, settings operate, pins
+//! what an operator orders: signals, pins   operate, pins; settings  what is set of one, by the kernel's leave
 //! ... to end, to stand still               stops, pauses
 //! detached ones: remembered, restarted     keeping; apply   what a file asks for
 //! commands beside a workload               exec
@@ -58,6 +58,7 @@ mod pins;
 mod policies;
 mod registry;
 mod release;
+mod settings;
 mod shrinker;
 mod squeeze;
 mod stops;

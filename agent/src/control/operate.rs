@@ -7,21 +7,24 @@ use tokio::sync::oneshot;
 
 use super::control_loop::Control;
 use super::handle::Refused;
-use super::pauses::Pausing;
 use super::pins::Wanted;
-use super::registry::Entry;
 use super::stops::Telling;
-use super::tenants::no_room;
-use crate::journal::{Caller, Conditions, Ease, What};
+use crate::journal::{Caller, Ease, What};
 use crate::kernel::watch::Key;
 use crate::kernel::{clock, spawn};
 use crate::workload::change::Change;
-use crate::workload::spec::{Identity, Name};
-use crate::workload::supervisor::identify;
+use crate::workload::spec::Name;
 
 /// Why no order is taken about what was adopted: it has no identity on its cgroup that would keep one.
 const NOT_OURS: &str =
     "was not started by bellows: whoever made it ends it, and policies say how it is governed";
+
+/// Who has asked for something, and waits for the answer.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) by: Arc<Caller>,
+    pub(super) reply: oneshot::Sender<Result<What, Refused>>,
+}
 
 /// An order about a running workload.
 #[derive(Debug)]
@@ -45,7 +48,7 @@ pub enum Order {
 }
 
 impl Control {
-    /// Carries an order out; answers what the journal was told of it.
+    /// Carries an order out, or has it begun; answers what the journal was told of it.
     pub(super) fn operate(
         &mut self,
         tenant: &Name,
@@ -62,8 +65,9 @@ impl Control {
             key.and_then(|key| self.registry.get(key)).is_some_and(|entry| entry.adopted.is_some());
         let of_ended =
             matches!(order, Order::Remove | Order::Stop(_)).then(|| matches!(order, Order::Remove));
-        let (is_freeze, is_slow) =
-            (matches!(order, Order::Freeze), matches!(order, Order::Freeze | Order::Thaw));
+        let (is_freeze, is_set) = (matches!(order, Order::Freeze), matches!(order, Order::Set(_)));
+        let is_slow = matches!(order, Order::Freeze | Order::Thaw | Order::Set(_));
+        let waiter = Waiter { by: Arc::clone(by), reply };
         let carried_out = key.and_then(|key| match order {
             _ if is_adopted => Some(Err(Refused::NotAllowed(format!("{full} {NOT_OURS}")))),
             Order::Freeze | Order::Thaw => match self.begin_pausing(key, is_freeze) {
@@ -75,7 +79,7 @@ impl Control {
                 Some(Err(Refused::NotAllowed(format!("{full} is not over: end it first, by `bellows stop`"))))
             }
             Order::Signal(signal) => self.send(key, signal),
-            Order::Set(change) => self.set(key, &change),
+            Order::Set(change) => self.set(key, &change).transpose(),
             Order::Pin(wanted) => self.pin(key, &wanted, by.uid),
             Order::Unpin => self.unpin(key),
         });
@@ -84,24 +88,39 @@ impl Control {
             && is_slow
         {
             // It answers, and is told, when it has been done.
-            entry.pausing = Some(Pausing { by: Arc::clone(by), reply });
+            match &mut entry.giving {
+                Some(given) if is_set => given.waiter = Some(waiter),
+                Some(_) | None => entry.pausing = Some(waiter),
+            }
             return;
         }
         let carried_out =
             carried_out.or_else(|| if of_ended? { self.forget(&full) } else { self.cancel_restart(&full) });
         let result = carried_out.unwrap_or_else(|| Err(Refused::NotFound(full.to_string())));
+        self.answer(key, &full, &asked, waiter, result);
+    }
+
+    /// Tells how an order went: the journal, and who has asked.
+    pub(super) fn answer(
+        &mut self,
+        key: Option<Key>,
+        full: &Arc<str>,
+        order: &str,
+        waiter: Waiter,
+        result: Result<What, Refused>,
+    ) {
         let what = match &result {
             Ok(what) => what.clone(),
-            Err(refused) => What::OrderRefused { order: asked, error: refused.to_string() },
+            Err(refused) => What::OrderRefused { order: order.to_owned(), error: refused.to_string() },
         };
-        self.journal.ordered(clock::unix_nanoseconds(), &full, Some(by), what);
+        self.journal.ordered(clock::unix_nanoseconds(), full, Some(&waiter.by), what);
         if let (Some(key), Ok(_)) = (key, &result) {
             let now = clock::now();
             self.raise_to_floor(key, now);
             self.look(key, now);
         }
         // A client that hung up hears nothing.
-        let _ = reply.send(result);
+        let _ = waiter.reply.send(result);
     }
 
     /// `None`: it has no process any more.
@@ -118,42 +137,6 @@ impl Control {
         }
         Some(sent.map(|()| What::SignalSent { signal }).map_err(Refused::Failed))
     }
-
-    /// Changes class, bounds or weight by the rules of a launch. The identity is written first: whoever takes the workload
-    /// over governs it as it was set.
-    fn set(&mut self, key: Key, change: &Change) -> Option<Result<What, Refused>> {
-        let entry = self.registry.get(key)?;
-        let (identity, granted, seat) = (entry.identity().clone(), entry.law.granted(), entry.law.seat());
-        let from = conditions(entry);
-        let mut changed = match change.of(&identity, &self.rules, self.budget.capacity) {
-            Ok(changed) => changed,
-            Err(text) => return Some(Err(Refused::NotAllowed(text))),
-        };
-        let floor = changed.memory.floor;
-        if floor > identity.memory.floor
-            && let Err(refusal) = self.budget.fits(seat, granted, floor)
-        {
-            return Some(Err(no_room(&identity.tenant, refusal)));
-        }
-        let entry = self.registry.get(key)?;
-        if let Err(error) = identify(entry.open.as_ref()?.cgroup(), &changed) {
-            return Some(Err(Refused::Failed(error.to_string())));
-        }
-        let class = self.class_again(&mut changed);
-        let full: Arc<str> = changed.to_string().into();
-        self.keep_settings(&full, &changed, change.class.is_some());
-        let rewrite = self.govern_as(key, changed, class);
-        self.regain(key);
-        self.rewrite(rewrite);
-        let to = conditions(self.registry.get(key)?);
-        Some(Ok(What::SettingsChanged { from, to }))
-    }
-}
-
-fn conditions(entry: &Entry) -> Conditions {
-    let Identity { class, memory, cpu, resources, .. } = entry.identity();
-    let (pids, swap) = (resources.pids, resources.swap);
-    Conditions { class: class.to_string(), memory: *memory, cpu: *cpu, weight: entry.weight(), pids, swap }
 }
 
 impl std::fmt::Display for Order {

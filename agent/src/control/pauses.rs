@@ -6,24 +6,16 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use super::control_loop::Control;
 use super::grips::Act;
 use super::handle::Refused;
 use super::ladder::Standing;
-use crate::journal::{Caller, Deed, Ease, What};
+use super::operate::Waiter;
+use crate::journal::{Deed, Ease, What};
 use crate::kernel::clock;
 use crate::kernel::watch::Key;
 use crate::workload::frozen;
 use crate::workload::lifecycle::{Event, State};
-
-/// Who has asked for a freeze or a thaw that is under way, and waits for the answer.
-#[derive(Debug)]
-pub(super) struct Pausing {
-    pub(super) by: Arc<Caller>,
-    pub(super) reply: oneshot::Sender<Result<What, Refused>>,
-}
 
 impl Control {
     /// Hands a freeze or a thaw to its lane; what comes of it is told by [`Self::paused`].
@@ -95,7 +87,7 @@ impl Control {
                 self.journal.ordered(clock::unix_nanoseconds(), &entry.name, by.as_ref(), what);
             }
         }
-        if let Some(Pausing { reply, .. }) = asked {
+        if let Some(Waiter { reply, .. }) = asked {
             let _ = reply.send(outcome);
         }
         if !is_freeze {

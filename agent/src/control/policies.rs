@@ -30,6 +30,13 @@ pub(super) struct Rewrites {
     is_under_way: bool,
 }
 
+impl Rewrites {
+    /// Whether all is written that was to be.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.is_under_way && self.waiting.is_empty()
+    }
+}
+
 impl Control {
     /// Governs by other policies from now on.
     pub(super) fn take_policies(&mut self, rules: Arc<Ruleset>) {

@@ -16,9 +16,10 @@ use tokio::sync::oneshot;
 use super::handle::{Ended, Launched, Refused};
 use super::ladder::Way;
 use super::lanes::DetailFiles;
+use super::operate::Waiter;
 use super::outcomes::Pending;
 use super::pass::Rest;
-use super::pauses::Pausing;
+use super::settings::Given;
 use super::shrinker::{Shrink, SlowFiles};
 use crate::journal::Caller;
 use crate::kernel::cgroup::{Cgroup, CgroupError};
@@ -48,7 +49,9 @@ pub(super) struct Entry {
     /// It was told to end.
     pub(super) stop: Option<Stop>,
     /// A freeze or a thaw by order is under way.
-    pub(super) pausing: Option<Pausing>,
+    pub(super) pausing: Option<Waiter>,
+    /// What it is given by the piece is being changed.
+    pub(super) giving: Option<Given>,
     /// How often it has asked for more in vain since its limit was raised.
     pub(super) denials: u32,
     pub(super) law: Workload,
@@ -129,6 +132,7 @@ impl Entry {
             is_clearing: false,
             stop: None,
             pausing: None,
+            giving: None,
             denials: 0,
             law: *law,
             published,

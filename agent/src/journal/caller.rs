@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bellows_policies::{Bounds, Bytes, CpuBounds};
+use bellows_policies::{Bounds, Bytes, CpuBounds, Resources};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -43,4 +43,7 @@ pub struct Conditions {
     /// The most of it that may be swapped out, the same, bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swap: Option<Bytes>,
+    /// All that it has of its own by the piece, those two included; nothing of a record of old.
+    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    pub resources: Box<Resources>,
 }

@@ -37,7 +37,7 @@ pub fn place(cgroup: &Cgroup, pid: i32) -> Result<Option<Cgroup>, CgroupError> {
     for child in cgroup.below()? {
         match child.and_then(|child| place(&child, pid)) {
             Ok(None) => {}
-            Err(e) if e.is_gone() || e.is_threaded() => {}
+            Err(e) if e.is_gone() || e.is_unsupported() => {}
             found => return found,
         }
     }

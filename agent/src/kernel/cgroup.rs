@@ -20,6 +20,9 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, unlinkat};
 
 use super::{discover, parse, privilege, sys};
 
+/// The longest attribute that is read, bytes. What a workload is given by the piece has up to 5 KiB, twice that with what its class says.
+const ATTRIBUTE: usize = 16 << 10;
+
 /// An open cgroup directory. Cloning shares the descriptor.
 #[derive(Debug, Clone)]
 pub struct Cgroup {
@@ -50,9 +53,9 @@ impl CgroupError {
         self.source.raw_os_error() == Some(libc::EEXIST)
     }
 
-    /// It is one of threads, which lists no processes.
+    /// The kernel does not do that here: one of threads lists no processes, and pressure may not be accounted.
     #[must_use]
-    pub fn is_threaded(&self) -> bool {
+    pub fn is_unsupported(&self) -> bool {
         self.source.raw_os_error() == Some(libc::EOPNOTSUPP)
     }
 
@@ -265,7 +268,7 @@ impl Cgroup {
 
     /// Reads an extended attribute, `None` when it is not there.
     pub fn attribute(&self, name: &str) -> Result<Option<Vec<u8>>, CgroupError> {
-        let mut buffer = vec![0_u8; 4096];
+        let mut buffer = vec![0_u8; ATTRIBUTE];
         match sys::fgetxattr(self.dir.as_fd(), &attribute_name(name), &mut buffer) {
             Ok(length) => {
                 buffer.truncate(length);

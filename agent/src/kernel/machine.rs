@@ -1,5 +1,5 @@
 //! What the machine around the delegated cgroup has to have: room for open files and for watches, a service manager that delegates,
-//! and a clock that others can follow.
+//! and a clock that others can follow; and which cpus and memory nodes it could have.
 
 use std::fs;
 use std::path::Path;
@@ -19,6 +19,18 @@ const WATCHES_EACH: u64 = 4;
 /// All of them.
 pub(super) fn checks() -> Vec<Check> {
     vec![open_files(), inotify("watches", WATCHES_EACH * DENSE), inotify("instances", 16), manager(), clock()]
+}
+
+/// The cpus that there could ever be, as a list in the kernel's words; `None` where it does not tell.
+#[must_use]
+pub fn possible_cpus() -> Option<String> {
+    fs::read_to_string("/sys/devices/system/cpu/possible").ok()
+}
+
+/// The memory nodes that there could ever be, the same. A kernel that does not tell knows of one.
+#[must_use]
+pub fn possible_nodes() -> String {
+    fs::read_to_string("/sys/devices/system/node/possible").unwrap_or_else(|_| "0".to_owned())
 }
 
 fn open_files() -> Check {

@@ -30,7 +30,7 @@ pub mod cpu;
 pub mod discover;
 pub mod feature;
 pub mod limit;
-mod machine;
+pub mod machine;
 pub mod parse;
 pub mod pressure;
 pub mod privilege;

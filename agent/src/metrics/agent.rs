@@ -56,6 +56,8 @@ pub struct Metrics {
     pub launch: Histogram,
     /// What a scrape takes of the agent's time, seconds.
     pub scrape: Histogram,
+    /// What one reading of `cpu.pressure` of all workloads takes, seconds.
+    pub pressure_read: Histogram,
     decisions: Box<[AtomicU64]>,
     /// Grows that the budget could not serve now.
     pub deferred: IntCounter,
@@ -69,6 +71,8 @@ pub struct Metrics {
     pub api_refused: IntCounter,
     /// Detail reads that were asked for while the reader's queue was full.
     pub details_dropped: IntCounter,
+    /// Workloads whose `cpu.pressure` could not be read.
+    pub pressure_unread: IntCounter,
     /// Incidents that nobody looked at because the looker's queue was full.
     pub incidents_dropped: IntCounter,
     /// Launches that failed.
@@ -115,6 +119,7 @@ impl Metrics {
             cpu_turn: histogram("bellows_cpu_turn_seconds")?,
             launch: histogram("bellows_launch_seconds")?,
             scrape: histogram("bellows_scrape_seconds")?,
+            pressure_read: histogram("bellows_pressure_read_seconds")?,
             decisions: (0..DECISIONS).map(|_| AtomicU64::new(0)).collect(),
             deferred: counter("bellows_grants_deferred_total")?,
             infeasible: counter("bellows_grants_infeasible_total")?,
@@ -122,6 +127,7 @@ impl Metrics {
             commands_refused: counter("bellows_commands_refused_total")?,
             api_refused: counter("bellows_api_refused_total")?,
             details_dropped: counter("bellows_detail_reads_dropped_total")?,
+            pressure_unread: counter("bellows_pressure_unread_total")?,
             incidents_dropped: counter("bellows_incidents_dropped_total")?,
             launches_failed: counter("bellows_launches_failed_total")?,
             ended: counter("bellows_workloads_ended_total")?,

@@ -25,6 +25,8 @@ pub struct Terms {
     pub assigned: Option<AssignedBy>,
     /// What of it is pinned.
     pub pin: Option<Pin>,
+    /// What it has been given by the piece.
+    pub resources: Resources,
 }
 
 /// What does not change in a workload's life, and what it begins with.
@@ -44,8 +46,6 @@ pub struct Facts {
     pub started_unix_ns: u64,
     /// Somebody else made it.
     pub adopted: bool,
-    /// What it asked for by the piece.
-    pub resources: Resources,
 }
 
 /// One workload as everybody outside the control loop sees it. Sizes in bytes.
@@ -236,8 +236,9 @@ impl Published {
         }
     }
 
-    /// Publishes for how long tasks have waited for a cpu, some of them and all of them.
-    pub fn cpu_waits(&self, some_us: u64, full_us: u64) {
+    /// Publishes for how long tasks have waited for a cpu, some of them and all of them, microseconds; nothing where that is not known.
+    pub fn cpu_waits(&self, waits: Option<(u64, u64)>) {
+        let (some_us, full_us) = waits.unwrap_or((ABSENT, ABSENT));
         self.cpu_pressure[0].store(some_us, Ordering::Relaxed);
         self.cpu_pressure[1].store(full_us, Ordering::Relaxed);
     }

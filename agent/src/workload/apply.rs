@@ -2,13 +2,14 @@
 //!
 //! | differs | then |
 //! |---|---|
-//! | class, bounds, processes, swap | it is governed by the new ones while it runs |
+//! | class, bounds, what it has by the piece | it is governed by the new ones while it runs |
 //! | how it ends, when it is started again, how large its log is | from now on; a log from the next start on |
 //! | whether it has a quota, or a terminal, the command, anything else | it is stopped and started again |
 //!
 //! The comparison goes over the fields as they are written on the wire, so that one that is added is compared, and starts the
 //! workload anew unless it is named here.
 
+use bellows_policies::Resources;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -97,14 +98,25 @@ pub fn plan(present: Option<Present<'_>>, wanted: &Spec<Asked>) -> ApplyPlan {
 /// What has to be set of a workload that is to be as `wanted`, of the class that it then has.
 #[must_use]
 pub fn change(wanted: &Asked, class: Name) -> Change {
+    let Resources { pids, swap, io_weight, io_max, cpuset_cpus, cpuset_mems, hugetlb } =
+        wanted.resources.clone();
     Change {
         class: Some(class),
-        memory: Some(wanted.memory.map_or(Setting::Class, Setting::Own)),
+        memory: Some(own(wanted.memory)),
         cpu: wanted.cpu.map(Setting::Own),
         weight: None,
-        pids: Some(wanted.resources.pids.map_or(Setting::Class, Setting::Own)),
-        swap: Some(wanted.resources.swap.map_or(Setting::Class, Setting::Own)),
+        pids: Some(own(pids)),
+        swap: Some(own(swap)),
+        io_weight: Some(own(io_weight)),
+        io_max: Some(Setting::Own(io_max)),
+        cpuset_cpus: Some(own(cpuset_cpus)),
+        cpuset_mems: Some(own(cpuset_mems)),
+        hugetlb: Some(Setting::Own(hugetlb)),
     }
+}
+
+fn own<T>(value: Option<T>) -> Setting<T> {
+    value.map_or(Setting::Class, Setting::Own)
 }
 
 /// Whether it returned zero of itself: then there is nothing left to do.
@@ -115,7 +127,7 @@ fn is_done(present: &Present<'_>) -> bool {
 /// Whether a field is one that [`change`] sets.
 #[must_use]
 pub fn is_set(field: &str) -> bool {
-    matches!(field, "class" | "memory" | "cpu" | "resources.pids" | "resources.swap")
+    matches!(field, "class" | "memory" | "cpu") || field.starts_with("resources.")
 }
 
 fn is_live(difference: &Difference) -> bool {
@@ -209,7 +221,6 @@ mod tests {
     use super::*;
     use crate::workload::isolation::Isolation;
     use crate::workload::life::Life;
-    use bellows_policies::Resources;
 
     fn spec(memory: &str, argv: &str) -> Spec<Asked> {
         let name = |text: &str| text.parse().unwrap();
@@ -253,7 +264,12 @@ mod tests {
         assert_eq!(told(&base, run, None, &fewer), "Change resources.pids - -> 9");
         let mut moved = base.clone();
         moved.identity.resources.cpuset_cpus = Some("0".to_owned());
-        assert_eq!(told(&base, run, None, &moved), "Restart resources.cpuset_cpus - -> 0");
+        assert_eq!(told(&base, run, None, &moved), "Change resources.cpuset_cpus - -> 0");
+        let set = change(&moved.identity, "standard".parse().unwrap());
+        assert_eq!(
+            (set.cpuset_cpus, set.cpuset_mems),
+            (Some(Setting::Own("0".to_owned())), Some(Setting::Class))
+        );
         let mut secret = base.clone();
         secret.env = vec!["A=1".to_owned(), "SECRET=y".to_owned(), "B=2".to_owned()];
         assert_eq!(told(&base, run, None, &secret), "Restart env SECRET -> SECRET B", "names only");

@@ -2,6 +2,7 @@
 //!
 //! What is not changed stays as it is, and is not held against the class anew, which a reload may have made narrower since.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -37,6 +38,21 @@ pub struct Change {
     /// The most of it that may be swapped out, bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swap: Option<Setting<Bytes>>,
+    /// Its share of the disks beside others of its tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_weight: Option<Setting<u32>>,
+    /// Lines of `io.max`: all that are its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_max: Option<Setting<Vec<String>>>,
+    /// The cpus that it runs on; `class` is all, since no class has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpuset_cpus: Option<Setting<String>>,
+    /// The memory nodes that it allocates from, the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpuset_mems: Option<Setting<String>>,
+    /// The most huge pages of each size that is bounded, in bytes, the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hugetlb: Option<Setting<BTreeMap<String, Bytes>>>,
 }
 
 /// A value that a workload can have of its class or of its own.
@@ -84,14 +100,11 @@ impl Change {
             changed.memory = class.memory_bounds(own, capacity)?;
             changed.by_class.memory = own.is_none();
         }
-        let resources = &mut changed.resources;
-        resources.pids = wanted(self.pids, resources.pids);
-        resources.swap = wanted(self.swap, resources.swap);
+        changed.resources = self.resources(&identity.resources);
         let judged = if self.class.is_some() {
-            resources.clone()
+            changed.resources.clone()
         } else {
-            let (pids, swap) = (wanted(self.pids, None), wanted(self.swap, None));
-            Resources { pids, swap, ..Resources::default() }
+            self.resources(&Resources::default())
         };
         if let Some(text) = judged.problem().or_else(|| judged.refused_by(&class)) {
             return Err(text);
@@ -114,6 +127,28 @@ impl Change {
                 Err(format!("--weight {weight} is refused: it has to be between {least} and {most}"))
             }
             Some(_) | None => Ok(changed),
+        }
+    }
+
+    /// Whether the kernel has a word in it: of devices, cpus, memory nodes and huge pages it knows what there is.
+    #[must_use]
+    pub fn asks_the_kernel(&self) -> bool {
+        let Self { io_weight, io_max, cpuset_cpus, cpuset_mems, hugetlb, .. } = self;
+        let has_list = cpuset_cpus.is_some() || cpuset_mems.is_some();
+        io_weight.is_some() || io_max.is_some() || has_list || hugetlb.is_some()
+    }
+
+    /// What it has by the piece after it; `own` is what it has of its own so far.
+    fn resources(&self, own: &Resources) -> Resources {
+        let own = own.clone();
+        Resources {
+            pids: wanted(self.pids, own.pids),
+            swap: wanted(self.swap, own.swap),
+            io_weight: wanted(self.io_weight, own.io_weight),
+            io_max: wanted(self.io_max.clone(), Some(own.io_max)).unwrap_or_default(),
+            cpuset_cpus: wanted(self.cpuset_cpus.clone(), own.cpuset_cpus),
+            cpuset_mems: wanted(self.cpuset_mems.clone(), own.cpuset_mems),
+            hugetlb: wanted(self.hugetlb.clone(), Some(own.hugetlb)).unwrap_or_default(),
         }
     }
 }
@@ -145,6 +180,7 @@ mod tests {
         weighed.cpu.control = CpuControl::WeightOnly;
         bounded.pids = 100;
         bounded.memory.swap_max = Limit::At(Bytes::mib(8));
+        bounded.io.max = vec!["8:0 rbps=1000".to_owned()];
         for class in [bounded, weighed] {
             rules.classes.insert(class.name.clone(), class.into());
         }
@@ -254,6 +290,38 @@ mod tests {
             let now = change.of(&bounded, &rules(), Bytes::GIB);
             let got = now.map(|now| (now.resources.pids, now.resources.swap));
             assert_eq!(got, expected.map_err(str::to_owned), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_rest_by_the_piece_is_set_whole_and_given_back() {
+        let bounded = Identity { class: "bounded".parse().unwrap(), ..identity("acme") };
+        let of = |identity: &Identity, text: &str| -> Result<(bool, Identity), String> {
+            let change: Change = serde_json::from_str(text).unwrap();
+            let now = change.of(identity, &rules(), Bytes::GIB)?;
+            Ok((change.asks_the_kernel(), now))
+        };
+        let all = r#"{"io_weight":{"own":50},"io_max":{"own":["8:0 rbps=900","8:16 wbps=1"]},"cpuset_cpus":{"own":"0-3"},
+                      "cpuset_mems":{"own":"0"},"hugetlb":{"own":{"2MB":4194304,"1GB":0}}}"#;
+        let (asks, set) = of(&bounded, all).unwrap();
+        assert!(asks && set.resources.files().len() == 9, "{:?}", set.resources);
+        let (_, fewer) =
+            of(&set, r#"{"io_max":{"own":["8:16 wbps=2"]},"hugetlb":{"own":{"2MB":0}}}"#).unwrap();
+        assert_eq!((fewer.resources.io_max.len(), fewer.resources.hugetlb.len()), (1, 1), "in place of all");
+        assert_eq!(fewer.resources.cpuset_cpus.as_deref(), Some("0-3"), "what is not named stays");
+        let back = r#"{"io_weight":"class","io_max":"class","cpuset_cpus":"class","cpuset_mems":"class","hugetlb":"class"}"#;
+        assert_eq!(of(&set, back), Ok((true, bounded.clone())));
+        assert_eq!(of(&bounded, r#"{"pids":{"own":9}}"#).map(|(asks, _)| asks), Ok(false));
+        for (text, said) in [
+            (r#"{"io_weight":{"own":0}}"#, "--io-weight has to be between"),
+            (r#"{"io_max":{"own":["8:0 rbps=1001"]}}"#, "the class bounded allows"),
+            (r#"{"io_max":{"own":["8:0 bps=1"]}}"#, "--io-max"),
+            (r#"{"cpuset_cpus":{"own":""}}"#, "--cpuset-cpus"),
+            (r#"{"cpuset_mems":{"own":"0\n1"}}"#, "--cpuset-mems"),
+            (r#"{"hugetlb":{"own":{"3MB":0}}}"#, "is no size of huge pages"),
+        ] {
+            let refused = of(&bounded, text).unwrap_err();
+            assert!(refused.contains(said), "{text}: {refused}");
         }
     }
 

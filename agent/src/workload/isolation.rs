@@ -37,9 +37,11 @@ pub struct Isolation {
     /// What is its `/`.
     pub root: Root,
     /// What is mounted there besides, in this order.
+    #[schemars(length(max = MOUNTS))]
     pub mounts: Vec<Mount>,
     /// Its host name; the workload's name when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = HOSTNAME))]
     pub hostname: Option<String>,
     /// Who its command is: `WHO[:GROUP]`, by number or by a name of its root file system; root when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,6 +75,7 @@ pub enum Root {
         path: String,
         /// The size of a tmpfs that takes what is written; without it the root is read-only.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 1))]
         upper: Option<Bytes>,
     },
 }
@@ -96,6 +99,7 @@ pub enum Mount {
         /// Where it is in the box.
         target: String,
         /// Its size at most.
+        #[schemars(range(min = 1))]
         size: Bytes,
     },
 }

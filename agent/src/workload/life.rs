@@ -14,7 +14,7 @@ use crate::kernel::cgroup::{Cgroup, CgroupError};
 /// The extended attribute that holds it, as JSON.
 const LIFE: &str = "life";
 /// The longest grace: an operator waits for it, and so may a shutdown.
-const LONGEST_GRACE: u64 = 3600;
+pub(crate) const LONGEST_GRACE: u64 = 3600;
 /// Sizes of a log file: less is not worth a file, and more is no bound.
 const LOG_BYTES: std::ops::RangeInclusive<u64> = 4096..=1 << 30;
 /// Files of a log.
@@ -25,8 +25,10 @@ const LOG_FILES: std::ops::RangeInclusive<u32> = 1..=100;
 #[serde(deny_unknown_fields, default)]
 pub struct Life {
     /// The signal that asks its command to end.
+    #[schemars(range(min = 1, max = 64))]
     pub stop_signal: i32,
     /// How long it may take to end after that, in seconds, before everything in its cgroup is killed.
+    #[schemars(range(max = LONGEST_GRACE))]
     pub grace_seconds: u64,
     /// Whether it is started again when it has ended. Only of a detached one: else its client is there to do that.
     pub restart: Restart,
@@ -55,8 +57,10 @@ pub enum Restart {
 #[serde(deny_unknown_fields, default)]
 pub struct LogBounds {
     /// The most that a file of it holds.
+    #[schemars(range(min = *LOG_BYTES.start(), max = *LOG_BYTES.end()))]
     pub bytes: Bytes,
     /// How many files there are, the current one included.
+    #[schemars(range(min = *LOG_FILES.start(), max = *LOG_FILES.end()))]
     pub files: u32,
 }
 

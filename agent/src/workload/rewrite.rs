@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bellows_policies::{Bytes, Cpus};
 
-use super::stated;
 use super::supervisor::{FAILSAFE, FAILSAFE_CPU, Running};
+use super::{parts, stated};
 use crate::kernel::cgroup::CgroupError;
 use crate::kernel::cpu::quota_text;
 
@@ -29,7 +29,7 @@ impl Rewrite {
     #[must_use]
     pub fn carry_out(&self) -> Vec<String> {
         let cgroup = &self.running.cgroup;
-        let files = self.files.iter().map(|(file, value)| cgroup.write(file, value));
+        let files = self.files.iter().map(|(file, value)| parts::write(cgroup, file, value));
         let failsafe =
             self.failsafe.map(|bytes| cgroup.set_attribute(FAILSAFE, bytes.0.to_string().as_bytes()));
         let quota = match self.failsafe_cpu {

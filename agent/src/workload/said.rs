@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -142,7 +142,8 @@ fn snapshot(directory: &Path) -> io::Result<Vec<File>> {
     let (mut files, mut seen) = (Vec::new(), Vec::new());
     for number in 0.. {
         let name = if number == 0 { "log".to_owned() } else { format!("log.{number}") };
-        match File::open(directory.join(name)) {
+        // The agent shows others what is there, and who has made it a link would have it show what it may read itself.
+        match File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(directory.join(name)) {
             Ok(file) => {
                 let inode = file.metadata()?.ino();
                 if !seen.contains(&inode) {
@@ -216,6 +217,12 @@ mod tests {
         read_all(&mut reader, &mut text);
         assert!(String::from_utf8_lossy(&text).ends_with("4\n5\n6"));
         assert_eq!(Log::open(directory.clone()).lines().unwrap(), 2, "5, and 6 without an end");
+        write("secret", "7\n");
+        for name in ["log", "log.1"] {
+            fs::remove_file(directory.join(name)).unwrap();
+            std::os::unix::fs::symlink("secret", directory.join(name)).unwrap();
+            assert!(Log::open(directory.clone()).lines().is_err(), "{name} is a link");
+        }
         fs::remove_dir_all(directory).unwrap();
     }
 }

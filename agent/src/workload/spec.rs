@@ -15,6 +15,7 @@ use super::life::Life;
 /// The name of a tenant or a workload, which is also the name of its cgroup directory.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("minLength" = 1, "maxLength" = 64))]
 pub struct Name(String);
 
 /// A name cannot be that of a cgroup.
@@ -171,6 +172,7 @@ pub struct Spec<Who = Identity> {
     /// Who it is.
     pub identity: Who,
     /// The command and its arguments.
+    #[schemars(length(min = 1))]
     pub argv: Vec<String>,
     /// Its environment, `NAME=value` each.
     #[serde(default)]

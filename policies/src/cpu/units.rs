@@ -49,6 +49,8 @@ impl Cpus {
     pub const ONE: Self = Self(1_000_000);
     /// 100 000 cpus: more than any machine has, and small enough that no product of it overflows.
     const MOST: u64 = 100_000 * Self::ONE.0;
+    /// The least that the kernel takes as a quota.
+    const LEAST: u64 = QUOTA_MIN_US * Self::ONE.0 / PERIOD_US;
 
     /// `n` thousandths of a cpu.
     #[must_use]
@@ -136,7 +138,9 @@ impl FromStr for Cpus {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawBounds {
+    #[schemars(range(min = Cpus::LEAST))]
     floor: Cpus,
+    #[schemars(range(max = Cpus::MOST))]
     ceiling: Cpus,
 }
 

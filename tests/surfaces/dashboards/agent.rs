@@ -147,6 +147,10 @@ fn turns() -> Row {
                         "sum(rate(bellows_scrape_seconds_sum{@}[#])) / (sum(rate(bellows_scrape_seconds_count{@}[#])) > 0)",
                         "mean",
                     ),
+                    (
+                        "sum(rate(bellows_pressure_read_seconds_sum{@}[#])) / (sum(rate(bellows_pressure_read_seconds_count{@}[#])) > 0)",
+                        "cpu.pressure of all, mean",
+                    ),
                 ],
             ),
         ],
@@ -193,6 +197,7 @@ fn lost() -> Row {
                     ("sum(rate(bellows_journal_records_lost_total{@}[#]))", "records lost"),
                     ("sum(rate(bellows_journal_records_unwritten_total{@}[#]))", "records not on disk"),
                     ("sum(rate(bellows_detail_reads_dropped_total{@}[#]))", "looks skipped"),
+                    ("sum(rate(bellows_pressure_unread_total{@}[#]))", "cpu.pressure not read"),
                     ("sum(rate(bellows_incidents_dropped_total{@}[#]))", "incidents not recorded"),
                 ],
             ),

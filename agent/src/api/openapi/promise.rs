@@ -47,7 +47,7 @@ fn operations(place: &str, promised: &Value, now: &Value, found: &mut Vec<String
 
 /// What is answered may have more fields, and lack none. Nothing is promised of what is not described.
 fn answers(place: &str, promised: &Value, now: &Value, found: &mut Vec<String>) {
-    kinds(place, promised, now, found);
+    kinds(place, promised, now, |_, _| false, found);
     for (name, schema) in object(&promised["properties"]) {
         match now["properties"].get(name) {
             None => found.push(format!("{place}: field {name} is gone")),
@@ -68,12 +68,15 @@ fn answers(place: &str, promised: &Value, now: &Value, found: &mut Vec<String>) 
     }
 }
 
-/// What is asked with may have more fields, and need no more.
+/// What is asked with may have more fields, need no more, and take what else it likes.
 fn requests(place: &str, promised: &Value, now: &Value, found: &mut Vec<String>) {
     if promised.is_null() {
         return;
     }
-    kinds(place, promised, now, found);
+    kinds(place, promised, now, is_wider, found);
+    for part in ["items", "additionalProperties"].into_iter().filter(|part| promised[part].is_object()) {
+        requests(&format!("{place}[]"), &promised[part], &now[part], found);
+    }
     for (name, schema) in object(&promised["properties"]) {
         match now["properties"].get(name) {
             None => found.push(format!("{place}: {name} is not taken any more")),
@@ -91,15 +94,30 @@ fn requests(place: &str, promised: &Value, now: &Value, found: &mut Vec<String>)
     }
 }
 
-fn kinds(place: &str, promised: &Value, now: &Value, found: &mut Vec<String>) {
+/// `fits`: whether another type does what the promised one did.
+fn kinds(
+    place: &str,
+    promised: &Value,
+    now: &Value,
+    fits: fn(&Value, &Value) -> bool,
+    found: &mut Vec<String>,
+) {
     for key in ["type", "$ref", "const"] {
-        if promised[key] != Value::Null && promised[key] != now[key] {
+        let is_kept = promised[key] == now[key] || (key == "type" && fits(&promised[key], &now[key]));
+        if promised[key] != Value::Null && !is_kept {
             found.push(format!("{place}: {key} was {}, is {}", promised[key], now[key]));
         }
     }
     for word in list(&promised["enum"]).iter().filter(|word| !list(&now["enum"]).contains(word)) {
         found.push(format!("{place}: {word} is gone"));
     }
+}
+
+/// Whether one type, or list of them, has all of another.
+fn is_wider(promised: &Value, now: &Value) -> bool {
+    let now = if now.is_array() { list(now) } else { std::slice::from_ref(now) };
+    let promised = if promised.is_array() { list(promised) } else { std::slice::from_ref(promised) };
+    promised.iter().all(|kind| now.contains(kind))
 }
 
 /// By what a variant is told from others: its constants, or else its fields.
@@ -142,7 +160,11 @@ mod tests {
     #[test]
     fn what_is_taken_away_is_seen() {
         let view = "/components/schemas/WorkloadView";
-        let cases: [(&str, Value); 7] = [
+        let cases: [(&str, Value); 8] = [
+            (
+                "swap: type was",
+                with(|d| d.pointer_mut(SWAP).unwrap()["type"] = vec!["string", "null"].into()),
+            ),
             ("GET /api/v1/node is gone", with(|d| remove(d, "/paths", "/api/v1/node"))),
             ("field memory_high is gone", with(|d| remove(d, &format!("{view}/properties"), "memory_high"))),
             ("type WorkloadView is gone", with(|d| remove(d, "/components/schemas", "WorkloadView"))),
@@ -172,10 +194,15 @@ mod tests {
         }
     }
 
+    /// A size that is asked for, as a number or a text.
+    const SWAP: &str = "/paths/~1api~1v1~1apply/post/requestBody/content/application~1json/schema/properties/spec/properties\
+                        /identity/properties/resources/properties/swap";
+
     /// Each of these is taken away when it is looked at from the other side.
     #[test]
     fn what_is_added_passes() {
         let fewer = with(|d| {
+            d.pointer_mut(SWAP).unwrap()["type"] = vec!["integer", "null"].into();
             remove(d, "/paths", "/api/v1/node");
             remove(d, "/components/schemas/WorkloadView/properties", "cpu_quota");
             let required = &mut d["components"]["schemas"]["WorkloadView"]["required"];

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bellows_policies::ladder::{Grip, GripEvidence};
-use bellows_policies::{AssignedBy, Bytes, Cpus, Limits, Verb};
+use bellows_policies::{AssignedBy, Bytes, Cpus, Limits, Resources, Verb};
 
 use super::grip::waiter_name;
 use crate::journal::{Conditions, Deed, Ease, Incident, Record, What};
@@ -231,6 +231,21 @@ fn own(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "as its class".to_owned(), |value| value.to_string())
 }
 
+fn lines(resources: &Resources) -> String {
+    let lines = resources.io_max.join("; ");
+    own(Some(lines).filter(|lines| !lines.is_empty()))
+}
+
+fn pages(resources: &Resources) -> String {
+    let sizes: Vec<String> = resources.hugetlb.iter().map(|(page, most)| format!("{page}={most}")).collect();
+    list(Some(&sizes.join(" ")).filter(|sizes| !sizes.is_empty()))
+}
+
+/// What no class has any of.
+fn list(value: Option<&String>) -> String {
+    value.map_or_else(|| "all".to_owned(), String::clone)
+}
+
 fn settings(from: &Conditions, to: &Conditions) -> String {
     let cpu = |settings: &Conditions| settings.cpu.map_or_else(|| "max".to_owned(), |cpu| cpu.to_string());
     let pairs = [
@@ -240,6 +255,11 @@ fn settings(from: &Conditions, to: &Conditions) -> String {
         ("weight", from.weight.to_string(), to.weight.to_string()),
         ("pids", own(from.pids), own(to.pids)),
         ("swap", own(from.swap), own(to.swap)),
+        ("io weight", own(from.resources.io_weight), own(to.resources.io_weight)),
+        ("io max", lines(&from.resources), lines(&to.resources)),
+        ("cpus", list(from.resources.cpuset_cpus.as_ref()), list(to.resources.cpuset_cpus.as_ref())),
+        ("memory nodes", list(from.resources.cpuset_mems.as_ref()), list(to.resources.cpuset_mems.as_ref())),
+        ("huge pages", pages(&from.resources), pages(&to.resources)),
     ];
     let other = pairs.iter().filter(|(_, from, to)| from != to);
     let changes: Vec<String> = other.map(|(what, from, to)| format!("{what} {from} -> {to}")).collect();

@@ -47,6 +47,12 @@ pub(super) const AGENT: &[Metric] = &[
         "Time that the agent took to write the metrics for a scrape, without the waits for who reads them.",
     ),
     metric(
+        Histogram,
+        "bellows_pressure_read_seconds",
+        Unit::Seconds,
+        "One reading of cpu.pressure of all workloads, behind a scrape and for the next one, five seconds after the last one at least.",
+    ),
+    metric(
         Counter,
         "bellows_event_queue_overflows_total",
         Unit::None,
@@ -69,6 +75,12 @@ pub(super) const AGENT: &[Metric] = &[
         "bellows_detail_reads_dropped_total",
         Unit::None,
         "Looks into memory.stat skipped because their queue was full.",
+    ),
+    metric(
+        Counter,
+        "bellows_pressure_unread_total",
+        Unit::None,
+        "Workloads whose cpu.pressure could not be read for a scrape; they have no series of it until it can.",
     ),
     metric(
         Counter,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bellows_policies::decision::Limits;
 use bellows_policies::sample::{MemoryEvents, Sample};
 use bellows_policies::units::{Bounds, Bytes};
-use bellows_policies::{Base, Budget, Cpus, TenantBounds};
+use bellows_policies::{Base, Budget, Cpus, Resources, TenantBounds};
 
 use super::super::{Facts, Published, PublishedTenant, Terms};
 use super::*;
@@ -30,12 +30,16 @@ impl Scene {
         let facts = Facts {
             tenant: tenant.tenant.clone(),
             workload: name.to_owned(),
-            terms: Terms { class: "latency".into(), assigned: None, pin: None },
+            terms: Terms {
+                class: "latency".into(),
+                assigned: None,
+                pin: None,
+                resources: Resources::default(),
+            },
             memory: Bounds { floor: Bytes::mib(64), ceiling: Bytes::mib(128) },
             cpu: Some("0.1..2".parse().unwrap()),
             started_unix_ns: 0,
             adopted: false,
-            resources: bellows_policies::Resources::default(),
         };
         let published = Arc::new(Published::new(facts));
         published.add_to(Arc::clone(tenant));
@@ -108,7 +112,7 @@ fn everything_in_the_catalogue_is_exposed_and_nothing_else() {
     web.would(Some(Limits { high: Bytes::MIB, max: Bytes::MIB }));
     // Nothing, rather than a zero from which it would seem to leap.
     assert!(!scene.all().contains("bellows_workload_pressure_cpu_waiting_seconds_total{"));
-    web.cpu_waits(1_500_000, 500_000);
+    web.cpu_waits(Some((1_500_000, 500_000)));
     for (format, name) in
         [(Format::Text, (|m| m.name) as fn(&Metric) -> &str), (Format::OpenMetrics, |m| m.family())]
     {

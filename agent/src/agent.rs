@@ -16,7 +16,7 @@ use crate::api;
 use crate::config::{Config, OnExit};
 use crate::control::{self, Command, Control, Takeover};
 use crate::journal;
-use crate::kernel::{Cgroup, clock, discover, feature::can_reclaim, spawn::Program, support};
+use crate::kernel::{Cgroup, clock, discover, feature::can_reclaim, mounts::Mounts, spawn::Program, support};
 use crate::metrics::Metrics;
 use crate::notify::{self, Manager};
 use crate::policy::{self, Compiled};
@@ -44,6 +44,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     }
     insist(&root)?;
     let init = find_init()?;
+    let mounts = mounts(config.agent.host_mounts.as_deref())?;
     let tree = tree::take(&root, manager.is_there() || in_container)?;
     let open_files = crate::kernel::thread::protect_process();
 
@@ -68,7 +69,8 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         records: Records::open(&config.runtime_dir)
             .with_context(|| format!("cannot make {}", config.runtime_dir.display()))?,
         ids: Ranges::new(config.isolation),
-        init: Program::load(&init, open_files).with_context(|| format!("cannot load {}", init.display()))?,
+        init: Program::load(&init, open_files, mounts)
+            .with_context(|| format!("cannot load {}", init.display()))?,
     });
     let adopts = |tenant: &str| rules.adopts(tenant) != Adopt::No;
     let shelf = Shelf::open(&config.runtime_dir)
@@ -154,6 +156,17 @@ fn insist(root: &Path) -> Result<(), NotReady> {
             text.replace('\n', "\n  ")
         ))),
     }
+}
+
+/// The mounts that workloads begin with, where they are not the agent's.
+fn mounts(path: Option<&Path>) -> Result<Option<Mounts>, NotReady> {
+    let open = |path: &Path| {
+        Mounts::open(path).map_err(|error| {
+            let path = path.display();
+            NotReady(format!("agent.host_mounts = {path}: no mount namespace that can be entered: {error}"))
+        })
+    };
+    path.map(open).transpose()
 }
 
 fn restore(root: &Cgroup, workloads: &Cgroup) {

@@ -10,6 +10,7 @@ mod asking;
 mod boxed;
 mod boxed_roots;
 mod breathe;
+mod confined;
 mod container;
 mod crun;
 mod death;

@@ -4,6 +4,7 @@
 //!
 //! A test that cannot run fails: without systemd as PID 1 there is nothing to prove anything on.
 
+mod confined;
 mod one_unit;
 mod package;
 mod restarts;

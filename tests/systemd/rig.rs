@@ -150,7 +150,7 @@ impl Drop for Installed {
     fn drop(&mut self) {
         run(&["systemctl", "kill", "--kill-who=all", "-s", "KILL", "bellows", "bellows-tree"]);
         run(&["systemctl", "stop", "bellows", "bellows-tree"]);
-        run(&["systemctl", "clean", "--what=runtime", "bellows"]);
+        run(&["systemctl", "clean", "--what=all", "bellows"]);
         for unit in &self.units {
             let _ = if unit.is_dir() { fs::remove_dir_all(unit) } else { fs::remove_file(unit) };
         }

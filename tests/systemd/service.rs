@@ -43,9 +43,11 @@ fn it_starts_ends_and_leaves_nothing() {
     eventually("the ends are told", || listed().matches("code 7").count() == 2);
     told(&["systemctl", "disable", "--now", "bellows"]);
     told(&["systemctl", "stop", "bellows-tree"]);
-    told(&["systemctl", "clean", "--what=runtime", "bellows"]);
+    told(&["systemctl", "clean", "--what=all", "bellows"]);
     drop(installed);
-    assert!(!Path::new(TREE).exists() && !Path::new("/run/bellows").exists());
+    for gone in [TREE, "/run/bellows", "/var/lib/bellows"] {
+        assert!(!Path::new(gone).exists(), "{gone} is left");
+    }
     assert!(!Path::new("/sys/fs/cgroup/bellows.service").exists());
     let left: Vec<String> = fs::read_dir("/proc")
         .expect("/proc")

@@ -120,8 +120,8 @@ fn give(client: &OwnedFd, piece: &[u8]) -> bool {
         && send(client.as_raw_fd(), piece, flags).is_ok()
 }
 
-/// The terminal, once it is there; nothing when the other end is gone without it.
-fn receive(socket: BorrowedFd<'_>) -> nix::Result<Option<OwnedFd>> {
+/// The descriptor that is sent, such as that of the terminal; nothing when the other end is gone without it.
+pub(crate) fn receive(socket: BorrowedFd<'_>) -> nix::Result<Option<OwnedFd>> {
     let mut byte = [0_u8; 1];
     let mut parts = [IoSliceMut::new(&mut byte)];
     let mut space = nix::cmsg_space!(std::os::fd::RawFd);

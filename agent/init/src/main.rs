@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! order    what the agent asked for
+//! namespaces stage 1: those that are new, and what of them has to be set up
 //! tree     mounts by descriptor
 //! root     stage 1: a root file system of the workload's own, built with the host's rights
 //! mounts   stage 2: what of it needs the new namespaces; and the host's root, where that is kept
@@ -36,6 +37,7 @@ mod enter;
 mod keeper;
 mod log;
 mod mounts;
+mod namespaces;
 mod order;
 mod pid1;
 mod rights;
@@ -54,9 +56,8 @@ use std::os::unix::fs::FileExt;
 use std::process::exit;
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{MsgFlags, send};
-use nix::time::{ClockId, clock_gettime};
 use nix::unistd::setsid;
 
 use order::Order;
@@ -79,7 +80,7 @@ fn run() {
         exit(i32::from(log::run(arguments).is_err()));
     }
     let is_beside = arguments.next_if(|first| first == b"--enter").is_some();
-    let (order, command) = match read(arguments, if is_beside { enter::ORDER } else { ORDER }) {
+    let (mut order, command) = match read(arguments, if is_beside { enter::ORDER } else { ORDER }) {
         Ok(read) => read,
         Err(text) => {
             say(&text);
@@ -93,7 +94,7 @@ fn run() {
     sys::close_from_on_exec(3);
     // Fails only for a group leader, which a fresh clone is not.
     let _ = setsid();
-    if let Err(text) = prepare(&order) {
+    if let Err(text) = prepare(&mut order) {
         say(&text);
         exit(1);
     }
@@ -104,7 +105,7 @@ fn run() {
         say(&format!("cannot act as user {owner}: {errno}"));
         exit(1);
     }
-    match sys::clone_sibling(namespaces(&order), || pid1::run(&order, &command)) {
+    match sys::clone_sibling(namespaces::to_clone(&order), || pid1::run(&order, &command)) {
         Ok(pid) => say(&format!("pid {pid}")),
         Err(errno) => {
             say(&format!("cannot make the workload's namespaces: {errno}"));
@@ -114,12 +115,10 @@ fn run() {
 }
 
 /// What is done with the host's rights, before there are namespaces.
-fn prepare(order: &Order) -> Result<(), String> {
+fn prepare(order: &mut Order) -> Result<(), String> {
     be_killable()?;
     rights::make_room(&order.rlimits)?;
-    if order.new_time {
-        new_time().map_err(|e| format!("cannot make a time namespace: {e}"))?;
-    }
+    namespaces::make(order)?;
     // Before there are users of the workload's own, who may not do that.
     order.joins.iter().try_for_each(|(kind, path)| join(*kind, path))?;
     order.root.as_ref().map_or(Ok(()), |root| root::build(root, order))
@@ -145,26 +144,6 @@ fn be_killable() -> Result<(), String> {
         return Ok(());
     }
     fs::write(file, "0").map_err(|e| format!("cannot reset oom_score_adj: {e}"))
-}
-
-/// Has the next child live in a time namespace whose clocks begin about now. The offsets must be there before anybody is in it.
-fn new_time() -> std::io::Result<()> {
-    unshare(CloneFlags::from_bits_retain(libc::CLONE_NEWTIME))?;
-    let lines: Vec<String> = [("monotonic", ClockId::CLOCK_MONOTONIC), ("boottime", ClockId::CLOCK_BOOTTIME)]
-        .into_iter()
-        .map(|(name, clock)| Ok(format!("{name} -{} 0\n", clock_gettime(clock)?.tv_sec())))
-        .collect::<nix::Result<_>>()?;
-    fs::write("/proc/self/timens_offsets", lines.concat())
-}
-
-fn namespaces(order: &Order) -> CloneFlags {
-    let mut flags = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP;
-    for kind in [CloneFlags::CLONE_NEWUTS, CloneFlags::CLONE_NEWIPC] {
-        flags.set(kind, !order.joins(kind));
-    }
-    flags.set(CloneFlags::CLONE_NEWUSER, order.users.is_some());
-    flags.set(CloneFlags::CLONE_NEWNET, order.new_net);
-    flags
 }
 
 /// Sends one message to the agent. Nothing is to be done when the agent is gone.

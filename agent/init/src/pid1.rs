@@ -9,7 +9,7 @@ use nix::sched::CloneFlags;
 use nix::sys::prctl::set_dumpable;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socket};
+use nix::sys::socket::{MsgFlags, recv};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{
@@ -18,7 +18,7 @@ use nix::unistd::{
 
 use crate::tree::Step;
 use crate::user::{self, User};
-use crate::{CHANNEL, ORDER, Order, RECORD, mounts, rights, say, sys, terminal};
+use crate::{CHANNEL, ORDER, Order, RECORD, mounts, namespaces, rights, say, sys, terminal};
 
 /// Exit codes that a shell uses for a command that cannot be started.
 const NOT_FOUND: i32 = 127;
@@ -86,8 +86,7 @@ fn prepare(order: &Order) -> Result<Option<User>, String> {
     }
     if order.root.is_some() { mounts::enter(order) } else { mounts::set_up(order) }?;
     if order.new_net {
-        let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None);
-        socket.and_then(|s| sys::raise_loopback(std::os::fd::AsFd::as_fd(&s))).step("switch loopback on")?;
+        namespaces::raise_loopback()?;
     }
     reset(order)?;
     go_to(&order.cwd)?;

@@ -53,7 +53,7 @@ pub(crate) fn give_up(order: &Order) -> Result<(), String> {
     if let Some(kept) = order.capabilities {
         // The command gives these up when it becomes who it is; this process cannot be looked into.
         let kept = if order.user.is_some() { kept | TO_BECOME } else { kept };
-        bound(kept).and_then(|()| sys::set_capabilities(kept)).step("drop capabilities")?;
+        bound(kept).and_then(sys::set_capabilities).step("drop capabilities")?;
     }
     if order.no_new_privs {
         set_no_new_privs().step("set no_new_privs")?;
@@ -64,19 +64,19 @@ pub(crate) fn give_up(order: &Order) -> Result<(), String> {
 
 /// Becomes another user, with what that one keeps: of capabilities nothing, unless it is root after all.
 pub(crate) fn become_user(user: &User, order: &Order) -> Result<(), String> {
-    order.capabilities.map_or(Ok(()), bound).step("drop capabilities")?;
+    let kept = order.capabilities.map(bound).transpose().step("drop capabilities")?;
     setgroups(&user.groups)
         .and_then(|()| setresgid(user.gid, user.gid, user.gid))
         .and_then(|()| setresuid(user.uid, user.uid, user.uid))
         .step(&format!("become user {} of group {}", user.uid, user.gid))?;
-    match order.capabilities {
+    match kept {
         Some(kept) if user.uid.is_root() => sys::set_capabilities(kept).step("drop capabilities"),
         Some(_) | None => Ok(()),
     }
 }
 
-/// Takes all others out of what can ever be had.
-fn bound(kept: u64) -> nix::Result<()> {
+/// Takes all others out of what can ever be had. Returns what is left, which is less where the agent itself was kept from some.
+fn bound(kept: u64) -> nix::Result<u64> {
     for capability in (0..CAPABILITIES).filter(|c| kept & (1 << c) == 0) {
         match sys::drop_bounding(capability) {
             // The kernel knows no more than those before.
@@ -84,5 +84,6 @@ fn bound(kept: u64) -> nix::Result<()> {
             other => other?,
         }
     }
-    sys::clear_ambient()
+    sys::clear_ambient()?;
+    Ok((0..CAPABILITIES).filter(|c| sys::is_in_bounds(*c)).fold(0, |left, c| left | 1 << c))
 }

@@ -12,6 +12,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
@@ -74,7 +75,7 @@ pub(crate) fn build(root: &Root, order: &Order) -> Result<(), String> {
     };
     let top = top.as_fd();
     fchdir(top).step("enter the root file system")?;
-    devices(top, owner)?;
+    devices(top, place.as_fd(), owner)?;
     tree::own(top, PROC).step("find a directory for /proc in the root file system")?;
     let sys = tree::own(top, SYS).step("find a directory for /sys in the root file system")?;
     if order.users.is_some() && !order.new_net {
@@ -159,8 +160,9 @@ fn overlay(place: BorrowedFd<'_>, path: &str, size: u64, owner: u32) -> Result<O
     Ok(top)
 }
 
-/// A `/dev` with what every program counts on, and no other device.
-fn devices(top: BorrowedFd<'_>, owner: u32) -> Result<(), String> {
+/// A `/dev` with what every program counts on, and no other device. Where none can be made (`CAP_MKNOD`, which a service manager may
+/// have taken away) the host's are shown.
+fn devices(top: BorrowedFd<'_>, host: BorrowedFd<'_>, owner: u32) -> Result<(), String> {
     let place = tree::own(top, DEV).step("find a directory for /dev in the root file system")?;
     let id = owner.to_string();
     let tty = (owner + TTY).to_string();
@@ -168,15 +170,21 @@ fn devices(top: BorrowedFd<'_>, owner: u32) -> Result<(), String> {
         [("size", DEV_SIZE), ("nr_inodes", DEV_FILES), ("mode", "0755"), ("uid", &id), ("gid", &id)];
     let flags = Attributes::NOSUID.union(Attributes::NOEXEC);
     let dev = filesystem(c"tmpfs", &options, flags).step("make /dev")?;
+    let mut shown = Vec::new();
     for (name, major, minor) in DEVICES {
         let mode = Mode::from_bits_truncate(0o666);
-        mknodat(&dev, name, SFlag::S_IFCHR, mode, makedev(major, minor))
-            .step(&format!("make /dev/{name}"))?;
+        match mknodat(&dev, name, SFlag::S_IFCHR, mode, makedev(major, minor)) {
+            Err(Errno::EPERM) => shown.push((name, makedev(major, minor))),
+            made => made.step(&format!("make /dev/{name}"))?,
+        }
     }
     for (name, to) in LINKS {
         symlinkat(to, &dev, name).step(&format!("make /dev/{name}"))?;
     }
     attach(dev.as_fd(), place.as_fd()).step("mount /dev")?;
+    for (name, number) in shown {
+        show(host, dev.as_fd(), name, number).step(&format!("show the host's /dev/{name}"))?;
+    }
     let shm = [("size", SHM_SIZE), ("mode", "1777"), ("uid", &id), ("gid", &id)];
     let pts = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", tty.as_str()), ("max", TERMINALS)];
     let nested: [(_, &std::ffi::CStr, &[(&str, &str)], _); 2] = [
@@ -191,6 +199,18 @@ fn devices(top: BorrowedFd<'_>, owner: u32) -> Result<(), String> {
     }
     // What belongs there is of the new ipc namespace: stage 2 mounts it.
     tree::own(dev.as_fd(), "mqueue").step("make /dev/mqueue").map(drop)
+}
+
+/// Mounts one of the host's devices, if it is what it is called.
+fn show(host: BorrowedFd<'_>, dev: BorrowedFd<'_>, name: &str, number: u64) -> nix::Result<()> {
+    let device = tree::beneath(host, name)?.ok_or(Errno::ENOENT)?;
+    let stat = fstat(&device)?;
+    if !tree::is(&stat, SFlag::S_IFCHR) || stat.st_rdev != number {
+        return Err(Errno::ENODEV);
+    }
+    let shown = clone_tree(device.as_fd(), false)?;
+    change(shown.as_fd(), Attributes::NOSUID.union(Attributes::NOEXEC), false)?;
+    attach(shown.as_fd(), tree::target(dev, name, Kind::File)?.as_fd())
 }
 
 fn add(top: BorrowedFd<'_>, mount: &Mount, source: Option<&OwnedFd>) -> Result<(), String> {

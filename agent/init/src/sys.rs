@@ -253,6 +253,12 @@ pub(crate) fn drop_bounding(capability: u8) -> nix::Result<()> {
     done(i64::from(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0) }))
 }
 
+/// Whether a capability can be had at all; not of one that this kernel does not know.
+pub(crate) fn is_in_bounds(capability: u8) -> bool {
+    // SAFETY: no pointers are involved.
+    unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(capability), 0, 0, 0) == 1 }
+}
+
 /// Changes of users take no capabilities from here on. A new user namespace begins without this.
 pub(crate) fn keep_capabilities() -> nix::Result<()> {
     /// Of linux/securebits.h: SECBIT_NO_SETUID_FIXUP.

@@ -45,6 +45,9 @@ pub(super) struct Flags {
     /// The agent is in a container and governs a cgroup of the host, which it makes where it is missing: docs/kubernetes.md.
     #[arg(long)]
     in_container: bool,
+    /// The mount namespace that workloads begin in, where the agent is given one of its own: /proc/1/ns/mnt [default: the agent's].
+    #[arg(long, value_name = "FILE")]
+    host_mounts: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -72,6 +75,7 @@ impl Flags {
             ("node.reserve", "--reserve", self.reserve),
             ("agent.on_exit", "--on-exit", on_exit),
             ("agent.in_container", "--in-container", self.in_container.then(|| "true".to_owned())),
+            ("agent.host_mounts", "--host-mounts", self.host_mounts.map(path)),
         ];
         let given = values.into_iter().filter_map(|(key, flag, value)| Some((key, flag, value?)));
         Overrides { file: self.config, values: given.collect() }

@@ -110,7 +110,7 @@ pub struct Journal {
 }
 
 /// The agent itself.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Agent {
     /// What becomes of workloads when the agent is told to end.
@@ -121,6 +121,8 @@ pub struct Agent {
     pub hearing: Hearing,
     /// It is in a container, and what it governs is not: it leaves its cgroup namespace, and not its cgroup.
     pub in_container: bool,
+    /// The mount namespace that workloads begin in, by its file; the agent's own when absent.
+    pub host_mounts: Option<PathBuf>,
 }
 
 /// What becomes of workloads when the agent is told to end.

@@ -15,13 +15,15 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::stat::{Mode, fstat, mkdirat};
+use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, unlinkat};
 
 use super::{discover, parse, privilege, sys};
 
 /// The longest attribute that is read, bytes. What a workload is given by the piece has up to 5 KiB, twice that with what its class says.
 const ATTRIBUTE: usize = 16 << 10;
+/// Of the directories that are made here: every user may walk through, and none but the owner may change them.
+const MODE: Mode = Mode::from_bits_truncate(0o755);
 
 /// An open cgroup directory. Cloning shares the descriptor.
 #[derive(Debug, Clone)]
@@ -105,17 +107,24 @@ impl Cgroup {
 
     /// Makes a child; fails when it exists already.
     pub fn create_child(&self, name: &str) -> Result<Self, CgroupError> {
-        mkdirat(&*self.dir, name, Mode::from_bits_truncate(0o755))
-            .map_err(|e| self.error("create the cgroup", name, e.into()))?;
-        self.child(name)
+        mkdirat(&*self.dir, name, MODE).map_err(|e| self.error("create the cgroup", name, e.into()))?;
+        let child = self.child(name)?;
+        child.let_in();
+        Ok(child)
     }
 
     /// Opens a child, making it first when it does not exist.
     pub fn ensure_child(&self, name: &str) -> Result<Self, CgroupError> {
         match self.create_child(name) {
-            Err(e) if e.is_taken() => self.child(name),
+            Err(e) if e.is_taken() => self.child(name).inspect(Self::let_in),
             other => other,
         }
+    }
+
+    /// Whatever the umask is or was: to show a box its own cgroup the kernel walks there by the rights of who is in it. What is somebody
+    /// else's stays as it is.
+    fn let_in(&self) {
+        let _ = fchmod(&*self.dir, MODE);
     }
 
     /// Removes an empty child.

@@ -17,9 +17,9 @@ pub struct CgroupMount {
     pub options: Vec<String>,
 }
 
-/// The cgroup2 mounts of this mount namespace.
+/// The cgroup2 mounts of this thread's mount namespace.
 pub fn cgroup_mounts() -> io::Result<Vec<CgroupMount>> {
-    Ok(parse_mounts(&fs::read_to_string("/proc/self/mountinfo")?))
+    Ok(parse_mounts(&fs::read_to_string("/proc/thread-self/mountinfo")?))
 }
 
 /// The path of this process' own v2 cgroup, as files: below the first mount that shows it.

@@ -6,6 +6,7 @@
 //! feature    ... of which: what came with which release
 //! machine    ... and what the machine around has to have
 //! container  out of the view of the cgroups that a container has
+//! mounts     those that workloads begin with, where they are not the agent's
 //! cgroup     a directory handle: create, read, write, kill, remove
 //! watch      epoll over POLLPRI files, inotify, pidfds         -> `control`
 //! cpu        cpu.stat, cpu.max, the node's use      -> the cpu loop
@@ -31,6 +32,7 @@ pub mod discover;
 pub mod feature;
 pub mod limit;
 pub mod machine;
+pub mod mounts;
 pub mod parse;
 pub mod pressure;
 pub mod privilege;

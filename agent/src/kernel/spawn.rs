@@ -34,6 +34,8 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
 use super::cgroup::Cgroup;
+use super::discover::{self, CgroupMount};
+use super::mounts::Mounts;
 pub use super::users::{IdRange, Users};
 use super::{privilege, sys, users};
 
@@ -43,12 +45,13 @@ use super::{privilege, sys, users};
 pub struct Program {
     memfd: OwnedFd,
     open_files: u64,
+    mounts: Option<Mounts>,
 }
 
 impl Program {
     /// Loads the program at `path`. What it starts begins with `open_files` as its soft limit of open files: the agent has
-    /// raised its own, which programs that use `select` do not survive.
-    pub fn load(path: &Path, open_files: u64) -> io::Result<Self> {
+    /// raised its own, which programs that use `select` do not survive; and in `mounts`, where those are not to be the agent's.
+    pub fn load(path: &Path, open_files: u64, mounts: Option<Mounts>) -> io::Result<Self> {
         let mut image = File::open(path)?;
         let memfd = memfd_create(c"bellows-init", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
         let mut file = File::from(memfd);
@@ -57,7 +60,14 @@ impl Program {
         let seals =
             SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
         fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
-        Ok(Self { memfd: file.into(), open_files })
+        Ok(Self { memfd: file.into(), open_files, mounts })
+    }
+
+    /// The cgroup2 mounts that it begins with.
+    pub fn cgroup_mounts(&self) -> io::Result<Vec<CgroupMount>> {
+        self.mounts
+            .as_ref()
+            .map_or_else(discover::cgroup_mounts, |mounts| mounts.see(discover::cgroup_mounts)?)
     }
 }
 
@@ -216,6 +226,7 @@ pub fn start_helper<const N: usize>(
         // A workload's own is in the order: init begins with the host's rights, and no variable may tell it anything.
         envp: &[std::ptr::null()],
         descriptors: &descriptors,
+        mounts: program.mounts.as_ref().map(AsFd::as_fd),
     };
     let (pid, pidfd) = sys::clone_exec(cgroup.as_fd(), &exec)?;
     Ok(Process { pid: pid.as_raw(), pidfd })

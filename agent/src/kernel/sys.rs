@@ -159,6 +159,8 @@ pub(super) struct Exec<'a> {
     pub(super) envp: &'a [*const c_char],
     /// The n-th of these becomes descriptor n of the child. All must be numbered above their count.
     pub(super) descriptors: &'a [RawFd],
+    /// The mount namespace that it begins in, where that is not the parent's.
+    pub(super) mounts: Option<BorrowedFd<'a>>,
 }
 
 /// Clones a child straight into `cgroup` and executes a program in it; returns its pid and pidfd.
@@ -180,6 +182,7 @@ pub(super) fn clone_exec(cgroup: BorrowedFd<'_>, exec: &Exec<'_>) -> io::Result<
         envp: exec.envp.as_ptr(),
         descriptors: exec.descriptors.as_ptr(),
         count: exec.descriptors.len(),
+        mounts: exec.mounts.map_or(-1, |mounts| mounts.as_raw_fd()),
         errno: 0,
     };
     let mut pidfd: RawFd = -1;
@@ -226,11 +229,13 @@ struct Child {
     envp: *const *const c_char,
     descriptors: *const RawFd,
     count: usize,
+    /// -1 for none.
+    mounts: RawFd,
     /// Set by the child when it could not execute.
     errno: i32,
 }
 
-/// Runs in the child: places the descriptors, empties the signal mask, executes. Only async-signal-safe calls, no allocation.
+/// Runs in the child: enters the mounts, places the descriptors, empties the signal mask, executes. Only async-signal-safe calls, no allocation.
 ///
 /// # Safety
 /// `child` must be valid, and the caller must be a `CLONE_VFORK` child with a descriptor table of its own.
@@ -238,7 +243,8 @@ unsafe extern "C" fn child_main(child: *mut Child) -> ! {
     // SAFETY: the contract above; every call here is async-signal-safe; pointers come from live slices of the parent.
     unsafe {
         let c = &mut *child;
-        let mut ok = true;
+        // First, since its number may be one of those below.
+        let mut ok = c.mounts < 0 || libc::setns(c.mounts, libc::CLONE_NEWNS) == 0;
         for n in 0..c.count {
             ok &= libc::dup2(*c.descriptors.add(n), i32::try_from(n).unwrap_or(0)) >= 0;
         }

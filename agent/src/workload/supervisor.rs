@@ -26,7 +26,7 @@ use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::cpu::quota_text;
 use crate::kernel::spawn::{self, Launch, Process, Program, SpawnError, Users};
 use crate::kernel::support::{OPTIONAL_CONTROLLERS, REQUIRED_CONTROLLERS};
-use crate::kernel::{clock, discover, parse, privilege};
+use crate::kernel::{clock, parse, privilege};
 
 /// The extended attribute with a workload's identity, as JSON.
 pub const IDENTITY: &str = "identity";
@@ -313,7 +313,7 @@ fn start(
         None
     };
     let failed = |e| LaunchError::Spawn { error: SpawnError::Channel(e), out_of_memory: false };
-    let mounts = discover::cgroup_mounts().map_err(failed)?;
+    let mounts = ground.init.cgroup_mounts().map_err(failed)?;
     let points: Vec<String> = mounts.iter().map(|m| m.point.display().to_string()).collect();
     let (stdio, logger) =
         logs::connect(&ground.init, nest.as_ref().map_or(cgroup, |nest| &nest.keeper), order.stdio)

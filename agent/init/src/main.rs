@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! order    what the agent asked for
+//! namespaces  stage 1: those that are new, and those that are joined
 //! tree     mounts by descriptor
 //! root     stage 1: a root file system of the workload's own, built with the host's rights
 //! mounts   stage 2: what of it needs the new namespaces; and the host's root, where that is kept
@@ -36,6 +37,7 @@ mod enter;
 mod keeper;
 mod log;
 mod mounts;
+mod namespaces;
 mod order;
 mod pid1;
 mod rights;
@@ -49,18 +51,17 @@ mod user;
 
 use std::ffi::CString;
 use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::process::exit;
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::CloneFlags;
 use nix::sys::socket::{MsgFlags, send};
-use nix::time::{ClockId, clock_gettime};
 use nix::unistd::setsid;
 
-use order::Order;
-use tree::Step;
+use order::{CLONE_NEWTIME, Order};
 
 /// The channel to the agent.
 const CHANNEL: i32 = 3;
@@ -79,7 +80,7 @@ fn run() {
         exit(i32::from(log::run(arguments).is_err()));
     }
     let is_beside = arguments.next_if(|first| first == b"--enter").is_some();
-    let (order, command) = match read(arguments, if is_beside { enter::ORDER } else { ORDER }) {
+    let (mut order, command) = match read(arguments, if is_beside { enter::ORDER } else { ORDER }) {
         Ok(read) => read,
         Err(text) => {
             say(&text);
@@ -93,19 +94,18 @@ fn run() {
     sys::close_from_on_exec(3);
     // Fails only for a group leader, which a fresh clone is not.
     let _ = setsid();
-    if let Err(text) = prepare(&order) {
+    let view = prepare(&mut order).unwrap_or_else(|text| {
         say(&text);
         exit(1);
-    }
-    // An ordinary user is who it acts as already, and is root in there.
-    if let Some(owner) = order.users.filter(|owner| *owner != 0)
-        && let Err(errno) = rights::act_as(owner)
-    {
-        say(&format!("cannot act as user {owner}: {errno}"));
-        exit(1);
-    }
-    match sys::clone_sibling(namespaces(&order), || pid1::run(&order, &command)) {
+    });
+    match sys::clone_sibling(namespaces::made(&order), || pid1::run(&order, &command, view.as_ref())) {
         Ok(pid) => say(&format!("pid {pid}")),
+        Err(Errno::ENOMEM) if order.joins(CloneFlags::CLONE_NEWPID) => {
+            say(
+                "cannot start it in the joined pid namespace: its first process has ended, or there is no memory",
+            );
+            exit(1);
+        }
         Err(errno) => {
             say(&format!("cannot make the workload's namespaces: {errno}"));
             exit(1);
@@ -113,28 +113,23 @@ fn run() {
     }
 }
 
-/// What is done with the host's rights, before there are namespaces.
-fn prepare(order: &Order) -> Result<(), String> {
+/// What is done with the host's rights, before there are namespaces. A view of joined cgroups waits for stage 2.
+fn prepare(order: &mut Order) -> Result<Option<OwnedFd>, String> {
     be_killable()?;
     rights::make_room(&order.rlimits)?;
-    if order.new_time {
-        new_time().map_err(|e| format!("cannot make a time namespace: {e}"))?;
+    if order.is_new(CLONE_NEWTIME) {
+        namespaces::new_time().map_err(|e| format!("cannot make a time namespace: {e}"))?;
     }
-    // Before there are users of the workload's own, who may not do that.
-    order.joins.iter().try_for_each(|(kind, path)| join(*kind, path))?;
-    order.root.as_ref().map_or(Ok(()), |root| root::build(root, order))
-}
-
-fn join(kind: CloneFlags, path: &str) -> Result<(), String> {
-    let name = match kind {
-        CloneFlags::CLONE_NEWNET => "network",
-        CloneFlags::CLONE_NEWIPC => "ipc",
-        _ => "uts",
-    };
-    match tree::namespace(path).and_then(|file| setns(file, kind)) {
-        Err(Errno::EINVAL) => Err(format!("cannot join {path}: it is no {name} namespace")),
-        other => other.step(&format!("join the {name} namespace {path}")),
+    let joined = namespaces::open(order)?;
+    order.users = order.users.or(namespaces::root_of_users(&joined)?);
+    namespaces::join(&joined, |kind| !namespaces::LAST.contains(&kind))?;
+    let view = order.root.as_ref().map_or(Ok(None), |root| root::build(root, order))?;
+    // An ordinary user is who it acts as already, and is root in there.
+    if let Some(owner) = order.users.filter(|owner| *owner != 0) {
+        rights::act_as(owner).map_err(|errno| format!("cannot act as user {owner}: {errno}"))?;
     }
+    namespaces::LAST.iter().try_for_each(|last| namespaces::join(&joined, |kind| kind == *last))?;
+    Ok(view)
 }
 
 /// The agent protects itself from the OOM killer; what runs in its workloads does not inherit that.
@@ -145,26 +140,6 @@ fn be_killable() -> Result<(), String> {
         return Ok(());
     }
     fs::write(file, "0").map_err(|e| format!("cannot reset oom_score_adj: {e}"))
-}
-
-/// Has the next child live in a time namespace whose clocks begin about now. The offsets must be there before anybody is in it.
-fn new_time() -> std::io::Result<()> {
-    unshare(CloneFlags::from_bits_retain(libc::CLONE_NEWTIME))?;
-    let lines: Vec<String> = [("monotonic", ClockId::CLOCK_MONOTONIC), ("boottime", ClockId::CLOCK_BOOTTIME)]
-        .into_iter()
-        .map(|(name, clock)| Ok(format!("{name} -{} 0\n", clock_gettime(clock)?.tv_sec())))
-        .collect::<nix::Result<_>>()?;
-    fs::write("/proc/self/timens_offsets", lines.concat())
-}
-
-fn namespaces(order: &Order) -> CloneFlags {
-    let mut flags = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP;
-    for kind in [CloneFlags::CLONE_NEWUTS, CloneFlags::CLONE_NEWIPC] {
-        flags.set(kind, !order.joins(kind));
-    }
-    flags.set(CloneFlags::CLONE_NEWUSER, order.users.is_some());
-    flags.set(CloneFlags::CLONE_NEWNET, order.new_net);
-    flags
 }
 
 /// Sends one message to the agent. Nothing is to be done when the agent is gone.

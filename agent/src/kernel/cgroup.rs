@@ -20,6 +20,9 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, unlinkat};
 
 use super::{discover, parse, privilege, sys};
 
+/// Of what is noted, in bytes: a box may have joined eight namespaces by paths of a KiB each.
+const LONGEST_ATTRIBUTE: usize = 16 << 10;
+
 /// An open cgroup directory. Cloning shares the descriptor.
 #[derive(Debug, Clone)]
 pub struct Cgroup {
@@ -265,7 +268,7 @@ impl Cgroup {
 
     /// Reads an extended attribute, `None` when it is not there.
     pub fn attribute(&self, name: &str) -> Result<Option<Vec<u8>>, CgroupError> {
-        let mut buffer = vec![0_u8; 4096];
+        let mut buffer = vec![0_u8; LONGEST_ATTRIBUTE];
         match sys::fgetxattr(self.dir.as_fd(), &attribute_name(name), &mut buffer) {
             Ok(length) => {
                 buffer.truncate(length);

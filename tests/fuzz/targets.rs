@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::order::{KINDS, Mount, Order};
 use bellows::access::{Access, Api};
 use bellows::api::types::{ApplyRequest, ExecRequest, LaunchRequest, PinRequest, SignalRequest, StopRequest};
 use bellows::journal::Record;
@@ -13,7 +14,7 @@ use bellows::policy::{self, Node, Source};
 use bellows::workload::capability::Capability;
 use bellows::workload::change::Change;
 use bellows::workload::ids::Pool;
-use bellows::workload::isolation::{Isolation, Namespaces, Resource, Root, Whose};
+use bellows::workload::isolation::{Isolation, Resource, Root};
 use bellows::workload::life::Restart;
 use bellows::workload::spec::{Asked, Identity, Name, Spec};
 use bellows::workload::unpack::unpack;
@@ -21,9 +22,6 @@ use bellows::workload::{records, shelf};
 use bellows_policies::ruleset::Defaults;
 use bellows_policies::units::{Bounds, Bytes};
 use bellows_policies::{Budget, CpuBounds, Cpus, Resources, Ruleset, Workload};
-use nix::sched::CloneFlags;
-
-use crate::order::{Mount, Order};
 
 /// What is tried, with the name of its corpus.
 pub(crate) type Target = (&'static str, fn(&[u8]));
@@ -136,11 +134,8 @@ fn understood(isolation: &Isolation) {
     let order = Order::parse(text.as_bytes())
         .unwrap_or_else(|error| panic!("init does not understand {words:?}: {error}"));
     assert_eq!(order.root.is_some(), isolation.has_own_root());
-    let Namespaces { net, ipc, uts, .. } = &isolation.namespaces;
-    for (kind, whose) in
-        [(CloneFlags::CLONE_NEWNET, net), (CloneFlags::CLONE_NEWIPC, ipc), (CloneFlags::CLONE_NEWUTS, uts)]
-    {
-        assert_eq!(order.joins(kind), matches!(whose, Whose::Join(_)));
+    for ((name, whose), (word, kind)) in isolation.namespaces.each().into_iter().zip(KINDS) {
+        assert_eq!((name, order.joins(kind), order.is_new(kind)), (word, whose.is_joined(), whose.is_new()));
     }
     assert_eq!((order.no_new_privs, order.seccomp), (isolation.no_new_privs, isolation.seccomp));
     assert_eq!(order.capabilities.is_some(), isolation.capabilities.is_some());

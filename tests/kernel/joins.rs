@@ -118,7 +118,6 @@ fn what_is_no_such_namespace_is_refused() {
         (["--net", &by_link], "Too many"),
         (["--net", "join:none"], "not absolute"),
         (["--net", "bridge"], "is no namespace"),
-        (["--ipc", "host"], "not given away"),
         (["--uts", "join:/run/../run/x"], "has a .. in it"),
     ] {
         let refused = boxed(&agent, "refused", &flags, "true");

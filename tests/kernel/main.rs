@@ -42,6 +42,7 @@ mod reading;
 mod record;
 mod refusals;
 mod rig;
+mod sharing;
 mod shrinks;
 mod squeeze;
 mod stall;

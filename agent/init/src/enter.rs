@@ -23,7 +23,7 @@ use nix::sys::prctl::{set_dumpable, set_pdeathsig};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{chroot, close, fchdir, setsid, write};
 
-use crate::order::Order;
+use crate::order::{CLONE_NEWTIME, Order};
 use crate::user::User;
 use crate::{CHANNEL, be_killable, pid1, rights, say, sys};
 
@@ -95,14 +95,18 @@ fn end_with_client() -> nix::Result<()> {
     if is_closed { Err(Errno::EPIPE) } else { Ok(()) }
 }
 
-/// Joins all namespaces of the workload, its user namespace too where it has one of its own.
+/// Joins all namespaces of the workload, its user namespace too where that is not the host's.
 fn enter(order: &Order) -> Result<(), String> {
-    let common = CloneFlags::CLONE_NEWNS
+    let mut common = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWCGROUP;
+    // Not every kernel has any.
+    if order.is_new(CLONE_NEWTIME) || order.joins(CLONE_NEWTIME) {
+        common |= CLONE_NEWTIME;
+    }
     let workload = sys::borrow(WORKLOAD);
     let failed = |errno: Errno| format!("cannot enter the workload's namespaces: {errno}");
     match setns(workload, common | CloneFlags::CLONE_NEWUSER) {
@@ -114,7 +118,7 @@ fn enter(order: &Order) -> Result<(), String> {
         Ok(()) => {
             pid1::become_root().map_err(|errno| format!("cannot become root in the workload: {errno}"))?;
         }
-        // It has no user namespace of its own: nobody joins the one that he is in.
+        // Its users are the host's: nobody joins the user namespace that he is in.
         Err(Errno::EINVAL) => setns(workload, common).map_err(failed)?,
         Err(errno) => return Err(failed(errno)),
     }

@@ -7,7 +7,8 @@
 //!
 //! ```text
 //! order    what the agent asked for
-//! namespaces stage 1: those that are new, and what of them has to be set up
+//! apart    stage 1: new namespaces that have to be set up before anybody lives in them
+//! namespaces  stage 1: the others that are new, and those that are joined
 //! tree     mounts by descriptor
 //! root     stage 1: a root file system of the workload's own, built with the host's rights
 //! mounts   stage 2: what of it needs the new namespaces; and the host's root, where that is kept
@@ -33,6 +34,7 @@
 
 #![cfg_attr(not(test), no_main)]
 
+mod apart;
 mod enter;
 mod keeper;
 mod log;
@@ -51,17 +53,17 @@ mod user;
 
 use std::ffi::CString;
 use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::process::exit;
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns};
+use nix::sched::CloneFlags;
 use nix::sys::socket::{MsgFlags, send};
 use nix::unistd::setsid;
 
 use order::Order;
-use tree::Step;
 
 /// The channel to the agent.
 const CHANNEL: i32 = 3;
@@ -94,19 +96,18 @@ fn run() {
     sys::close_from_on_exec(3);
     // Fails only for a group leader, which a fresh clone is not.
     let _ = setsid();
-    if let Err(text) = prepare(&mut order) {
+    let view = prepare(&mut order).unwrap_or_else(|text| {
         say(&text);
         exit(1);
-    }
-    // An ordinary user is who it acts as already, and is root in there.
-    if let Some(owner) = order.users.filter(|owner| *owner != 0)
-        && let Err(errno) = rights::act_as(owner)
-    {
-        say(&format!("cannot act as user {owner}: {errno}"));
-        exit(1);
-    }
-    match sys::clone_sibling(namespaces::to_clone(&order), || pid1::run(&order, &command)) {
+    });
+    match sys::clone_sibling(namespaces::made(&order), || pid1::run(&order, &command, view.as_ref())) {
         Ok(pid) => say(&format!("pid {pid}")),
+        Err(Errno::ENOMEM) if order.joins(CloneFlags::CLONE_NEWPID) => {
+            say(
+                "cannot start it in the joined pid namespace: its first process has ended, or there is no memory",
+            );
+            exit(1);
+        }
         Err(errno) => {
             say(&format!("cannot make the workload's namespaces: {errno}"));
             exit(1);
@@ -114,26 +115,21 @@ fn run() {
     }
 }
 
-/// What is done with the host's rights, before there are namespaces.
-fn prepare(order: &mut Order) -> Result<(), String> {
+/// What is done with the host's rights, before there are namespaces. A view of joined cgroups waits for stage 2.
+fn prepare(order: &mut Order) -> Result<Option<OwnedFd>, String> {
     be_killable()?;
     rights::make_room(&order.rlimits)?;
-    namespaces::make(order)?;
-    // Before there are users of the workload's own, who may not do that.
-    order.joins.iter().try_for_each(|(kind, path)| join(*kind, path))?;
-    order.root.as_ref().map_or(Ok(()), |root| root::build(root, order))
-}
-
-fn join(kind: CloneFlags, path: &str) -> Result<(), String> {
-    let name = match kind {
-        CloneFlags::CLONE_NEWNET => "network",
-        CloneFlags::CLONE_NEWIPC => "ipc",
-        _ => "uts",
-    };
-    match tree::namespace(path).and_then(|file| setns(file, kind)) {
-        Err(Errno::EINVAL) => Err(format!("cannot join {path}: it is no {name} namespace")),
-        other => other.step(&format!("join the {name} namespace {path}")),
+    apart::make(order)?;
+    let joined = namespaces::open(order)?;
+    order.users = order.users.or(namespaces::root_of_users(&joined)?);
+    namespaces::join(&joined, |kind| !namespaces::LAST.contains(&kind))?;
+    let view = order.root.as_ref().map_or(Ok(None), |root| root::build(root, order))?;
+    // An ordinary user is who it acts as already, and is root in there.
+    if let Some(owner) = order.users.filter(|owner| *owner != 0) {
+        rights::act_as(owner).map_err(|errno| format!("cannot act as user {owner}: {errno}"))?;
     }
+    namespaces::LAST.iter().try_for_each(|last| namespaces::join(&joined, |kind| kind == *last))?;
+    Ok(view)
 }
 
 /// The agent protects itself from the OOM killer; what runs in its workloads does not inherit that.

@@ -5,10 +5,12 @@
 //!
 //! On the host's root: the host's cgroup and proc mounts are detached, not covered: what is only covered, a root workload can uncover.
 //!
-//! Either way the cgroup2 mount shows the workload's own cgroup as its root, read-only; that its limits stay out of reach even when
+//! In a joined mount namespace everything is as it is there.
+//!
+//! The cgroup2 mount shows the workload's own cgroup as its root, read-only; that its limits stay out of reach even when
 //! it is remounted is the work of `nsdelegate`. A nested workload can write to it, where files are its own.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -18,6 +20,7 @@ use nix::sys::stat::{Mode, SFlag, fstat, makedev};
 use nix::unistd::{chdir, fchdir, pivot_root};
 
 use crate::Order;
+use crate::namespaces::is_foreign;
 use crate::root::{PROC, SYS, make_private};
 use crate::tree::{self, Attributes, Kind, PLAIN, Step, attach, change, clone_tree, filesystem};
 
@@ -38,10 +41,12 @@ const MASKED: [&str; 14] = [
     "sys/kernel/debug",
     "sys/kernel/security",
 ];
+/// Where the cgroups are shown.
+const CGROUPS: &str = "sys/fs/cgroup";
 const READ_ONLY: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
 
 /// Enters the root of the workload's own.
-pub(crate) fn enter(order: &Order) -> Result<(), String> {
+pub(crate) fn enter(order: &Order, view: Option<&OwnedFd>) -> Result<(), String> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let old = open("/", flags, Mode::empty()).step("open the host's root")?;
     let built = open(".", flags, Mode::empty()).step("open the root file system")?;
@@ -52,19 +57,21 @@ pub(crate) fn enter(order: &Order) -> Result<(), String> {
     fchdir(&top).step("enter the root file system")?;
 
     let top = top.as_fd();
-    put(top, PROC, c"proc", PLAIN)?;
-    if order.users.is_none() || order.new_net {
+    // What shows the namespaces of others was mounted by stage 1.
+    if !is_foreign(order, CloneFlags::CLONE_NEWPID) {
+        put(top, PROC, c"proc", PLAIN)?;
+    }
+    if !is_foreign(order, CloneFlags::CLONE_NEWNET) {
         put(top, SYS, c"sysfs", PLAIN.union(Attributes::RDONLY))?;
     }
-    if tree::beneath(top, "sys/fs/cgroup").step("find /sys/fs/cgroup")?.is_some() {
-        put(
-            top,
-            "sys/fs/cgroup",
-            c"cgroup2",
-            if order.nested { PLAIN } else { PLAIN.union(Attributes::RDONLY) },
-        )?;
+    if let Some(place) = tree::beneath(top, CGROUPS).step("find /sys/fs/cgroup")? {
+        let attributes = if order.nested { PLAIN } else { PLAIN.union(Attributes::RDONLY) };
+        match view {
+            Some(view) => attach(view.as_fd(), place.as_fd()).step("mount /sys/fs/cgroup")?,
+            None => put(top, CGROUPS, c"cgroup2", attributes)?,
+        }
     }
-    if !has_joined_queues(order) {
+    if !is_foreign(order, CloneFlags::CLONE_NEWIPC) {
         put(top, "dev/mqueue", c"mqueue", PLAIN)?;
     }
     // Of a covered /proc and /sys the kernel lets nobody inside make new ones, which containers need. Who may mount could take the
@@ -79,11 +86,6 @@ pub(crate) fn enter(order: &Order) -> Result<(), String> {
     fchdir(&old).step("let the host's root go")?;
     umount2(".", MntFlags::MNT_DETACH).step("let the host's root go")?;
     chdir("/").step("enter the new root")
-}
-
-/// Whether its message queues are somebody else's, whose users its own are not: then stage 1 has mounted them.
-pub(crate) fn has_joined_queues(order: &Order) -> bool {
-    order.users.is_some() && order.joins(CloneFlags::CLONE_NEWIPC)
 }
 
 /// Sets up the mount namespace on the host's root; the error names the step.

@@ -24,12 +24,10 @@ pub(crate) struct Order {
     /// The root file system, when it has one of its own.
     pub(crate) root: Option<Root>,
     pub(crate) mounts: Vec<Mount>,
-    /// The id on the host of root in a user namespace, when there is to be one.
+    /// The id on the host of root in a user namespace that is not the host's; of a joined one it is found out when that is opened.
     pub(crate) users: Option<u32>,
-    pub(crate) new_net: bool,
-    /// Namespaces that are joined: what they are, and the file.
-    pub(crate) joins: Vec<(CloneFlags, String)>,
-    pub(crate) new_time: bool,
+    /// Namespaces that are otherwise than usual.
+    pub(crate) namespaces: Vec<(CloneFlags, Whose)>,
     /// The set of capabilities that are kept.
     pub(crate) capabilities: Option<u64>,
     pub(crate) rlimits: Vec<Rlimit>,
@@ -41,6 +39,38 @@ pub(crate) struct Order {
     pub(crate) nested: bool,
     /// Standard input is a socket, for which a terminal is made.
     pub(crate) terminal: bool,
+}
+
+/// Of linux/sched.h. For setns(2) and unshare(2) alone: clone(2) has a signal's number there.
+pub(crate) const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(0x80);
+
+/// Kinds of namespaces by their words.
+pub(crate) const KINDS: [(&str, CloneFlags); 8] = [
+    ("user", CloneFlags::CLONE_NEWUSER),
+    ("pid", CloneFlags::CLONE_NEWPID),
+    ("mount", CloneFlags::CLONE_NEWNS),
+    ("net", CloneFlags::CLONE_NEWNET),
+    ("ipc", CloneFlags::CLONE_NEWIPC),
+    ("uts", CloneFlags::CLONE_NEWUTS),
+    ("cgroup", CloneFlags::CLONE_NEWCGROUP),
+    ("time", CLONE_NEWTIME),
+];
+
+/// Those that are new where nothing is said of them.
+const USUAL: CloneFlags = CloneFlags::CLONE_NEWPID
+    .union(CloneFlags::CLONE_NEWNS)
+    .union(CloneFlags::CLONE_NEWIPC)
+    .union(CloneFlags::CLONE_NEWUTS)
+    .union(CloneFlags::CLONE_NEWCGROUP);
+
+/// Whose a namespace is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    New,
+    /// The agent's.
+    Host,
+    /// That of a file.
+    Join(String),
 }
 
 /// A root file system.
@@ -95,20 +125,9 @@ impl Order {
                     order.mounts.push(Mount::Tmpfs { target: words.text()?, size: words.number()? });
                 }
                 "users" => order.users = Some(words.number()?),
-                "new" => {
-                    let is_time = words.one_of("net", "time")?;
-                    order.new_time |= is_time;
-                    order.new_net |= !is_time;
-                }
-                "join" => {
-                    let kind = match words.text()?.as_str() {
-                        "net" => CloneFlags::CLONE_NEWNET,
-                        "ipc" => CloneFlags::CLONE_NEWIPC,
-                        "uts" => CloneFlags::CLONE_NEWUTS,
-                        other => return Err(format!("the order joins {other:?}, which is no namespace")),
-                    };
-                    order.joins.push((kind, words.text()?));
-                }
+                "new" => order.namespaces.push((words.kind()?, Whose::New)),
+                "host" => order.namespaces.push((words.kind()?, Whose::Host)),
+                "join" => order.namespaces.push((words.kind()?, Whose::Join(words.text()?))),
                 "capabilities" => order.capabilities = Some(words.number()?),
                 "rlimit" => order.rlimits.push(Rlimit {
                     resource: words.number()?,
@@ -129,9 +148,23 @@ impl Order {
 }
 
 impl Order {
+    /// Whether a namespace of this kind is made for it.
+    pub(crate) fn is_new(&self, kind: CloneFlags) -> bool {
+        let said = self.namespaces.iter().find(|(of, _)| *of == kind);
+        said.map_or(USUAL.contains(kind), |(_, whose)| *whose == Whose::New)
+    }
+
+    /// Those that are joined, and their files.
+    pub(crate) fn joined(&self) -> impl Iterator<Item = (CloneFlags, &str)> {
+        self.namespaces.iter().filter_map(|(kind, whose)| match whose {
+            Whose::Join(path) => Some((*kind, path.as_str())),
+            Whose::New | Whose::Host => None,
+        })
+    }
+
     /// Whether a namespace of this kind is joined.
     pub(crate) fn joins(&self, kind: CloneFlags) -> bool {
-        self.joins.iter().any(|(joined, _)| *joined == kind)
+        self.joined().any(|(joined, _)| joined == kind)
     }
 }
 
@@ -140,6 +173,12 @@ struct Words<'a>(std::str::SplitTerminator<'a, char>);
 impl Words<'_> {
     fn text(&mut self) -> Result<String, String> {
         self.0.next().map(str::to_owned).ok_or_else(|| "the order ends in the middle".to_owned())
+    }
+
+    fn kind(&mut self) -> Result<CloneFlags, String> {
+        let word = self.text()?;
+        let found = KINDS.iter().find(|(name, _)| *name == word);
+        found.map(|(_, kind)| *kind).ok_or_else(|| format!("the order has {word:?}, which is no namespace"))
     }
 
     fn number<T: std::str::FromStr>(&mut self) -> Result<T, String> {
@@ -182,9 +221,18 @@ mod tests {
         assert_eq!(order.root, Some(Root::Overlay("/r".to_owned(), 4096)));
         let bind = Mount::Bind { source: "/s".to_owned(), target: "root".to_owned(), writable: true };
         assert_eq!(order.mounts, [bind, Mount::Tmpfs { target: "/t".to_owned(), size: 1 }]);
-        assert_eq!((order.users, order.new_net, order.new_time), (Some(7), true, false));
+        assert_eq!((order.users, order.is_new(CloneFlags::CLONE_NEWNET)), (Some(7), true));
         assert_eq!(order.rlimits, [Rlimit { resource: 7, soft: 1, hard: 2 }]);
         assert!(order.seccomp && !order.no_new_privs);
+    }
+
+    #[test]
+    fn namespaces_are_new_as_usual_or_as_is_said() {
+        let order = parsed(&["new", "time", "host", "pid", "join", "ipc", "/i"]).unwrap();
+        let made: Vec<&str> = KINDS.iter().filter(|(_, kind)| order.is_new(*kind)).map(|k| k.0).collect();
+        assert_eq!(made, ["mount", "uts", "cgroup", "time"]);
+        assert_eq!(order.joined().collect::<Vec<_>>(), [(CloneFlags::CLONE_NEWIPC, "/i")]);
+        assert!(order.joins(CloneFlags::CLONE_NEWIPC) && !order.joins(CloneFlags::CLONE_NEWPID));
     }
 
     #[test]
@@ -194,8 +242,9 @@ mod tests {
             &["cwd"],
             &["users", "x"],
             &["bind", "/a", "/b", "maybe"],
-            &["new", "pid"],
-            &["join", "pid", "/a"],
+            &["new", "bridge"],
+            &["host"],
+            &["join", "mnt", "/a"],
             &["join", "net"],
         ] {
             assert!(parsed(words).is_err(), "{words:?}");

@@ -1,12 +1,14 @@
-//! Stage 2: PID 1 of the workload.
+//! Stage 2: PID 1 of the workload. In a pid namespace that is not its own it is not number 1: it does the same there, but its end takes
+//! nobody with it. That is left to the agent, who kills the whole cgroup then.
 
 use std::ffi::{CStr, CString};
+use std::os::fd::OwnedFd;
 use std::process::exit;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
-use nix::sys::prctl::set_dumpable;
+use nix::sys::prctl::{set_child_subreaper, set_dumpable};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::socket::{MsgFlags, recv};
@@ -18,21 +20,21 @@ use nix::unistd::{
 
 use crate::tree::Step;
 use crate::user::{self, User};
-use crate::{CHANNEL, ORDER, Order, RECORD, mounts, namespaces, rights, say, sys, terminal};
+use crate::{CHANNEL, ORDER, Order, RECORD, apart, mounts, rights, say, sys, terminal};
 
 /// Exit codes that a shell uses for a command that cannot be started.
 const NOT_FOUND: i32 = 127;
 const NOT_EXECUTABLE: i32 = 126;
 
 /// Waits for the agent's word, sets up, starts the command, and stays until it has ended. Never returns.
-pub(crate) fn run(order: &Order, command: &[CString]) {
+pub(crate) fn run(order: &Order, command: &[CString], view: Option<&OwnedFd>) {
     let mut word = [0_u8; 8];
     match recv(CHANNEL, &mut word, MsgFlags::empty()) {
         Ok(length) if &word[..length] == b"go" => {}
         // The agent is gone or changed its mind before anything was started.
         _ => give_up(),
     }
-    let user = match prepare(order) {
+    let user = match prepare(order, view) {
         Ok(user) => user,
         Err(text) => {
             say(&text);
@@ -74,19 +76,27 @@ impl Ended {
     }
 }
 
-fn prepare(order: &Order) -> Result<Option<User>, String> {
+fn prepare(order: &Order, view: Option<&OwnedFd>) -> Result<Option<User>, String> {
     if order.users.is_some() {
         become_root().step("become root of the user namespace")?;
     }
     // Nobody in the box can look into this process, whatever they keep: its memory belongs to the host's root.
     set_dumpable(false).step("hide init's memory")?;
-    if !order.joins(CloneFlags::CLONE_NEWUTS) {
+    if !order.is_new(CloneFlags::CLONE_NEWPID) {
+        // Whoever loses its parent would be the child of that namespace's first process.
+        set_child_subreaper(true).step("look after orphans")?;
+    }
+    if order.is_new(CloneFlags::CLONE_NEWUTS) {
         sethostname(&order.hostname)
             .map_err(|e| format!("cannot set the host name {}: {e}", order.hostname))?;
     }
-    if order.root.is_some() { mounts::enter(order) } else { mounts::set_up(order) }?;
-    if order.new_net {
-        namespaces::raise_loopback()?;
+    if order.root.is_some() {
+        mounts::enter(order, view)?;
+    } else if order.is_new(CloneFlags::CLONE_NEWNS) {
+        mounts::set_up(order)?;
+    }
+    if order.is_new(CloneFlags::CLONE_NEWNET) {
+        apart::raise_loopback()?;
     }
     reset(order)?;
     go_to(&order.cwd)?;
@@ -130,9 +140,10 @@ pub(crate) fn go_to(directory: &str) -> Result<(), String> {
 pub(crate) fn become_root() -> nix::Result<()> {
     let (user, group) = (Uid::from_raw(0), Gid::from_raw(0));
     setresgid(group, group, group)?;
-    // Where an ordinary user has made the namespace, nobody may.
-    if !std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny") {
-        setgroups(&[])?;
+    match setgroups(&[]) {
+        // Where an ordinary user has made the namespace, nobody may.
+        Err(Errno::EPERM) => {}
+        other => other?,
     }
     setresuid(user, user, user)
 }

@@ -20,7 +20,7 @@ use nix::sys::stat::{Mode, SFlag, fstat, makedev, mkdirat, mknodat, umask};
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{Gid, Uid, fchdir, fchown, symlinkat};
 
-use crate::mounts::has_joined_queues;
+use crate::namespaces::{in_child, is_foreign};
 use crate::order::{Mount, Order, Root};
 use crate::sys;
 use crate::tree::{self, Attributes, Kind, PLAIN, Step, attach, change, clone_tree, filesystem};
@@ -55,8 +55,9 @@ const LINKS: [(&str, &str); 5] = [
     ("stderr", "/proc/self/fd/2"),
 ];
 
-/// Builds it and enters it: it is the working directory then, by which stage 2 finds its own copy.
-pub(crate) fn build(root: &Root, order: &Order) -> Result<(), String> {
+/// Builds it and enters it: it is the working directory then, by which stage 2 finds its own copy. What comes back is a view of joined
+/// cgroups, which belongs on a `/sys` that may not be there yet.
+pub(crate) fn build(root: &Root, order: &Order) -> Result<Option<OwnedFd>, String> {
     unshare(CloneFlags::CLONE_NEWNS).step("make a mount namespace")?;
     make_private()?;
     umask(Mode::empty());
@@ -76,11 +77,22 @@ pub(crate) fn build(root: &Root, order: &Order) -> Result<(), String> {
     let top = top.as_fd();
     fchdir(top).step("enter the root file system")?;
     devices(top, place.as_fd(), owner)?;
-    tree::own(top, PROC).step("find a directory for /proc in the root file system")?;
+    let view = show_others(top, order)?;
+    order.mounts.iter().zip(&sources).try_for_each(|(mount, source)| add(top, mount, source.as_ref()))?;
+    Ok(view)
+}
+
+/// Mounts what shows namespaces that belong to other users than the workload's.
+fn show_others(top: BorrowedFd<'_>, order: &Order) -> Result<Option<OwnedFd>, String> {
+    let proc = tree::own(top, PROC).step("find a directory for /proc in the root file system")?;
+    if is_foreign(order, CloneFlags::CLONE_NEWPID) {
+        // It shows the pid namespace of who makes it.
+        in_child(|| filesystem(c"proc", &[], PLAIN).and_then(|made| attach(made.as_fd(), proc.as_fd())))
+            .step("mount /proc of a pid namespace that is not its own")?;
+    }
     let sys = tree::own(top, SYS).step("find a directory for /sys in the root file system")?;
-    if order.users.is_some() && !order.new_net {
-        // Only who owns the network may mount its sysfs: that of a joined one here and now, or the host's, without what is mounted
-        // there.
+    if is_foreign(order, CloneFlags::CLONE_NEWNET) {
+        // That of a joined network here and now, or the host's, without what is mounted there.
         let shown = if order.joins(CloneFlags::CLONE_NEWNET) {
             filesystem(c"sysfs", &[], PLAIN.union(Attributes::RDONLY)).step("make /sys")?
         } else {
@@ -89,12 +101,16 @@ pub(crate) fn build(root: &Root, order: &Order) -> Result<(), String> {
         change(shown.as_fd(), PLAIN.union(Attributes::RDONLY), false).step("make /sys read-only")?;
         attach(shown.as_fd(), sys.as_fd()).step("mount /sys")?;
     }
-    if has_joined_queues(order) {
+    if is_foreign(order, CloneFlags::CLONE_NEWIPC) {
         let place = tree::own(top, "dev/mqueue").step("find /dev/mqueue")?;
         let queues = filesystem(c"mqueue", &[], PLAIN).step("make /dev/mqueue")?;
         attach(queues.as_fd(), place.as_fd()).step("mount /dev/mqueue")?;
     }
-    order.mounts.iter().zip(&sources).try_for_each(|(mount, source)| add(top, mount, source.as_ref()))
+    let shown = is_foreign(order, CloneFlags::CLONE_NEWCGROUP);
+    let view = || {
+        filesystem(c"cgroup2", &[], PLAIN.union(Attributes::RDONLY)).step("make a view of the joined cgroups")
+    };
+    shown.then(view).transpose()
 }
 
 fn open_source(mount: &Mount) -> Result<Option<OwnedFd>, String> {

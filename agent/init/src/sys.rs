@@ -247,6 +247,14 @@ pub(crate) fn fsmount(context: BorrowedFd<'_>, attributes: Attributes) -> nix::R
     owned(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, attributes.0) })
 }
 
+/// What kind of namespace a file is, as clone(2) knows it.
+pub(crate) fn namespace_kind(file: BorrowedFd<'_>) -> nix::Result<i32> {
+    /// Of linux/nsfs.h.
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: the request takes nothing.
+    Errno::result(unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) })
+}
+
 /// Takes a capability out of the bounding set; EINVAL for one that this kernel does not know.
 pub(crate) fn drop_bounding(capability: u8) -> nix::Result<()> {
     // SAFETY: no pointers are involved.

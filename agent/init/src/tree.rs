@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat};
-use nix::sys::statfs::{FsType, fstatfs};
+use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, fstatfs};
 
 use crate::sys;
 pub(crate) use crate::sys::{Attributes, attach, change, clone_tree};
@@ -58,12 +58,30 @@ pub(crate) fn source(path: &str) -> nix::Result<OwnedFd> {
 
 /// Opens the file of a namespace that the operator named, likewise. Of anything else not even that: to open a device may do something.
 pub(crate) fn namespace(path: &str) -> nix::Result<OwnedFd> {
-    let found = source(path)?;
+    let found = match of_process(path) {
+        // The last part is a link of the kernel's own, which nobody else can make there.
+        Some((directory, name)) => {
+            let directory = source(directory)?;
+            if fstatfs(&directory)?.filesystem_type() != PROC_SUPER_MAGIC {
+                return Err(Errno::EINVAL);
+            }
+            openat(&directory, name, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?
+        }
+        None => source(path)?,
+    };
     if fstatfs(&found)?.filesystem_type() != NSFS {
         return Err(Errno::EINVAL);
     }
     let again = format!("/proc/self/fd/{}", found.as_raw_fd());
     open(again.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// The directory and the name in `/proc/PID/ns/NAME`.
+fn of_process(path: &str) -> Option<(&str, &str)> {
+    let (directory, name) = path.rsplit_once('/')?;
+    let pid = directory.strip_prefix("/proc/")?.strip_suffix("/ns")?;
+    let is_it = !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit());
+    is_it.then_some((directory, name))
 }
 
 /// Opens `path` inside `root`, whatever symbolic links there are, and makes it if it is missing and can be made.
@@ -136,4 +154,19 @@ fn inside(root: BorrowedFd<'_>, path: &str) -> nix::Result<OwnedFd> {
 
 fn how(flags: OFlag, resolve: ResolveFlag) -> OpenHow {
     OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_processes_are_told_from_others() {
+        assert_eq!(of_process("/proc/77/ns/net"), Some(("/proc/77/ns", "net")));
+        for other in
+            ["/proc/self/ns/net", "/proc//ns/net", "/proc/7/x/ns/net", "/run/netns/web", "/proc/7/ns", "net"]
+        {
+            assert_eq!(of_process(other), None, "{other}");
+        }
+    }
 }

@@ -75,7 +75,7 @@ fn class_problem(class: Option<&Name>, terms: &TenantCallers) -> Option<String> 
 
 fn box_problem(isolation: &Isolation, terms: &TenantCallers) -> Option<String> {
     if !walls::are_whole(isolation) {
-        let text = "its box has to be whole: --isolation tenant, without --cap-add, --net, --ipc, --uts, --seccomp false, --no-new-privs false, --nested";
+        let text = "its box has to be whole: --isolation tenant, without --cap-add, namespaces that are not its own, --seccomp false, --no-new-privs false, --nested";
         return Some(text.to_owned());
     }
     let root = match &isolation.root {
@@ -108,7 +108,7 @@ fn life_problem(life: &Life) -> Option<String> {
 mod tests {
     use super::super::rights::Access;
     use super::*;
-    use crate::workload::isolation::{Namespace, Whose};
+    use crate::workload::isolation::Whose;
 
     const LISTS: &str = r#"
         operators = { users = [10] }
@@ -172,13 +172,17 @@ mod tests {
             assert_eq!(said(20, change), "");
             assert_eq!(said(10, change), "");
         }
-        let refused: [(Alter, &str); 21] = [
+        let refused: [(Alter, &str); 25] = [
             (|s| s.isolation = Isolation::default(), "--isolation tenant"),
-            (|s| s.isolation.namespaces.user = Namespace::Host, "has to be whole"),
+            (|s| s.isolation.namespaces.user = Whose::Host, "has to be whole"),
             (|s| s.isolation.namespaces.net = Whose::Host, "has to be whole"),
             (|s| s.isolation.namespaces.net = Whose::Join("/run/netns/a".to_owned()), "has to be whole"),
             (|s| s.isolation.namespaces.ipc = Whose::Join("/run/ipc".to_owned()), "has to be whole"),
             (|s| s.isolation.namespaces.uts = Whose::Join("/run/uts".to_owned()), "has to be whole"),
+            (|s| s.isolation.namespaces.user = Whose::Join("/run/user".to_owned()), "has to be whole"),
+            (|s| s.isolation.namespaces.pid = Whose::Host, "has to be whole"),
+            (|s| s.isolation.namespaces.mount = Whose::Join("/run/mnt".to_owned()), "has to be whole"),
+            (|s| s.isolation.namespaces.time = Whose::Join("/run/time".to_owned()), "has to be whole"),
             (|s| s.isolation.seccomp = false, "has to be whole"),
             (|s| s.isolation.nested = true, "has to be whole"),
             (|s| s.isolation.no_new_privs = false, "has to be whole"),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
 use crate::workload::capability::Capability;
-use crate::workload::isolation::{Isolation, Mount, Namespace, Preset, Rlimit, Root, Whose};
+use crate::workload::isolation::{Isolation, Mount, Namespaces, Preset, Rlimit, Root, Whose};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Isolation")]
@@ -40,15 +40,27 @@ pub(super) struct Flags {
     /// part of the path may be a symbolic link [default: as --isolation says].
     #[arg(long, value_name = "NET")]
     net: Option<Whose>,
-    /// System V IPC and message queues: `new`, or `join:PATH` [default: new].
+    /// System V IPC and message queues: `new`, `host`, or `join:PATH` [default: new].
     #[arg(long, value_name = "IPC")]
     ipc: Option<Whose>,
-    /// Host and domain name: `new`, or `join:PATH`, where they are as they are there [default: new].
+    /// Host and domain name: `new`, or `host` or `join:PATH`, where they are as they are there [default: new].
     #[arg(long, value_name = "UTS")]
     uts: Option<Whose>,
-    /// Its monotonic and boot-time clocks: the host's, or ones that begin with it [default: host].
-    #[arg(long, value_enum)]
-    time: Option<Namespace>,
+    /// Its users: `host`, `new` for a range of its tenant's, or `join:PATH`, whose root it is then [default: as --isolation says].
+    #[arg(long, value_name = "USERS")]
+    userns: Option<Whose>,
+    /// The processes that it sees: `new` for its own, or `host` or `join:PATH` for those of others, too [default: new].
+    #[arg(long, value_name = "PID")]
+    pid: Option<Whose>,
+    /// Its mounts: `new`, or `join:PATH` with the root file system that is there [default: new].
+    #[arg(long, value_name = "MOUNTS")]
+    mount: Option<Whose>,
+    /// What it sees as the root of all cgroups: `new` for its own, or `join:PATH` [default: new].
+    #[arg(long, value_name = "CGROUP")]
+    cgroup: Option<Whose>,
+    /// Its monotonic and boot-time clocks: `host`, `new` for ones that begin with it, or `join:PATH` [default: host].
+    #[arg(long, value_name = "TIME")]
+    time: Option<Whose>,
     /// Let it have containers inside: cgroups, mounts and namespaces of its own, and all capabilities over them. Its limits stay out
     /// of its reach, but the wall is a smaller one. Needs --isolation tenant.
     #[arg(long)]
@@ -85,10 +97,19 @@ impl Flags {
         if self.nested {
             isolation.capabilities = None;
         }
-        isolation.namespaces.net = self.net.unwrap_or(isolation.namespaces.net);
-        isolation.namespaces.ipc = self.ipc.unwrap_or(isolation.namespaces.ipc);
-        isolation.namespaces.uts = self.uts.unwrap_or(isolation.namespaces.uts);
-        isolation.namespaces.time = self.time.unwrap_or(isolation.namespaces.time);
+        let Namespaces { user, pid, mount, net, ipc, uts, cgroup, time } = &mut isolation.namespaces;
+        for (whose, asked) in [
+            (user, self.userns),
+            (pid, self.pid),
+            (mount, self.mount),
+            (net, self.net),
+            (ipc, self.ipc),
+            (uts, self.uts),
+            (cgroup, self.cgroup),
+            (time, self.time),
+        ] {
+            *whose = asked.unwrap_or_else(|| whose.clone());
+        }
         isolation.seccomp = self.seccomp.unwrap_or(isolation.seccomp);
         isolation.no_new_privs = self.no_new_privs.unwrap_or(isolation.no_new_privs);
         isolation.rlimits.extend(self.ulimit.into_iter().map(|ulimit| ulimit.0));
@@ -197,6 +218,17 @@ mod tests {
     }
 
     #[test]
+    fn each_namespace_has_a_flag() {
+        for (name, _) in Namespaces::default().each() {
+            let flag = if name == "user" { "--userns".to_owned() } else { format!("--{name}") };
+            let asked = parsed(&[&flag, "join:/n"]).namespaces;
+            let joined: Vec<&str> =
+                asked.each().into_iter().filter(|n| n.1.is_joined()).map(|n| n.0).collect();
+            assert_eq!(joined, [name]);
+        }
+    }
+
+    #[test]
     fn flags_add_to_the_box() {
         let isolation = parsed(&[
             "--isolation",
@@ -223,7 +255,7 @@ mod tests {
         assert_eq!((isolation.root, isolation.mounts.len()), (root, 2));
         let kept: Vec<String> = isolation.capabilities.unwrap().iter().map(ToString::to_string).collect();
         assert!(kept.contains(&"net_admin".to_owned()) && !kept.contains(&"net_raw".to_owned()));
-        assert_eq!((isolation.namespaces.net, isolation.namespaces.user), (Whose::Host, Namespace::New));
+        assert_eq!((isolation.namespaces.net, isolation.namespaces.user), (Whose::Host, Whose::New));
         assert_eq!((isolation.rlimits[0].soft, isolation.rlimits[0].hard), (Some(10), Some(20)));
     }
 }

@@ -191,10 +191,12 @@ pub(super) async fn wait_for_end(client: &Client, label: &str, id: u64) -> anyho
 }
 
 fn spec(identity: Asked, argv: Vec<String>, isolation: Isolation, life: Life) -> anyhow::Result<Spec<Asked>> {
-    // In a root of another directory, there is no reason why ours should be there.
+    // In a root of another directory, there is no reason why ours should be there, nor among somebody else's mounts.
     let cwd = match &isolation.root {
-        Root::Host => std::env::current_dir().context("the working directory is gone")?,
-        Root::Directory { .. } => "/".into(),
+        Root::Host if isolation.namespaces.mount.is_new() => {
+            std::env::current_dir().context("the working directory is gone")?
+        }
+        Root::Host | Root::Directory { .. } => "/".into(),
     };
     let env = environment();
     Ok(Spec { identity, argv, env, cwd: cwd.to_string_lossy().into_owned(), isolation, life })

@@ -1,7 +1,8 @@
 //! A process that another agent started, found by the number that was noted then.
 //!
 //! A pid is only a number, and may be somebody else's by now. So a descriptor is taken first, and then it is made certain
-//! that the number is in the workload's cgroup and PID 1 of a namespace just below our own; if the process behind the
+//! that the number is in the workload's cgroup and PID 1 of a namespace just below our own, or, where it shares one with others, that
+//! it began when that one did; if the process behind the
 //! descriptor is not reaped even after that, its number was never free, and all of it was said of this very process.
 
 use std::fs::File;
@@ -20,11 +21,18 @@ pub fn depth() -> usize {
     namespace_pids(&status).map_or(0, |pids| pids.len())
 }
 
-/// The init with this pid of the workload in `cgroup`; `None` when there is none that is certain. `depth` is [`depth`].
-pub fn init(cgroup: &Cgroup, pid: i32, depth: usize) -> Result<Option<Process>, CgroupError> {
+/// The init with this pid of the workload in `cgroup`; `None` when there is none that is certain. `depth` is [`depth`]; `noted` is what
+/// [`began`] has said of one that is no PID 1.
+pub fn init(
+    cgroup: &Cgroup,
+    pid: i32,
+    depth: usize,
+    noted: Option<u64>,
+) -> Result<Option<Process>, CgroupError> {
     // Whatever the refusal: there is no such process that could be listened to.
     let Ok(pidfd) = sys::pidfd_open(Pid::from_raw(pid)) else { return Ok(None) };
-    let is_init = place(cgroup, pid)?.is_some() && is_first(pid, depth);
+    let is_it = || noted.map_or_else(|| is_first(pid, depth), |noted| began(pid) == Some(noted));
+    let is_init = place(cgroup, pid)?.is_some() && is_it();
     let is_unreaped = sys::pidfd_send_signal(pidfd.as_fd(), 0).is_ok();
     Ok((is_init && is_unreaped).then_some(Process { pid, pidfd }))
 }
@@ -42,6 +50,17 @@ pub fn place(cgroup: &Cgroup, pid: i32) -> Result<Option<Cgroup>, CgroupError> {
         }
     }
     Ok(None)
+}
+
+/// When a process began, in the kernel's ticks since the boot.
+#[must_use]
+pub fn began(pid: i32) -> Option<u64> {
+    began_by(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// `starttime` of proc_pid_stat(5), the 22nd field. The name before it is in parentheses, and may have anything in it.
+fn began_by(stat: &str) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
 fn is_first(pid: i32, depth: usize) -> bool {
@@ -66,6 +85,9 @@ mod tests {
         let status = "Name:\tbellows-init\nPid:\t77\nNSpid:\t77\t1\nNSsid:\t77\t1\n";
         assert_eq!(namespace_pids(status), Some(vec![77, 1]));
         assert_eq!(namespace_pids("Name:\tx\n"), None);
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 9 0 0 0 0 0 0 0 20 0 1 0 12345 999 9 18446744073709551615";
+        assert_eq!((began_by(stat), began_by("7")), (Some(12345), None));
+        assert!(began(i32::try_from(std::process::id()).unwrap()).is_some_and(|ticks| ticks > 0));
         assert!(depth() >= 1);
         assert!(!is_first(i32::try_from(std::process::id()).unwrap(), depth()));
     }

@@ -20,7 +20,8 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, unlinkat};
 
 use super::{discover, parse, privilege, sys};
 
-/// The longest attribute that is read, bytes. What a workload is given by the piece has up to 5 KiB, twice that with what its class says.
+/// The longest attribute that is read, bytes: what a workload is given by the piece has up to 5 KiB, twice that with what its class says; and a
+/// box may have joined eight namespaces by paths of a KiB each.
 const ATTRIBUTE: usize = 16 << 10;
 /// Of the directories that are made here: every user may walk through, and none but the owner may change them.
 const MODE: Mode = Mode::from_bits_truncate(0o755);

@@ -1,7 +1,7 @@
 //! What a workload sees of the machine, and what it may do there: its box.
 //!
 //! Without any of it a workload is as it always was: real root on the host's root file system, in pid, mount, uts, ipc and cgroup
-//! namespaces of its own (those are not for choice). A root directory, a mount or a user namespace gives it a **root of its own**,
+//! namespaces of its own (see `namespaces`). A root directory, a mount or a user namespace gives it a **root of its own**,
 //! built by `bellows-init` before the command exists: with its own `/proc`, `/sys` and a minimal `/dev`, and nothing else of the host
 //! than what is named here. The host's root as such a root is read-only, with `/tmp`, `/var/tmp` and `/run` empty.
 //!
@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::capability::Capability;
+pub use super::namespaces::Namespaces;
 use super::rlimit;
 pub use super::rlimit::{Resource, Rlimit};
 pub use super::whose::Whose;
@@ -46,7 +47,7 @@ pub struct Isolation {
     /// Who its command is: `WHO[:GROUP]`, by number or by a name of its root file system; root when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// The namespaces that are for choice.
+    /// Whose namespaces it is in.
     pub namespaces: Namespaces,
     /// No program that it executes gives it more rights than it has.
     pub no_new_privs: bool,
@@ -104,49 +105,12 @@ pub enum Mount {
     },
 }
 
-/// The namespaces that are for choice.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Namespaces {
-    /// Users: in one of its own, its root is a user of the host that owns nothing else, out of its tenant's range.
-    pub user: Namespace,
-    /// Network: in one of its own there is a loopback device and nothing else.
-    pub net: Whose,
-    /// System V IPC and message queues.
-    #[serde(skip_serializing_if = "Whose::is_new")]
-    pub ipc: Whose,
-    /// Host and domain name: of a joined one they are as they are there.
-    #[serde(skip_serializing_if = "Whose::is_new")]
-    pub uts: Whose,
-    /// Time: in one of its own, the monotonic and the boot-time clock begin at the launch.
-    pub time: Namespace,
-}
-
-/// As of a workload without flags.
-impl Default for Namespaces {
-    fn default() -> Self {
-        let (user, time) = (Namespace::Host, Namespace::Host);
-        Self { user, net: Whose::Host, ipc: Whose::New, uts: Whose::New, time }
-    }
-}
-
-/// Whose a namespace is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Namespace {
-    /// A new one.
-    New,
-    /// The agent's.
-    #[default]
-    Host,
-}
-
 impl Isolation {
     /// The whole box, as for a tenant that is not trusted.
     #[must_use]
     pub fn tenant() -> Self {
         Self {
-            namespaces: Namespaces { user: Namespace::New, net: Whose::New, ..Namespaces::default() },
+            namespaces: Namespaces { user: Whose::New, net: Whose::New, ..Namespaces::default() },
             no_new_privs: true,
             capabilities: Some(Capability::of_a_tenant()),
             seccomp: true,
@@ -163,16 +127,17 @@ impl Isolation {
         }
     }
 
-    /// Whether it gets a root of its own.
+    /// Whether it gets a root of its own. Among other users than the host's it needs one: there the host's mounts could not be taken away.
     #[must_use]
     pub fn has_own_root(&self) -> bool {
-        self.root != Root::Host || !self.mounts.is_empty() || self.has_own_users()
+        let is_asked_for = self.root != Root::Host || !self.mounts.is_empty();
+        self.namespaces.mount.is_new() && (is_asked_for || self.namespaces.user != Whose::Host)
     }
 
     /// Whether it gets a range of user ids.
     #[must_use]
     pub fn has_own_users(&self) -> bool {
-        self.namespaces.user == Namespace::New
+        self.namespaces.user.is_new()
     }
 
     /// What makes it unusable, if anything.
@@ -181,8 +146,18 @@ impl Isolation {
         if self.mounts.len() > MOUNTS {
             return Some(format!("{} mounts are more than the {MOUNTS} that are allowed", self.mounts.len()));
         }
+        let Namespaces { user: _, pid, mount, net: _, ipc: _, uts, cgroup, time: _ } = &self.namespaces;
         if self.nested && !self.has_own_users() {
             return Some("nested needs users of its own, as --isolation tenant has them".to_owned());
+        }
+        if self.nested && !(pid.is_new() && mount.is_new() && cgroup.is_new()) {
+            return Some(
+                "nested needs pid, mount and cgroup namespaces of its own: leave them out".to_owned(),
+            );
+        }
+        if mount.is_joined() && (self.root != Root::Host || !self.mounts.is_empty()) {
+            let text = "a joined mount namespace has a root file system: leave out root and mounts, or the namespace";
+            return Some(text.to_owned());
         }
         if let Some(name) = &self.hostname
             && !is_hostname(name)
@@ -194,16 +169,12 @@ impl Isolation {
                 "{text:?} is nobody: a number or a name, and the same of a group after a colon"
             ));
         }
-        let Namespaces { user: _, net, ipc, uts, time: _ } = &self.namespaces;
-        if matches!(uts, Whose::Join(_)) && self.hostname.is_some() {
-            return Some(
-                "the host name of a joined uts namespace is as it is there: leave it out".to_owned(),
-            );
+        if !uts.is_new() && self.hostname.is_some() {
+            let text = "the host name of a uts namespace that is not its own is as it is there: leave it out";
+            return Some(text.to_owned());
         }
         rlimit::problem(&self.rlimits)
-            .or_else(|| net.problem("network"))
-            .or_else(|| ipc.problem("ipc"))
-            .or_else(|| uts.problem("uts"))
+            .or_else(|| self.namespaces.problem())
             .or_else(|| self.root.problem())
             .or_else(|| self.mounts.iter().find_map(Mount::problem))
     }
@@ -211,7 +182,7 @@ impl Isolation {
     /// What init is told of it, word by word; `agent/init/src/order.rs` is the other side.
     #[must_use]
     pub fn words(&self) -> Vec<String> {
-        let mut words = Vec::new();
+        let mut words = self.namespaces.words();
         let mut say = |said: &[&str]| words.extend(said.iter().map(|&word| word.to_owned()));
         if self.has_own_root() {
             match &self.root {
@@ -231,15 +202,6 @@ impl Isolation {
                     }
                     Mount::Tmpfs { target, size } => say(&["tmpfs", target, &size.0.to_string()]),
                 }
-            }
-        }
-        let Namespaces { user: _, net, ipc, uts, time } = &self.namespaces;
-        for (name, _) in [("net", net.is_new()), ("time", *time == Namespace::New)].iter().filter(|n| n.1) {
-            say(&["new", name]);
-        }
-        for (name, whose) in [("net", net), ("ipc", ipc), ("uts", uts)] {
-            if let Whose::Join(path) = whose {
-                say(&["join", name, path]);
             }
         }
         if let Some(kept) = &self.capabilities {
@@ -369,6 +331,38 @@ mod tests {
         assert!(many.problem().is_some());
     }
 
+    type Alter = fn(&mut Isolation);
+
+    #[test]
+    fn namespaces_are_refused_that_cannot_be_beside_others() {
+        let problem = |namespaces: &str, change: Alter| {
+            let mut isolation = Isolation::tenant();
+            isolation.namespaces = serde_json::from_str(namespaces).unwrap();
+            change(&mut isolation);
+            isolation.problem().unwrap_or_default()
+        };
+        let refused: [(&str, Alter, &str); 7] = [
+            (r#"{"mount":"host"}"#, |_| {}, "not given away"),
+            (r#"{"cgroup":"host"}"#, |_| {}, "not given away"),
+            (r#"{"time":"join:x"}"#, |_| {}, "not absolute"),
+            (
+                r#"{"mount":"join:/m"}"#,
+                |i| i.mounts = vec![Mount::Tmpfs { target: "/t".to_owned(), size: Bytes::MIB }],
+                "leave out root",
+            ),
+            (r#"{"uts":"host"}"#, |i| i.hostname = Some("web".to_owned()), "host name"),
+            (r#"{"user":"new","pid":"host"}"#, |i| i.nested = true, "nested needs pid"),
+            (r#"{"user":"join:/u"}"#, |i| i.nested = true, "nested needs users"),
+        ];
+        for (namespaces, change, said) in refused {
+            let text = problem(namespaces, change);
+            assert!(text.contains(said), "{namespaces}: {text}");
+        }
+        let all = r#"{"user":"join:/u","pid":"join:/p","mount":"join:/m","net":"join:/n","ipc":"join:/i","uts":"join:/h","cgroup":"join:/c","time":"join:/t"}"#;
+        assert_eq!(problem(all, |_| {}), "");
+        assert_eq!(problem(r#"{"pid":"host","ipc":"host","uts":"host"}"#, |_| {}), "");
+    }
+
     #[test]
     fn a_spec_without_a_box_reads_back_as_none() {
         let read: Isolation = serde_json::from_str("{}").unwrap();
@@ -378,7 +372,7 @@ mod tests {
             serde_json::from_str::<Isolation>(&serde_json::to_string(&tenant).unwrap()).unwrap(),
             tenant
         );
-        assert_eq!(tenant.words()[0], "host-root");
+        assert!(tenant.has_own_root() && tenant.words().contains(&"host-root".to_owned()));
         assert!(serde_json::from_str::<Isolation>(r#"{"sandbox":true}"#).is_err());
     }
 }

@@ -6,7 +6,8 @@
 //! isolation   ... its box: root file system, mounts, namespaces, capabilities
 //! walls       ... and what of it a command meets that enters later, on the cgroup
 //! parts       cpus, huge pages, I/O that it is given by the piece: controllers, and what the kernel made of it
-//! whose       ... namespaces that are there already
+//! namespaces  ... whose namespaces it is in
+//! whose       ... new ones, the host's, or ones that are there already
 //! unpack      ... a root file system out of a tar
 //! rlimit      ... limits of its processes
 //! ids         which users of the host a tenant's users are
@@ -43,6 +44,7 @@ pub mod lease;
 pub mod life;
 pub mod lifecycle;
 pub mod logs;
+pub mod namespaces;
 mod nest;
 pub mod parts;
 pub mod pins;

@@ -1,7 +1,7 @@
 //! What an agent without the machine's root cannot give to a workload. Refused by name, rather than left out: it may be a wall.
 
 use super::capability::Capability;
-use super::isolation::{Isolation, Namespace, Root, Whose};
+use super::isolation::{Isolation, Root, Whose};
 
 /// What of `isolation` takes root, if anything does.
 #[must_use]
@@ -14,16 +14,17 @@ pub fn missing(isolation: &Isolation) -> Option<&'static str> {
     if isolation.user.as_ref().is_some_and(|user| user != "0") {
         return Some("a command that is not root inside");
     }
-    if namespaces.user == Namespace::New {
+    if namespaces.user.is_new() {
         return Some("a range of user ids of its own");
     }
-    let joins = [&namespaces.net, &namespaces.ipc, &namespaces.uts]
-        .into_iter()
-        .any(|whose| matches!(whose, Whose::Join(_)));
-    if joins {
+    if namespaces.each().into_iter().any(|(_, whose)| whose.is_joined()) {
         return Some("a namespace that is there already");
     }
-    (namespaces.time == Namespace::New).then_some("a time namespace")
+    if namespaces.pid == Whose::Host {
+        // Its own users may not mount what shows them.
+        return Some("the host's pid namespace");
+    }
+    namespaces.time.is_new().then_some("a time namespace")
 }
 
 /// What init is told besides, word by word. Its view of the cgroups covers the host's, where it cannot take that away; whoever may
@@ -49,9 +50,16 @@ mod tests {
             let namespaces = Namespaces { user, time, net: Whose::New, ..Namespaces::default() };
             missing(&Isolation { namespaces, seccomp: true, ..Isolation::default() })
         };
-        assert_eq!(with(Namespace::Host, Namespace::Host), None);
-        assert!(with(Namespace::New, Namespace::Host).is_some_and(|what| what.contains("user ids")));
-        assert!(with(Namespace::Host, Namespace::New).is_some_and(|what| what.contains("time")));
+        assert_eq!(with(Whose::Host, Whose::Host), None);
+        assert!(with(Whose::New, Whose::Host).is_some_and(|what| what.contains("user ids")));
+        assert!(with(Whose::Host, Whose::New).is_some_and(|what| what.contains("time")));
+        for (namespaces, what) in
+            [(r#"{"pid":"host"}"#, "pid namespace"), (r#"{"cgroup":"join:/c"}"#, "there already")]
+        {
+            let namespaces = serde_json::from_str(namespaces).unwrap();
+            let missing = missing(&Isolation { namespaces, ..Isolation::default() });
+            assert!(missing.is_some_and(|said| said.contains(what)), "{missing:?}");
+        }
         let root = Root::Directory { path: "/srv".to_owned(), upper: None };
         assert!(missing(&Isolation { root, ..Isolation::default() }).is_some());
     }

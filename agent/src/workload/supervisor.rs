@@ -26,7 +26,7 @@ use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::cpu::quota_text;
 use crate::kernel::spawn::{self, Launch, Process, Program, SpawnError, Users};
 use crate::kernel::support::{OPTIONAL_CONTROLLERS, REQUIRED_CONTROLLERS};
-use crate::kernel::{clock, parse, privilege};
+use crate::kernel::{adopt, clock, parse, privilege};
 
 /// The extended attribute with a workload's identity, as JSON.
 pub const IDENTITY: &str = "identity";
@@ -84,6 +84,9 @@ pub struct Birth {
     pub pid: i32,
     /// When, in nanoseconds since the Unix epoch.
     pub unix_ns: u64,
+    /// When, as [`adopt::began`] says it: of an init that is not known by being PID 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<u64>,
 }
 
 /// A workload that runs, or that has ended and is not cleared away yet.
@@ -334,7 +337,8 @@ fn start(
     };
     // Before the command is started: whoever finds it running finds its init.
     let announce = |pid| {
-        let birth = Birth { pid, unix_ns: clock::unix_nanoseconds() };
+        let began = (!isolation.namespaces.pid.is_new()).then(|| adopt::began(pid)).flatten();
+        let birth = Birth { pid, unix_ns: clock::unix_nanoseconds(), began };
         let text = serde_json::to_vec(&birth).unwrap_or_default();
         cgroup.set_attribute(INIT, &text).map_err(io::Error::other)?;
         let nested = nest.as_ref().zip(users).map(|(nest, users)| nest.hand_over(pid, users.first()));

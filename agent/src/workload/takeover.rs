@@ -193,8 +193,12 @@ fn look(
             [name.0, name.1].iter().all(|n| n.parse::<Name>().is_ok()) && cgroup.children()?.is_empty();
         return Ok(if ours { Kind::HalfMade } else { Kind::Nothing });
     };
-    let process = adopt::init(cgroup, birth.pid, depth)?;
+    let process = adopt::init(cgroup, birth.pid, depth, birth.began)?;
     if process.is_none() {
+        if birth.began.is_some() {
+            // Not having been PID 1, it has taken nobody with it.
+            cgroup.kill()?;
+        }
         if !cgroup.wait_empty(DYING)? {
             return Ok(Kind::Foreign);
         }

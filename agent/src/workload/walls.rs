@@ -2,7 +2,7 @@
 //! under the next agent. What its root is made of stands already, and is not noted.
 
 use super::capability::Capability;
-use super::isolation::{Isolation, Namespace, Namespaces, Root};
+use super::isolation::{Isolation, Root, Whose};
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 
 /// The extended attribute that holds it, as JSON.
@@ -47,17 +47,16 @@ pub fn are_whole(isolation: &Isolation) -> bool {
         seccomp,
         nested,
     } = isolation;
-    let Namespaces { user, net, ipc, uts, time: _ } = namespaces;
     let usual = Capability::of_a_tenant();
     let keeps_few = capabilities.as_ref().is_some_and(|kept| kept.iter().all(|one| usual.contains(one)));
-    let has_own = *user == Namespace::New && net.is_new() && ipc.is_new() && uts.is_new();
-    has_own && *no_new_privs && *seccomp && keeps_few && !*nested
+    namespaces.are_whole() && *no_new_privs && *seccomp && keeps_few && !*nested
 }
 
 /// What init is told for a command that enters, word by word.
 #[must_use]
 pub fn words(isolation: &Isolation) -> Vec<String> {
     let walls = Isolation { root: Root::Host, mounts: Vec::new(), ..isolation.clone() };
-    let users = walls.has_own_users().then(|| ["users".to_owned(), "0".to_owned()]);
+    let has_users = walls.namespaces.user != Whose::Host;
+    let users = has_users.then(|| ["users".to_owned(), "0".to_owned()]);
     walls.words().into_iter().chain(users.into_iter().flatten()).collect()
 }

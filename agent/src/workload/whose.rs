@@ -1,10 +1,10 @@
-//! Whose a namespace is, where it can be one that is there already: network, ipc, uts. The others carry what init is made of (pid, mount,
-//! user, cgroup), or its clocks.
+//! Whose a namespace is.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::isolation::path_problem;
@@ -20,7 +20,7 @@ pub enum Whose {
     New,
     /// The agent's.
     Host,
-    /// That of a file, as `ip netns add` makes them. No part of the path may be a symbolic link.
+    /// That of a file, as `ip netns add` makes them, or `/proc/PID/ns/NAME`. No part of the path may be a symbolic link otherwise.
     Join(String),
 }
 
@@ -31,15 +31,42 @@ impl Whose {
         *self == Self::New
     }
 
+    /// Whether it is that of a file.
+    #[must_use]
+    pub fn is_joined(&self) -> bool {
+        matches!(self, Self::Join(_))
+    }
+
     /// What cannot be of the namespace `kind`, if anything.
     pub(super) fn problem(&self, kind: &str) -> Option<String> {
-        match self {
-            Self::Join(path) => path_problem(&format!("{kind} namespace"), path),
-            Self::Host if kind != "network" => {
-                Some(format!("the host's {kind} namespace is not given away: new, or join:PATH"))
-            }
-            Self::New | Self::Host => None,
+        match (self, kind) {
+            (Self::Join(path), _) => path_problem(&format!("{kind} namespace"), path),
+            (Self::Host, "mount" | "cgroup") => Some(format!(
+                "the host's {kind} namespace is not given away, since limits can be written there: new, or join:PATH"
+            )),
+            (Self::New | Self::Host, _) => None,
         }
+    }
+}
+
+/// How `user` and `time` have been described since the API was first promised: as the two words that they once were, and a file by now.
+#[derive(Debug)]
+pub struct Namespace;
+
+impl JsonSchema for Namespace {
+    fn schema_name() -> Cow<'static, str> {
+        "Namespace".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Whose a namespace is: one of these words, or `join:PATH`.",
+            "oneOf": [
+                { "const": "new", "description": "A new one.", "type": "string" },
+                { "const": "host", "description": "The agent's.", "type": "string" },
+                { "pattern": "^join:/", "description": "That of a file.", "type": "string" },
+            ],
+        })
     }
 }
 
@@ -93,8 +120,10 @@ mod tests {
         }
         assert!("bridge".parse::<Whose>().is_err());
         for wrong in ["join:web", "join:/a/../b", "join:/a\0"] {
-            assert!(wrong.parse::<Whose>().unwrap().problem("network").is_some(), "{wrong:?}");
+            assert!(wrong.parse::<Whose>().unwrap().problem("net").is_some(), "{wrong:?}");
         }
-        assert!(Whose::Host.problem("ipc").is_some() && Whose::Host.problem("network").is_none());
+        for (kind, is_refused) in [("mount", true), ("cgroup", true), ("pid", false), ("net", false)] {
+            assert_eq!(Whose::Host.problem(kind).is_some(), is_refused, "{kind}");
+        }
     }
 }

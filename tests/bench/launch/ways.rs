@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use bellows::kernel::discover;
-use bellows::workload::isolation::{Isolation, Namespace, Namespaces, Root, Whose};
+use bellows::workload::isolation::{Isolation, Namespaces, Root, Whose};
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use serde_json::{Value, json};
@@ -102,12 +102,7 @@ impl Yard {
         let net = if net { Whose::New } else { Whose::Host };
         Isolation {
             root: Root::Directory { path: self.root.display().to_string(), upper: None },
-            namespaces: Namespaces {
-                user: Namespace::New,
-                net,
-                time: Namespace::New,
-                ..Namespaces::default()
-            },
+            namespaces: Namespaces { user: Whose::New, net, time: Whose::New, ..Namespaces::default() },
             ..Isolation::tenant()
         }
     }

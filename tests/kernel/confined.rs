@@ -77,8 +77,8 @@ fn workloads_begin_in_the_hosts_mounts() {
     let own = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
     assert_eq!(mounts(rest), mounts(&own));
 
-    let bind = format!("{}:/data", host.0.display());
-    let finished = boxed(&agent, "boxed", &["--bind", &bind], "cat /data/mark");
+    let bind = format!("{}:/tmp/data", host.0.display());
+    let finished = boxed(&agent, "boxed", &["--bind", &bind], "cat /tmp/data/mark");
     assert_eq!(finished.out, "the host's\n", "{finished:?}");
 
     // What writes its log, and what is run beside it.

@@ -76,8 +76,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let shelf = Shelf::open(&config.runtime_dir)
         .with_context(|| format!("cannot make a directory in {}", config.runtime_dir.display()))?;
     let (kept, torn) = shelf.recover()?;
-    let name = |kept: &Kept| format!("{}/{}", kept.spec.identity.tenant, kept.spec.identity.name);
-    let detached: HashSet<String> = kept.iter().map(name).collect();
+    let detached = names(&kept);
     let is_logged = |name: &str| detached.contains(name);
     let mut findings = takeover::find(&ground, adopts, is_logged, || {
         heartbeat.beat(clock::now());
@@ -237,6 +236,11 @@ fn find_init() -> anyhow::Result<PathBuf> {
 pub fn checks(root: Option<&Path>) -> Vec<support::Check> {
     let found = tree::find_root(root).ok();
     support::checks(found.as_deref().or(root))
+}
+
+/// As `tenant/name`.
+fn names(kept: &[Kept]) -> HashSet<String> {
+    kept.iter().map(|kept| format!("{}/{}", kept.spec.identity.tenant, kept.spec.identity.name)).collect()
 }
 
 /// Keeps a delegated cgroup for an agent that is elsewhere: a service manager removes one that nobody is in. Stays in a leaf, so that

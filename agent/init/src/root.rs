@@ -191,7 +191,7 @@ fn devices(top: BorrowedFd<'_>, host: BorrowedFd<'_>, owner: u32) -> Result<(), 
         let mode = Mode::from_bits_truncate(0o666);
         match mknodat(&dev, name, SFlag::S_IFCHR, mode, makedev(major, minor)) {
             Err(Errno::EPERM) => shown.push((name, makedev(major, minor))),
-            made => made.step(&format!("make /dev/{name}"))?,
+            other => other.step(&format!("make /dev/{name}"))?,
         }
     }
     for (name, to) in LINKS {

@@ -73,9 +73,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
             .with_context(|| format!("cannot load {}", init.display()))?,
     });
     let adopts = |tenant: &str| rules.adopts(tenant) != Adopt::No;
-    let shelf = Shelf::open(&config.runtime_dir)
-        .with_context(|| format!("cannot make a directory in {}", config.runtime_dir.display()))?;
-    let (kept, torn) = shelf.recover()?;
+    let (shelf, kept, torn) = recover(&config.runtime_dir)?;
     let detached = names(&kept);
     let is_logged = |name: &str| detached.contains(name);
     let mut findings = takeover::find(&ground, adopts, is_logged, || {
@@ -236,6 +234,14 @@ fn find_init() -> anyhow::Result<PathBuf> {
 pub fn checks(root: Option<&Path>) -> Vec<support::Check> {
     let found = tree::find_root(root).ok();
     support::checks(found.as_deref().or(root))
+}
+
+/// What an earlier agent kept of detached workloads, and what of it cannot be understood.
+fn recover(runtime_dir: &Path) -> anyhow::Result<(Shelf, Vec<Kept>, Vec<String>)> {
+    let shelf = Shelf::open(runtime_dir)
+        .with_context(|| format!("cannot make a directory in {}", runtime_dir.display()))?;
+    let (kept, torn) = shelf.recover()?;
+    Ok((shelf, kept, torn))
 }
 
 /// As `tenant/name`.

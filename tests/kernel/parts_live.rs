@@ -227,8 +227,12 @@ fn orders_at_once_do_not_mix() {
         set.args(["web", "--cpuset-cpus", cpus, "--io-weight", weight]).stdout(Stdio::null());
         set.stderr(Stdio::piped()).spawn().expect("set")
     };
-    let ended: Vec<_> =
-        (0..16).map(order).collect::<Vec<_>>().into_iter().map(|c| c.wait_with_output()).collect();
+    let ended: Vec<_> = (0..16)
+        .map(order)
+        .collect::<Vec<_>>()
+        .into_iter()
+        .map(std::process::Child::wait_with_output)
+        .collect();
     let mut done = 0;
     for output in ended {
         let output = output.expect("set");

@@ -43,7 +43,7 @@ fn places(value: &Value, place: &str, found: &mut Vec<String>) {
     found.push(place.to_owned());
     match value {
         Value::Object(fields) => {
-            fields.iter().for_each(|(name, field)| places(field, &format!("{place}/{name}"), found))
+            fields.iter().for_each(|(name, field)| places(field, &format!("{place}/{name}"), found));
         }
         Value::Array(items) => {
             items.iter().enumerate().for_each(|(at, item)| places(item, &format!("{place}/{at}"), found));

@@ -23,6 +23,8 @@ use super::{discover, parse, privilege, sys};
 /// The longest attribute that is read, bytes: what a workload is given by the piece has up to 5 KiB, twice that with what its class says; and a
 /// box may have joined eight namespaces by paths of a KiB each.
 const ATTRIBUTE: usize = 16 << 10;
+/// Nearly all are shorter than this, bytes. A takeover reads a dozen of each workload, and to clear the longest would be most of it.
+const USUAL_ATTRIBUTE: usize = 1 << 10;
 /// Of the directories that are made here: every user may walk through, and none but the owner may change them.
 const MODE: Mode = Mode::from_bits_truncate(0o755);
 
@@ -278,14 +280,19 @@ impl Cgroup {
 
     /// Reads an extended attribute, `None` when it is not there.
     pub fn attribute(&self, name: &str) -> Result<Option<Vec<u8>>, CgroupError> {
-        let mut buffer = vec![0_u8; ATTRIBUTE];
-        match sys::fgetxattr(self.dir.as_fd(), &attribute_name(name), &mut buffer) {
-            Ok(length) => {
-                buffer.truncate(length);
-                Ok(Some(buffer))
+        let (key, mut buffer) = (attribute_name(name), vec![0_u8; USUAL_ATTRIBUTE]);
+        loop {
+            match sys::fgetxattr(self.dir.as_fd(), &key, &mut buffer) {
+                Ok(length) => {
+                    buffer.truncate(length);
+                    return Ok(Some(buffer));
+                }
+                Err(e) if e.raw_os_error() == Some(libc::ENODATA) => return Ok(None),
+                Err(e) if e.raw_os_error() == Some(libc::ERANGE) && buffer.len() < ATTRIBUTE => {
+                    buffer.resize(ATTRIBUTE, 0);
+                }
+                Err(e) => return Err(self.error("read attribute", name, e)),
             }
-            Err(e) if e.raw_os_error() == Some(libc::ENODATA) => Ok(None),
-            Err(e) => Err(self.error("read attribute", name, e)),
         }
     }
 

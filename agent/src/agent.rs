@@ -74,7 +74,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     });
     let adopts = |tenant: &str| rules.adopts(tenant) != Adopt::No;
     let (shelf, kept, torn) = recover(&config.runtime_dir)?;
-    let detached = names(&kept);
+    let detached: HashSet<String> = kept.iter().map(|kept| kept.spec.identity.to_string()).collect();
     let is_logged = |name: &str| detached.contains(name);
     let mut findings = takeover::find(&ground, adopts, is_logged, || {
         heartbeat.beat(clock::now());
@@ -242,11 +242,6 @@ fn recover(runtime_dir: &Path) -> anyhow::Result<(Shelf, Vec<Kept>, Vec<String>)
         .with_context(|| format!("cannot make a directory in {}", runtime_dir.display()))?;
     let (kept, torn) = shelf.recover()?;
     Ok((shelf, kept, torn))
-}
-
-/// As `tenant/name`.
-fn names(kept: &[Kept]) -> HashSet<String> {
-    kept.iter().map(|kept| format!("{}/{}", kept.spec.identity.tenant, kept.spec.identity.name)).collect()
 }
 
 /// Keeps a delegated cgroup for an agent that is elsewhere: a service manager removes one that nobody is in. Stays in a leaf, so that

@@ -16,7 +16,7 @@ use crate::workload::spec::{Asked, Name, Spec};
 impl Control {
     /// What is to be done so that a detached workload is as `spec`, and the class that it has then.
     pub(super) fn plan_apply(&mut self, spec: &Spec<Asked>) -> Result<(ApplyPlan, Name), Refused> {
-        let name = format!("{}/{}", spec.identity.tenant, spec.identity.name);
+        let name = spec.identity.to_string();
         let (admitted, _) = self.admit(spec.clone(), None).map_err(Refused::NotAllowed)?;
         let kept = self.keep.get(&name);
         if kept.is_none() && self.registry.find(&spec.identity.tenant, &spec.identity.name).is_some() {
@@ -39,7 +39,7 @@ impl Control {
         differences: Vec<String>,
         by: &Arc<Caller>,
     ) -> Result<What, Refused> {
-        let name: Arc<str> = format!("{}/{}", spec.identity.tenant, spec.identity.name).into();
+        let name: Arc<str> = spec.identity.to_string().into();
         if self.keep.get(&name).is_none() {
             return Err(Refused::NotFound(name.to_string()));
         }

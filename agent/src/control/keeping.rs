@@ -254,7 +254,7 @@ impl Control {
     /// What an earlier agent kept, before its workloads are taken over.
     pub(super) fn recover_kept(&mut self, all: Vec<Kept>) {
         for kept in all {
-            let name: Arc<str> = format!("{}/{}", kept.spec.identity.tenant, kept.spec.identity.name).into();
+            let name: Arc<str> = kept.spec.identity.to_string().into();
             let wait = kept.again_ms.filter(|_| kept.state.is_over()).map(Duration::from_millis);
             let again = wait.map(|wait| clock::now().plus(wait));
             self.keep.put(&name, Arc::new(kept), again);

@@ -54,7 +54,7 @@ impl Control {
         stdio: Option<[OwnedFd; 3]>,
         by: Option<&Arc<Caller>>,
     ) -> Result<Key, Refused> {
-        let name: Arc<str> = format!("{}/{}", spec.identity.tenant, spec.identity.name).into();
+        let name: Arc<str> = spec.identity.to_string().into();
         if self.stopping {
             return Err(Refused::Stopping);
         }

@@ -186,7 +186,7 @@ pub fn open_limits(root: &Cgroup) -> Result<Opened, CgroupError> {
 
 /// The same until `leaves` says that the rest is to be left; it is asked of `workloads/`, now and then.
 fn open_until(root: &Cgroup, leaves: &(dyn Fn(&Cgroup) -> bool + Sync)) -> Result<Opened, CgroupError> {
-    /// Between two questions.
+    /// Workloads between two questions.
     const SOME: usize = 8;
     let is_left = AtomicBool::new(false);
     let mut opened = Opened::default();

@@ -357,6 +357,7 @@ fn send(
 
 /// Runs a workload to its end, with nobody to hear it; nothing when its floor does not fit now.
 pub(crate) fn run_to_end(runtime_dir: &Path, spec: Spec<Asked>) -> anyhow::Result<Option<Ended>> {
+    /// The status of a launch whose floor does not fit: Insufficient Storage.
     const NO_ROOM: u16 = 507;
     let null = File::options().read(true).write(true).open("/dev/null")?;
     let (_connection, token) = socket::hand_over(runtime_dir, [null.as_fd(); 3])?;

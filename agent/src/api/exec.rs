@@ -19,6 +19,7 @@ use super::types::{ExecRequest, Executed, Peer, SignalRequest};
 use crate::access::Rights;
 use crate::kernel::spawn::{self, Beside, Ended, Process};
 use crate::workload::isolation::Isolation;
+use crate::workload::life::signal_problem;
 use crate::workload::spec::Name;
 
 /// Commands under way, by the token of their standard input and output.
@@ -73,8 +74,7 @@ async fn send_signal(
     At(token): At<String>,
     Body(request): Body<SignalRequest>,
 ) -> Result<StatusCode, Response> {
-    if !(1..=64).contains(&request.signal) {
-        let text = format!("{} is not a signal: use a number from 1 to 64", request.signal);
+    if let Some(text) = signal_problem(request.signal) {
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, &text));
     }
     let Some(process) = shared.executing.lock().get(&token).map(Arc::clone) else {

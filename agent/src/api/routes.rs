@@ -35,7 +35,7 @@ use crate::access::Rights;
 use crate::control::{Ended, Launched, Order, Refused, Wanted};
 use crate::journal::What;
 use crate::workload::change::Change;
-use crate::workload::life::Restart;
+use crate::workload::life::{Restart, signal_problem};
 use crate::workload::spec::{Asked, Name};
 
 /// Everything, for the control socket.
@@ -131,8 +131,7 @@ async fn send_signal(
     At((tenant, name)): At<(Name, Name)>,
     Body(request): Body<SignalRequest>,
 ) -> Result<StatusCode, Response> {
-    if !(1..=64).contains(&request.signal) {
-        let text = format!("{} is not a signal: use a number from 1 to 64", request.signal);
+    if let Some(text) = signal_problem(request.signal) {
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, &text));
     }
     shared.control.operate(tenant, name, Order::Signal(request.signal), by).await.map_err(refused)?;

@@ -12,11 +12,12 @@ use tokio::net::UnixStream;
 pub use super::detached::DetachedView;
 pub use super::detail::{AskedView, Kin, Waits, WorkloadDetail};
 pub use super::node::NodeView;
+use crate::control::LONGEST_PIN;
 use crate::journal::{Caller, Laws, Record};
 use crate::kernel::{clock, process};
 pub use crate::metrics::Sizing;
 use crate::metrics::{Published, PublishedTenant};
-use crate::workload::life::LONGEST_GRACE;
+use crate::workload::life::{LONGEST_GRACE, SIGNALS};
 use crate::workload::lifecycle::State;
 use crate::workload::spec::{Asked, Spec};
 
@@ -77,7 +78,7 @@ pub struct Executed {
 #[serde(deny_unknown_fields)]
 pub struct SignalRequest {
     /// The signal's number. 9 kills everything in the workload's cgroup, others go to its init.
-    #[schemars(range(min = 1, max = 64))]
+    #[schemars(range(min = *SIGNALS.start(), max = *SIGNALS.end()))]
     pub signal: i32,
 }
 
@@ -87,7 +88,7 @@ pub struct SignalRequest {
 pub struct StopRequest {
     /// The signal's number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 64))]
+    #[schemars(range(min = *SIGNALS.start(), max = *SIGNALS.end()))]
     pub signal: Option<i32>,
     /// How long it may take to end, in seconds, before everything in its cgroup is killed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -107,7 +108,7 @@ pub struct PinRequest {
     pub cpu: Option<Cpus>,
     /// For how long, seconds; an hour when absent.
     #[serde(default = "pin_seconds")]
-    #[schemars(range(min = 1, max = 86_400))]
+    #[schemars(range(min = 1, max = LONGEST_PIN.as_secs()))]
     pub seconds: u64,
 }
 

@@ -7,6 +7,7 @@ use clap::Args;
 use nix::sys::signal::Signal;
 
 use super::order::Target;
+use crate::workload::life::SIGNALS;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -28,7 +29,7 @@ impl FromStr for SignalNumber {
         let upper = text.to_uppercase();
         let full = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
         let named = Signal::from_str(&full).ok().map(|s| s as i32);
-        let numbered = text.parse().ok().filter(|n| (1..=64).contains(n));
+        let numbered = text.parse().ok().filter(|n| SIGNALS.contains(n));
         named.or(numbered).map(Self).ok_or_else(|| format!("{text:?} is not a signal: TERM, KILL, HUP, 15"))
     }
 }

@@ -72,6 +72,7 @@ mod vigil;
 pub use control_loop::{Control, Parts, default_reserve};
 pub use handle::{Command, Ended, Handle, Launched, Refused};
 pub use operate::Order;
+pub(crate) use pins::LONGEST_PIN;
 pub use pins::Wanted;
 pub use stops::Telling;
 pub use takeover::Takeover;

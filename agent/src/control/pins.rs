@@ -19,7 +19,7 @@ use crate::metrics::{Outcome, Resource};
 use crate::workload::pins;
 
 /// The longest time of a pin: a word that outlives its reason is a trap.
-const LONGEST: Duration = Duration::from_hours(24);
+pub(crate) const LONGEST_PIN: Duration = Duration::from_hours(24);
 
 /// What is to be pinned. With neither value what there is is pinned where it is.
 #[derive(Debug, Clone, Copy)]
@@ -35,10 +35,10 @@ pub struct Wanted {
 /// Whether it may be, by all but the budget.
 fn problem(entry: &Entry, wanted: &Wanted, current: Bytes) -> Option<String> {
     let Wanted { high, cpu, time } = *wanted;
-    if time.is_zero() || time > LONGEST {
+    if time.is_zero() || time > LONGEST_PIN {
         return Some(format!(
             "--for is refused: a pin lasts a second at least, and {} hours at most",
-            LONGEST.as_secs() / 3600
+            LONGEST_PIN.as_secs() / 3600
         ));
     }
     if entry.is_observed() {

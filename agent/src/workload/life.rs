@@ -15,6 +15,8 @@ use crate::kernel::cgroup::{Cgroup, CgroupError};
 const LIFE: &str = "life";
 /// The longest grace: an operator waits for it, and so may a shutdown.
 pub(crate) const LONGEST_GRACE: u64 = 3600;
+/// The numbers of signals: signal(7) ends with SIGRTMAX.
+pub(crate) const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
 /// Sizes of a log file: less is not worth a file, and more is no bound.
 const LOG_BYTES: std::ops::RangeInclusive<u64> = 4096..=1 << 30;
 /// Files of a log.
@@ -25,7 +27,7 @@ const LOG_FILES: std::ops::RangeInclusive<u32> = 1..=100;
 #[serde(deny_unknown_fields, default)]
 pub struct Life {
     /// The signal that asks its command to end.
-    #[schemars(range(min = 1, max = 64))]
+    #[schemars(range(min = *SIGNALS.start(), max = *SIGNALS.end()))]
     pub stop_signal: i32,
     /// How long it may take to end after that, in seconds, before everything in its cgroup is killed.
     #[schemars(range(max = LONGEST_GRACE))]
@@ -106,12 +108,20 @@ impl FromStr for Restart {
     }
 }
 
+/// Why this is no signal, if it is none.
+#[must_use]
+pub fn signal_problem(signal: i32) -> Option<String> {
+    let (first, last) = (SIGNALS.start(), SIGNALS.end());
+    let text = || format!("{signal} is not a signal: use a number from {first} to {last}");
+    (!SIGNALS.contains(&signal)).then(text)
+}
+
 impl Life {
     /// What cannot be, if anything.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
-        if !(1..=64).contains(&self.stop_signal) {
-            return Some(format!("{} is not a signal: use a number from 1 to 64", self.stop_signal));
+        if let Some(text) = signal_problem(self.stop_signal) {
+            return Some(text);
         }
         if self.grace_seconds > LONGEST_GRACE {
             return Some(format!(

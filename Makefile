@@ -30,7 +30,7 @@ test: build setup
 	cargo test --release --locked --workspace --exclude bellows-tests
 	$(BIN)/bellows policy test policies/presets/tests/*.toml
 	cargo test --release --locked -p bellows-tests --lib --bin bellows-demo --test tidy --test native --test fuzz
-	$(KERNEL) with --memory 3G --swap 1G --timeout 2700 -- \
+	$(KERNEL) with --memory 3G --swap 1G --timeout 3300 -- \
 		cargo test --release --locked -p bellows-tests --test kernel -- --test-threads=1 --show-output
 
 # The units and the package, in a guest whose PID 1 is the real systemd. One cpu: with two, that of a translated guest stood still once in a restart.

@@ -1,5 +1,7 @@
 //! Memory limits breathe: slack is taken back, `memory.high` first and `memory.max` after it, and nobody is killed by it.
 
+use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use bellows::journal::What;
@@ -32,10 +34,15 @@ reclaim_long_ms = 1000
 reclaim_factor = 0.01
 ";
 
-fn hurried(tree: Tree) -> Agent {
+/// Written once: tests run several at a time.
+static HURRY_FILE: LazyLock<PathBuf> = LazyLock::new(|| {
     let file = std::env::temp_dir().join("bellows-hurry.toml");
     std::fs::write(&file, HURRY).expect("configuration");
-    Agent::start_on(tree, &["--config", &file.display().to_string()])
+    file
+});
+
+fn hurried(tree: Tree) -> Agent {
+    Agent::start_on(tree, &["--config", &HURRY_FILE.display().to_string()])
 }
 
 fn is_lowered(what: &What) -> bool {
@@ -67,48 +74,48 @@ fn slack_is_given_back_and_had_again() {
 }
 
 /// 200 rounds in which `memory.max` is lowered under workloads that allocate and free at random, and nobody dies: with swap, and
-/// without.
+/// without. Both at once, since most of the time is spent waiting.
 #[test]
 fn two_hundred_shrinks_kill_nobody() {
-    for (swap, tree) in [("with swap", Tree::new()), ("without swap", Tree::without_swap())] {
-        let agent = hurried(tree);
-        let mut journal = agent.follow();
-        let names: Vec<String> = (0..4).map(|n| format!("churner{n}")).collect();
-        let runs: Vec<_> = names
-            .iter()
-            .enumerate()
-            .map(|(seed, name)| {
-                let seed = seed.to_string();
-                let churn =
-                    ["churn", "--seed", &seed, "--seconds", "600", "--high", "160", "--pause-ms", "700"];
-                agent.load(name, "24M..512M", &churn)
-            })
-            .collect();
-        let end = Instant::now() + PATIENCE * 3;
-        let rounds = loop {
-            let rounds: usize = names.iter().map(|name| shrinks(&mut journal, name)).sum();
-            if rounds >= 200 || Instant::now() > end {
-                break rounds;
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        };
-        let kills: u64 = names
-            .iter()
-            .map(|name| field(&agent.tree.workload(name).join("memory.events"), "oom_kill"))
-            .sum();
-        let grows: usize = names
-            .iter()
-            .map(|n| journal.of(&format!("default/{n}")).iter().filter(|w| is_grow(w)).count())
-            .sum();
-        println!("{swap}: {rounds} times memory.max was lowered, {grows} grows, {kills} kills");
-        assert_eq!(kills, 0, "{}", journal.told());
-        assert!(rounds >= 200, "only {rounds} rounds in {:?}", PATIENCE * 3);
-        for name in &names {
-            let ended = journal.of(&format!("default/{name}")).iter().any(is_ended);
-            assert!(!ended, "{name} has ended:\n{}", journal.told());
+    std::thread::scope(|scope| {
+        scope.spawn(|| two_hundred_shrinks("with swap", Tree::new()));
+        scope.spawn(|| two_hundred_shrinks("without swap", Tree::without_swap()));
+    });
+}
+
+fn two_hundred_shrinks(swap: &str, tree: Tree) {
+    let agent = hurried(tree);
+    let mut journal = agent.follow();
+    let names: Vec<String> = (0..4).map(|n| format!("churner{n}")).collect();
+    let runs: Vec<_> = names
+        .iter()
+        .enumerate()
+        .map(|(seed, name)| {
+            let seed = seed.to_string();
+            let churn = ["churn", "--seed", &seed, "--seconds", "600", "--high", "160", "--pause-ms", "700"];
+            agent.load(name, "24M..512M", &churn)
+        })
+        .collect();
+    let end = Instant::now() + PATIENCE * 3;
+    let rounds = loop {
+        let rounds: usize = names.iter().map(|name| shrinks(&mut journal, name)).sum();
+        if rounds >= 200 || Instant::now() > end {
+            break rounds;
         }
-        drop(runs);
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    let kills: u64 =
+        names.iter().map(|name| field(&agent.tree.workload(name).join("memory.events"), "oom_kill")).sum();
+    let grows: usize =
+        names.iter().map(|n| journal.of(&format!("default/{n}")).iter().filter(|w| is_grow(w)).count()).sum();
+    println!("{swap}: {rounds} times memory.max was lowered, {grows} grows, {kills} kills");
+    assert_eq!(kills, 0, "{swap}: {}", journal.told());
+    assert!(rounds >= 200, "{swap}: only {rounds} rounds in {:?}", PATIENCE * 3);
+    for name in &names {
+        let ended = journal.of(&format!("default/{name}")).iter().any(is_ended);
+        assert!(!ended, "{swap}: {name} has ended:\n{}", journal.told());
     }
+    drop(runs);
 }
 
 fn shrinks(journal: &mut Follower, name: &str) -> usize {
@@ -123,7 +130,7 @@ fn cold_memory_is_reclaimed() {
     let agent = Agent::start(&["--config", &file.display().to_string()]);
     let mut journal = agent.follow();
     let directory = std::env::var_os("BELLOWS_SCRATCH").expect("BELLOWS_SCRATCH is set with BELLOWS_CGROUP");
-    let cold = std::path::PathBuf::from(directory).join("cold").display().to_string();
+    let cold = PathBuf::from(directory).join("cold").display().to_string();
     // It has needed more, reads its file once, and sleeps on it.
     let load = crate::rig::program("bellows-load").display().to_string();
     let script =

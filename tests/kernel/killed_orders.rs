@@ -1,6 +1,6 @@
 //! An agent killed at two hundred random moments of an order: launch, set, stop, freeze, thaw, exec. After the next start nobody
 //! who was told of is lost, nothing is half-made, no limit is out of bounds, and each order is done or not done. The moments are
-//! seeded; the seed is printed.
+//! seeded; the seeds are printed.
 //!
 //! An order that was answered is done. One that was not may be either, as far as its client knows: so it is looked which, and that it
 //! is so in all places at once.
@@ -21,7 +21,7 @@ use crate::rig::{Agent, MIB, Tree, eventually, eventually_or_tell, number, read}
 use crate::takeover_moments::Random;
 
 const KILLS: usize = 200;
-const SEED: u64 = 0x5eed_0005;
+const SEEDS: [u64; 2] = [0x5eed_0005, 0x5eed_0006];
 /// The latest moment of a kill, as a multiple of the shortest time that an order of its kind took without one.
 const LATEST: f64 = 1.6;
 /// More of them are not running at a time.
@@ -295,8 +295,21 @@ impl Scene {
     }
 }
 
+/// Two agents at once, each killed at half of the moments: most of the time is spent waiting.
 #[test]
 fn killed_in_the_middle_of_two_hundred_orders() {
+    let told = thread::scope(|scope| {
+        let halves = SEEDS.map(|seed| scope.spawn(move || killed_in_the_middle_of(KILLS / 2, seed)));
+        halves.map(|half| half.join().expect("a half"))
+    });
+    for kind in [Kind::Launch, Kind::Stop] {
+        let count = |place: usize| -> usize { told.iter().map(|told| told[&kind][place]).sum() };
+        assert!(count(0) + count(1) > 0 && count(2) > 0, "kills meet orders before and after: {kind:?}");
+    }
+}
+
+/// What was told of each kind of order.
+fn killed_in_the_middle_of(kills: usize, seed: u64) -> BTreeMap<Kind, [usize; 3]> {
     let mut scene = Scene::new();
     let kinds = [Kind::Launch, Kind::Set, Kind::Stop, Kind::Pause, Kind::Exec];
     // To know how long each takes of an agent that has just begun. Twice, so that a stop finds somebody, and a thaw is among them.
@@ -312,10 +325,10 @@ fn killed_in_the_middle_of_two_hundred_orders() {
         *shortest = took.min(*shortest);
     }
     scene.told.clear();
-    println!("seed {SEED:#x}, orders take {latest:?} at least");
+    println!("seed {seed:#x}, orders take {latest:?} at least");
 
-    let (began, mut random) = (Instant::now(), Random(SEED));
-    for _ in 0..KILLS {
+    let (began, mut random) = (Instant::now(), Random(seed));
+    for _ in 0..kills {
         let drawn = match random.below(10) {
             0..4 => Kind::Launch,
             4..7 => Kind::Stop,
@@ -331,11 +344,8 @@ fn killed_in_the_middle_of_two_hundred_orders() {
         scene.check(&order);
     }
     let took = began.elapsed().as_secs_f64();
-    println!("{KILLS} kills in {took:.1} s; answered, done without an answer, not done: {:?}", scene.told);
-    for kind in [Kind::Launch, Kind::Stop] {
-        let [answered, unanswered, undone] = scene.told[&kind];
-        assert!(answered + unanswered > 0 && undone > 0, "kills meet orders before and after: {kind:?}");
-    }
+    println!("{kills} kills in {took:.1} s; answered, done without an answer, not done: {:?}", scene.told);
+    let told = scene.told.clone();
 
     // Everything can be ended, and then nothing is left.
     if scene.is_frozen {
@@ -351,4 +361,5 @@ fn killed_in_the_middle_of_two_hundred_orders() {
     let tenant = scene.agent.tree.root.join("workloads/default");
     let left = || fs::read_dir(&tenant).into_iter().flatten().flatten().filter(|e| e.path().is_dir()).count();
     eventually("nothing is left", || left() == 0);
+    told
 }

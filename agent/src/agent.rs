@@ -106,6 +106,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         let _ = ended.send(());
         result
     })?;
+    crate::kernel::thread::lock_program();
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let served = runtime.block_on(async {

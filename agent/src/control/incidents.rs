@@ -13,7 +13,7 @@ use bellows_policies::Limits;
 use bellows_policies::units::Bytes;
 
 use super::lanes::{DetailFiles, Lanes, spawn};
-use super::registry::Entry;
+use super::registry::{Entry, Later};
 use crate::journal::{Incident, Kind, Process, Snapshot, What, Writer};
 use crate::kernel::clock;
 use crate::kernel::process;
@@ -39,7 +39,7 @@ pub(super) struct Seen {
     /// The id of its cgroup: names come again.
     id: u64,
     /// Absent when there is nothing left to look at.
-    inside: Option<(Arc<Running>, Arc<DetailFiles>)>,
+    inside: Option<(Arc<Running>, Arc<Later<DetailFiles>>)>,
 }
 
 /// Something is in the way of a workload just now: has somebody look.
@@ -102,9 +102,9 @@ fn write(seen: &Seen, snapshot: Option<Arc<Snapshot>>, journal: &Writer) {
 }
 
 /// `None` when it has ended meanwhile.
-fn look((running, files): &(Arc<Running>, Arc<DetailFiles>)) -> Option<Snapshot> {
+fn look((running, files): &(Arc<Running>, Arc<Later<DetailFiles>>)) -> Option<Snapshot> {
     let (processes, count) = process::largest(&running.cgroup, PROCESSES).ok()?;
-    let detail = files.read(&mut [0; 16 * 1024]).ok()?;
+    let detail = files.get().ok()?.read(&mut [0; 16 * 1024]).ok()?;
     if processes.is_empty() {
         return None;
     }

@@ -14,7 +14,7 @@ use bellows_policies::units::{Bytes, Instant, Limit};
 use super::exec::Execution;
 use super::handle::{Command, Handle};
 use super::incidents::{self, Seen};
-use super::registry::Open;
+use super::registry::{Later, Open};
 use super::shrinker::{self, Shrink};
 use crate::journal::Writer;
 use crate::kernel::cgroup::{Cgroup, CgroupError};
@@ -113,7 +113,7 @@ pub(super) enum Job {
 /// All lanes. Their threads end when this is dropped and their queues are empty.
 #[derive(Debug)]
 pub(super) struct Lanes {
-    details: SyncSender<(Key, Arc<DetailFiles>)>,
+    details: SyncSender<(Key, Arc<Later<DetailFiles>>)>,
     shrinks: SyncSender<Arc<Shrink>>,
     incidents: SyncSender<Seen>,
     jobs: SyncSender<Job>,
@@ -142,7 +142,7 @@ impl Lanes {
     }
 
     /// Asks for a look into `memory.stat`; false when the queue is full.
-    pub(super) fn read_detail(&self, key: Key, files: &Arc<DetailFiles>) -> bool {
+    pub(super) fn read_detail(&self, key: Key, files: &Arc<Later<DetailFiles>>) -> bool {
         self.details.try_send((key, Arc::clone(files))).is_ok()
     }
 
@@ -168,10 +168,12 @@ pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Res
     thread::Builder::new().name(name.to_owned()).spawn(body).map(drop)
 }
 
-fn read_details(queue: &Receiver<(Key, Arc<DetailFiles>)>, answers: &Handle, mut swaps: Swaps) {
+fn read_details(queue: &Receiver<(Key, Arc<Later<DetailFiles>>)>, answers: &Handle, mut swaps: Swaps) {
     let mut buffer = vec![0_u8; 16 * 1024];
     while let Ok((key, files)) = queue.recv() {
-        let detail = files.read(&mut buffer).ok().map(|detail| {
+        let files = files.get().ok();
+        let read = files.and_then(|files| Some((files, files.read(&mut buffer).ok()?)));
+        let detail = read.map(|(files, detail)| {
             let swap = files.read_swap(&mut buffer, &mut swaps, detail.at).unwrap_or_default();
             Detail { swap, ..detail }
         });

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bellows_policies::ruleset::{Adopt, Mode};
 use bellows_policies::sample::Sample;
@@ -208,15 +208,46 @@ pub struct Open {
     pub(super) max: Option<LimitFile>,
     /// What `memory.high` is opened to.
     pub(super) before: Limit,
-    pub(super) slow: Arc<SlowFiles>,
+    pub(super) slow: Arc<Later<SlowFiles>>,
     /// Taken by the cpu loop, if the quota is governed.
     pub(super) cpu: Option<CpuFiles>,
-    pub(super) detail: Arc<DetailFiles>,
+    pub(super) detail: Arc<Later<DetailFiles>>,
+}
+
+/// Files of a workload that only the lanes use: opened by whoever needs them first, so that a takeover of many does not wait for files
+/// that most of them need much later.
+#[derive(Debug)]
+pub(super) struct Later<T> {
+    running: Arc<Running>,
+    open: fn(&Cgroup) -> Result<T, CgroupError>,
+    opened: OnceLock<T>,
+}
+
+impl<T> Later<T> {
+    fn new(running: &Arc<Running>, open: fn(&Cgroup) -> Result<T, CgroupError>) -> Arc<Self> {
+        Arc::new(Self { running: Arc::clone(running), open, opened: OnceLock::new() })
+    }
+
+    pub(super) fn get(&self) -> Result<&T, CgroupError> {
+        if let Some(opened) = self.opened.get() {
+            return Ok(opened);
+        }
+        let opened = (self.open)(&self.running.cgroup)?;
+        Ok(self.opened.get_or_init(|| opened))
+    }
 }
 
 impl Open {
-    /// Opens all. `has_quota`: its cpu quota is governed.
+    /// Opens all of a new one. `has_quota`: its cpu quota is governed.
     pub(super) fn new(running: &Arc<Running>, has_quota: bool) -> Result<Self, CgroupError> {
+        let open = Self::again(running, has_quota)?;
+        open.slow.get()?;
+        open.detail.get()?;
+        Ok(open)
+    }
+
+    /// Opens what a turn needs of one that another agent has started.
+    pub(super) fn again(running: &Arc<Running>, has_quota: bool) -> Result<Self, CgroupError> {
         let max = LimitFile::open(&running.cgroup, "memory.max")?;
         Self::with(running, has_quota, Some(max), Limit::Max)
     }
@@ -240,9 +271,9 @@ impl Open {
             high: LimitFile::open(cgroup, "memory.high")?,
             max,
             before,
-            slow: Arc::new(SlowFiles::open(cgroup)?),
+            slow: Later::new(running, SlowFiles::open),
             cpu: has_quota.then(|| CpuFiles::open(cgroup)).transpose()?,
-            detail: Arc::new(DetailFiles::open(cgroup)?),
+            detail: Later::new(running, DetailFiles::open),
             running: Arc::clone(running),
         })
     }
@@ -260,6 +291,12 @@ impl Open {
         let mut text = [0_u8; 32];
         let length = self.memory_current.read_at(&mut text, 0)?;
         Ok(Bytes(parse::number(&text[..length]).unwrap_or(0)))
+    }
+
+    /// `memory.high` and `memory.max` in force; the latter is nobody's where it is not ours.
+    pub(super) fn limits(&self) -> io::Result<(Limit, Limit)> {
+        let max = self.max.as_ref().map_or(Ok(Limit::Max), LimitFile::read)?;
+        Ok((self.high.read()?, max))
     }
 
     /// Writes `memory.max`, where that is ours.

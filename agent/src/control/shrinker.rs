@@ -21,6 +21,7 @@ use bellows_policies::units::{Bytes, Limit};
 
 use super::handle::{Command, Handle};
 use super::lanes::{deliver, spawn};
+use super::registry::Later;
 use crate::kernel::cgroup::{Cgroup, CgroupError};
 use crate::kernel::limit::LimitFile;
 use crate::kernel::parse;
@@ -94,7 +95,7 @@ impl SlowFiles {
 #[derive(Debug)]
 pub(super) struct Shrink {
     key: Key,
-    files: Arc<SlowFiles>,
+    files: Arc<Later<SlowFiles>>,
     act: Act,
     /// What is carried out, to be settled or undone.
     pub(super) plan: Plan,
@@ -109,7 +110,7 @@ pub(super) struct Shrink {
 impl Shrink {
     pub(super) fn new(
         key: Key,
-        files: &Arc<SlowFiles>,
+        files: &Arc<Later<SlowFiles>>,
         act: Act,
         plan: &Plan,
         version: &Arc<str>,
@@ -139,30 +140,31 @@ impl Shrink {
     }
 
     /// Lowers `memory.high` to `to`, use before it in steps, for as long as each step helps.
-    fn lower_high(&self, to: Bytes) -> io::Result<Reclaimed> {
-        let before = self.files.current()?;
+    fn lower_high(&self, files: &SlowFiles, to: Bytes) -> io::Result<Reclaimed> {
+        let before = files.current()?;
         let mut current = before;
         while current.saturating_sub(to) > STEP && !self.is_cancelled() {
-            self.files.high.write(Limit::At(current.saturating_sub(STEP).page_floor()))?;
-            let after = self.files.current()?;
+            files.high.write(Limit::At(current.saturating_sub(STEP).page_floor()))?;
+            let after = files.current()?;
             if after.saturating_add(Bytes::MIB) > current {
                 break;
             }
             current = after;
         }
         if !self.is_cancelled() {
-            self.files.high.write(Limit::At(to))?;
+            files.high.write(Limit::At(to))?;
         }
-        Ok(Reclaimed { before, after: self.files.current()? })
+        Ok(Reclaimed { before, after: files.current()? })
     }
 
     fn carry_out(&self) -> io::Result<Option<Reclaimed>> {
         if self.is_cancelled() {
             return Ok(None);
         }
+        let files = self.files.get()?;
         match self.act {
-            Act::LowerHigh(high) => self.lower_high(high),
-            Act::Reclaim(bytes) => self.files.reclaim(bytes),
+            Act::LowerHigh(high) => self.lower_high(files, high),
+            Act::Reclaim(bytes) => files.reclaim(bytes),
         }
         .map(Some)
     }

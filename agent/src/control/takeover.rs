@@ -17,7 +17,6 @@ use super::life::{facts, failsafe_cpu, stated};
 use super::pins;
 use super::registry::{Entry, Open};
 use crate::journal::{What, Writer};
-use crate::kernel::cgroup::CgroupError;
 use crate::kernel::watch::Key;
 use crate::kernel::{clock, parse, thread};
 use crate::metrics::Published;
@@ -30,8 +29,8 @@ use crate::workload::stated;
 use crate::workload::takeover::{Findings, Found};
 use crate::workload::yielded;
 
-/// So many are opened by several threads before the loop's own part in taking them over: in between it gives no sign of life.
-const AT_ONCE: usize = 256;
+/// So many are opened by several threads while those before them are taken over: in between there may be no sign of life.
+const AT_ONCE: usize = 128;
 
 /// What was taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -75,13 +74,14 @@ impl Control {
         }
         let (mut rewrites, mut tenants) = (Vec::new(), BTreeSet::new());
         let mut left = findings.workloads.into_iter();
-        loop {
+        let batches = std::iter::from_fn(move || {
             let some: Vec<Found> = left.by_ref().take(AT_ONCE).collect();
-            if some.is_empty() {
-                break;
-            }
             let opened = thread::share(&some, |part| part.iter().map(Opened::of).collect::<Vec<_>>());
-            for (found, opened) in some.into_iter().zip(opened.into_iter().flatten()) {
+            let batch: Vec<_> = some.into_iter().zip(opened.into_iter().flatten()).collect();
+            (!batch.is_empty()).then_some(batch)
+        });
+        thread::ahead(batches, |batch| {
+            for (found, opened) in batch {
                 self.beat(clock::now());
                 let name: Arc<str> = found.identity.to_string().into();
                 let is_running = found.running.process.is_some();
@@ -98,7 +98,7 @@ impl Control {
                     Ok(_) => taken.ended += 1,
                 }
             }
-        }
+        });
         for tenant in &tenants {
             self.protect(tenant);
         }
@@ -138,15 +138,12 @@ impl Control {
     fn adopt(
         &mut self,
         found: Found,
-        opened: Result<Opened, CgroupError>,
+        opened: anyhow::Result<Opened>,
     ) -> anyhow::Result<Option<(Arc<str>, Rewrite)>> {
         let Found {
             mut identity,
             running: _,
             started_unix_ns,
-            high,
-            max,
-            lease,
             pin,
             frozen,
             is_paused,
@@ -156,7 +153,7 @@ impl Control {
             isolation,
             stated,
         } = found;
-        let Opened { open, quota } = opened?;
+        let Opened { open, high, max, lease, quota } = opened?;
         let class = self.class_again(&mut identity);
         let is_yielded = is_yielded && yielded::still(open.cgroup(), &class)?;
         let sample = open.sample(clock::now())?;
@@ -263,17 +260,25 @@ impl Control {
     }
 }
 
-/// What a takeover opens of one.
+/// What a takeover opens of one, and the limits that it finds.
 struct Opened {
     open: Box<Open>,
+    /// `memory.high` in force.
+    high: Limit,
+    /// `memory.max` in force.
+    max: Limit,
+    /// The limits before they were opened, if they were.
+    lease: Option<Lease>,
     quota: Option<Cpus>,
 }
 
 impl Opened {
-    fn of(found: &Found) -> Result<Self, CgroupError> {
-        let open = Box::new(Open::new(&found.running, found.identity.cpu.is_some())?);
-        let quota = quota_before(&open, found.lease.as_ref());
-        Ok(Self { open, quota })
+    fn of(found: &Found) -> anyhow::Result<Self> {
+        let open = Box::new(Open::again(&found.running, found.identity.cpu.is_some())?);
+        let (high, max) = open.limits()?;
+        let lease = if high >= max { lease::read(open.cgroup())? } else { None };
+        let quota = quota_before(&open, lease.as_ref());
+        Ok(Self { open, high, max, lease, quota })
     }
 }
 

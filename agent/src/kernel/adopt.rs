@@ -6,7 +6,7 @@
 //! descriptor is not reaped even after that, its number was never free, and all of it was said of this very process.
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::unistd::Pid;
 
@@ -31,7 +31,7 @@ pub fn init(
 ) -> Result<Option<Process>, CgroupError> {
     // Whatever the refusal: there is no such process that could be listened to.
     let Ok(pidfd) = sys::pidfd_open(Pid::from_raw(pid)) else { return Ok(None) };
-    let is_it = || noted.map_or_else(|| is_first(pid, depth), |noted| began(pid) == Some(noted));
+    let is_it = || noted.map_or_else(|| is_first(pidfd.as_fd(), depth), |noted| began(pid) == Some(noted));
     let is_init = place(cgroup, pid)?.is_some() && is_it();
     let is_unreaped = sys::pidfd_send_signal(pidfd.as_fd(), 0).is_ok();
     Ok((is_init && is_unreaped).then_some(Process { pid, pidfd }))
@@ -63,11 +63,12 @@ fn began_by(stat: &str) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
-fn is_first(pid: i32, depth: usize) -> bool {
-    let status = File::open(format!("/proc/{pid}/status")).and_then(|mut file| read_whole(&mut file));
-    let Ok(status) = status else { return false };
-    namespace_pids(&status)
-        .is_some_and(|pids| depth > 0 && pids.len() == depth + 1 && pids.last() == Some(&1))
+/// By what is told of the descriptor, as far as the kernel is asked for less than by the process's own status.
+fn is_first(pidfd: BorrowedFd<'_>, depth: usize) -> bool {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let told = File::open(path).and_then(|mut file| read_whole(&mut file));
+    let Ok(told) = told else { return false };
+    namespace_pids(&told).is_some_and(|pids| depth > 0 && pids.len() == depth + 1 && pids.last() == Some(&1))
 }
 
 /// `NSpid`: the pid in each namespace, outermost first.
@@ -89,6 +90,8 @@ mod tests {
         assert_eq!((began_by(stat), began_by("7")), (Some(12345), None));
         assert!(began(i32::try_from(std::process::id()).unwrap()).is_some_and(|ticks| ticks > 0));
         assert!(depth() >= 1);
-        assert!(!is_first(i32::try_from(std::process::id()).unwrap(), depth()));
+        let own = sys::pidfd_open(Pid::this()).unwrap();
+        assert!(!is_first(own.as_fd(), depth()), "nobody's first");
+        assert!(is_first(own.as_fd(), depth() - 1) == (Pid::this().as_raw() == 1), "and it is read");
     }
 }

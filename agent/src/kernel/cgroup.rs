@@ -45,6 +45,13 @@ pub struct CgroupError {
     source: io::Error,
 }
 
+impl From<CgroupError> for io::Error {
+    /// What the kernel has said, for whoever has no use for the place.
+    fn from(error: CgroupError) -> Self {
+        error.source
+    }
+}
+
 impl CgroupError {
     /// The cgroup was removed meanwhile.
     #[must_use]

@@ -149,6 +149,13 @@ pub(super) fn set_realtime(priority: i32) -> io::Result<()> {
     if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Sets the nice value of the calling thread, for Linux keeps one for each.
+pub(super) fn set_nice(nice: i32) -> io::Result<()> {
+    // SAFETY: numbers only; 0 means the caller.
+    let r = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+    if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// What a child is started with: [`clone_exec`].
 pub(super) struct Exec<'a> {
     /// The program: a descriptor, so that no path can be swapped underneath.

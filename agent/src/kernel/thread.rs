@@ -1,5 +1,6 @@
 //! What a lane does to its own thread: priority, and being interruptible.
 
+use std::sync::mpsc::sync_channel;
 use std::{io, thread};
 
 use super::sys;
@@ -38,17 +39,28 @@ pub fn id() -> i32 {
     sys::thread_id()
 }
 
-/// Protects this process from paging and the OOM killer and lets it open as many files as it is allowed to. What is refused is
+/// Has the program kept in memory, by a thread that gives way to all others: to read all of it from disk takes longer than to take over a
+/// hundred workloads. What is refused is told, and not fatal.
+pub fn lock_program() {
+    use nix::sys::mman::{MlockAllFlags, mlockall};
+    let lock = || {
+        let _ = sys::set_nice(19);
+        // What is mapped now is the program itself: without this, the first event waits for its pages to be read from disk, and
+        // under memory pressure so does any other.
+        if let Err(error) = mlockall(MlockAllFlags::MCL_CURRENT) {
+            crate::kernel::tell(&format!("the agent's code may be paged out: {error}"));
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("bellows-lock".to_owned()).spawn(lock) {
+        crate::kernel::tell(&format!("the agent's code may be paged out: {error}"));
+    }
+}
+
+/// Protects this process from the OOM killer and lets it open as many files as it is allowed to. What is refused is
 /// told, and not fatal. Returns how many files it could open before: what its workloads are to start with.
 #[must_use]
 pub fn protect_process() -> u64 {
-    use nix::sys::mman::{MlockAllFlags, mlockall};
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    // What is mapped now is the program itself: without this, the first event waits for its pages to be read from disk, and
-    // under memory pressure so does any other.
-    if let Err(error) = mlockall(MlockAllFlags::MCL_CURRENT) {
-        crate::kernel::tell(&format!("the agent's code may be paged out: {error}"));
-    }
     // -900 of -1000: after everything else, but not never, should it leak.
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "-900") {
         crate::kernel::tell(&format!("the agent is not protected from the OOM killer: {error}"));
@@ -58,6 +70,15 @@ pub fn protect_process() -> u64 {
         crate::kernel::tell(&format!("cannot raise the number of open files: {error}"));
     }
     soft
+}
+
+/// Takes items one after the other while the next one is being made, by another thread.
+pub fn ahead<T: Send>(items: impl Iterator<Item = T> + Send, take: impl FnMut(T)) {
+    thread::scope(|scope| {
+        let (made, queue) = sync_channel(0);
+        scope.spawn(move || items.into_iter().try_for_each(|item| made.send(item)));
+        queue.into_iter().for_each(take);
+    });
 }
 
 /// Does `work` for all items on a few threads, each with a part of them in order; the results in the order of the parts. Few items,
@@ -82,4 +103,18 @@ pub fn share<T: Sync, R: Send>(items: &[T], work: impl Fn(&[T]) -> R + Sync) -> 
         };
         started.into_iter().map(finish).collect()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_item_is_made_once_and_in_order() {
+        let mut taken = Vec::new();
+        ahead(0..100, |item| taken.push(item));
+        assert_eq!(taken, (0..100).collect::<Vec<_>>());
+        let items: Vec<usize> = (0..1000).collect();
+        assert_eq!(share(&items, <[usize]>::to_vec).concat(), items);
+    }
 }

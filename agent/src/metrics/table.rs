@@ -13,7 +13,7 @@ const MOST_ENDED: usize = 1000;
 
 /// All published workloads, or whatever else is published one by one. Cloning shares it.
 ///
-/// The lock is held only to swap or to copy two pointers; changing a list copies it, which only launches and ends do.
+/// The lock is held only to copy two pointers, or to change a list: launches and ends do that, and copy it where somebody is reading it.
 #[derive(Debug)]
 pub struct Table<T = Published>(Arc<RwLock<Lists<T>>>);
 
@@ -74,13 +74,12 @@ impl<T> Table<T> {
     fn retire(&self, published: &Arc<T>, unix_ns: u64, stays: u64) {
         let mut lists = self.write();
         lists.take_out(published);
-        let mut ended = Vec::clone(&lists.ended);
+        let ended = Arc::make_mut(&mut lists.ended);
         ended.retain(|(until, _)| *until > unix_ns);
         if ended.len() == MOST_ENDED {
             ended.remove(0);
         }
         ended.push((unix_ns.saturating_add(stays), Arc::clone(published)));
-        lists.ended = Arc::new(ended);
     }
 }
 
@@ -116,24 +115,17 @@ impl Table<PublishedTenant> {
 
 impl<T> Lists<T> {
     fn add(&mut self, published: Arc<T>) {
-        let mut live = Vec::clone(&self.live);
-        live.push(published);
-        self.live = Arc::new(live);
+        Arc::make_mut(&mut self.live).push(published);
     }
 
     fn take_out(&mut self, published: &Arc<T>) {
-        let mut live = Vec::clone(&self.live);
-        live.retain(|p| !Arc::ptr_eq(p, published));
-        self.live = Arc::new(live);
+        Arc::make_mut(&mut self.live).retain(|p| !Arc::ptr_eq(p, published));
     }
 
     /// Takes one out of those who have ended.
     fn recall(&mut self, is_it: impl Fn(&T) -> bool) -> Option<Arc<T>> {
         let at = self.ended.iter().position(|(_, ended)| is_it(ended))?;
-        let mut ended = Vec::clone(&self.ended);
-        let (_, published) = ended.remove(at);
-        self.ended = Arc::new(ended);
-        Some(published)
+        Some(Arc::make_mut(&mut self.ended).remove(at).1)
     }
 }
 
@@ -156,6 +148,22 @@ mod tests {
         assert_eq!((live.len(), ended.len()), (0, MOST_ENDED));
         assert_eq!(ended[0].tenant, "t5", "the first have left");
         assert_eq!(table.with_ended(TENANT_STAYS + 100).1.len(), MOST_ENDED - 96);
+    }
+
+    #[test]
+    fn a_list_that_is_read_stays_as_it_is() {
+        let table = TenantTable::default();
+        let first = table.begin("acme", tenant);
+        let before = table.list();
+        table.begin("umbrella", tenant);
+        table.end(&first, 0);
+        let names = |list: &[Arc<PublishedTenant>]| -> Vec<String> {
+            list.iter().map(|t| t.tenant.clone()).collect()
+        };
+        assert_eq!(
+            (names(&before), names(&table.list())),
+            (vec!["acme".to_owned()], vec!["umbrella".to_owned()])
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! written before anything is removed, so that an agent that dies in between loses nothing, and a second one only repeats it.
 //! The last [`REMEMBERED`] ends are kept.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -209,26 +209,28 @@ impl Records {
     /// The ends that an earlier agent kept, oldest first. What init wrote for a workload that is none of `present` any more
     /// is made into an end: somebody removed its cgroup while no agent ran. All else is removed.
     pub fn recover(&self, present: &[u64]) -> io::Result<Vec<(u64, Ended)>> {
+        let present: HashSet<u64> = present.iter().copied().collect();
         let mut ends = Vec::new();
         let mut orphans = Vec::new();
         for entry in fs::read_dir(&self.directory)?.flatten() {
             let path = entry.path();
             let name = entry.file_name();
             let name = name.to_str().unwrap_or_default();
-            let written = entry.metadata().and_then(|m| m.modified());
+            let written = || entry.metadata().and_then(|m| m.modified()).ok();
             if let Some(id) = name.strip_suffix(".end").and_then(|n| n.parse::<u64>().ok())
                 && let Ok(ended) = fs::read(&path)
                     .map_err(|_| ())
                     .and_then(|text| serde_json::from_slice::<Ended>(&text).map_err(|_| ()))
             {
-                ends.push((written.ok(), id, ended));
+                ends.push((written(), id, ended));
             } else if let Ok(id) = name.parse::<u64>() {
-                orphans.push((written.ok(), id));
+                if !present.contains(&id) {
+                    orphans.push((written(), id));
+                }
             } else {
                 let _ = fs::remove_file(path);
             }
         }
-        orphans.retain(|(_, id)| !present.contains(id));
         for (written, id) in orphans {
             if let Witness::Told(exit) = self.witness(id)
                 && !ends.iter().any(|(_, other, _)| *other == id)

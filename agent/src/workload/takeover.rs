@@ -19,7 +19,6 @@ use bellows_policies::units::{Bytes, Limit};
 use super::adoption;
 use super::frozen;
 use super::isolation::Isolation;
-use super::lease::{self, Lease};
 use super::life::{self, Life};
 use super::pins;
 use super::records::Witness;
@@ -44,12 +43,6 @@ pub struct Found {
     pub running: Arc<Running>,
     /// When it was started, in nanoseconds since the Unix epoch.
     pub started_unix_ns: u64,
-    /// `memory.high` in force.
-    pub high: Limit,
-    /// `memory.max` in force.
-    pub max: Limit,
-    /// The limits before they were opened, if they were.
-    pub lease: Option<Lease>,
     /// The operator's word about them, over or not.
     pub pin: Option<Pin>,
     /// For whom it was frozen, if it was; it may run by now.
@@ -208,15 +201,10 @@ fn look(
     }
     let running = Running::new(cgroup.clone(), process);
     let running = Arc::new(if is_logged { running.logged(None) } else { running });
-    let (high, max) = lease::in_force(cgroup)?;
-    let is_open = high >= max;
     Ok(Kind::Ours(Box::new(Found {
         identity: identity.clone(),
         running,
         started_unix_ns: birth.unix_ns,
-        high,
-        max,
-        lease: if is_open { lease::read(cgroup)? } else { None },
         pin: pins::read(cgroup)?,
         frozen: frozen::read(cgroup)?,
         is_paused: frozen::is_paused(cgroup)?,

@@ -4,7 +4,7 @@ TRIPLE  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 BIN     := target/$(TRIPLE)/release
 KERNEL  := $(BIN)/bellows-kernel
 
-.PHONY: help demo test check-kubernetes test-console test-systemd test-kernels sim surfaces check bench deb build setup toolchain clean
+.PHONY: help demo test check-kubernetes test-console test-systemd test-kernels sim fuzz surfaces check bench deb build setup toolchain clean
 
 help:
 	@echo "make demo    six tenants on one budget: static limits, the kernel alone, bellows; metrics on 127.0.0.1:9464"
@@ -14,6 +14,8 @@ help:
 	@echo "make test-kernels  the tests that need a kernel on Linux 6.1, 6.12 and 7.3, and the refusal on 5.10: an hour"
 	@echo "make sim     the laws against a simulated node that goes wrong: SEED=.. (random if none), STEPS=.. (a million if none);"
 	@echo "             with SCENARIO=.. drawn policies under drawn traces instead, from that seed on"
+	@echo "make fuzz    hostile input that looks for code it has not reached: TARGET=.. (all in turn if none), SECONDS=.. each (60 if none);"
+	@echo "             needs a C++ compiler; the first build takes some minutes"
 	@echo "make deb     the Debian package: target/<triple>/release/bellows.deb; needs cargo-deb and lintian"
 	@echo "make surfaces  writes docs/metrics.md, docs/json.md, the dashboards and the rules from what is in the code"
 	@echo "make check   formatting, lints, tidy, licences and bans of dependencies"
@@ -67,8 +69,15 @@ test-kernels: build setup
 sim: toolchain
 	cargo run --release --locked -q -p bellows-tests --bin bellows-sim -- $(if $(SEED),--seed $(SEED)) $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(STEPS),--steps $(STEPS))
 
+# Not in `make test`: all code is compiled a second time for it. What fails is kept in target/fuzz.
+fuzz: toolchain
+	@command -v c++ >/dev/null || { echo "a C++ compiler is missing: apt-get install g++"; exit 1; }
+	tests/fuzz/coverage/run $(or $(SECONDS),60) $(TARGET)
+
 check: toolchain
 	cargo fmt --all --check
+	cargo fmt --manifest-path tests/fuzz/coverage/Cargo.toml --check
+	cargo fetch --locked --quiet --manifest-path tests/fuzz/coverage/Cargo.toml
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo test --release --locked -p bellows-tests --test tidy
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny"; exit 1; }

@@ -2,7 +2,9 @@
 //! moment, and comes to what it says (`targets` has what that means for each).
 //!
 //! Each file of `corpus/TARGET` is tried as it is, and then as many changed ones as there is time for: a changed one that fails is
-//! printed and kept in `target/fuzz`, and goes to the corpus when it has been mended. Nothing here knows what code an input reaches.
+//! printed and kept in `target/fuzz`, and goes to the corpus when it has been mended. Nothing here knows what code an input reaches: that is
+//! for `make fuzz`, where libFuzzer tries the same targets (`coverage/`). What it has found to reach more is in the corpus, too, as files named
+//! after their content.
 //!
 //! `BELLOWS_FUZZ_SEED` says where to begin, `BELLOWS_FUZZ_SECONDS` for how long to go on.
 

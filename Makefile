@@ -10,7 +10,8 @@ help:
 	@echo "make demo    six tenants on one budget: static limits, the kernel alone, bellows; metrics on 127.0.0.1:9464"
 	@echo "make test    all tests, those that need a kernel in a real one (this machine's, or a guest's)"
 	@echo "make test-console  the console, in a browser: needs node, npm and chromium; 5 minutes"
-	@echo "make test-systemd  the units and the package, under a real systemd: 8 minutes, and 40 MB to fetch"
+	@echo "make test-systemd  the units and the package, under a real systemd: 8 minutes, and 40 MB to fetch; with SUITE=.."
+	@echo "             under that of other Debian suites, for instance SUITE=\"bookworm trixie\": systemd 252 and 257"
 	@echo "make test-kernels  the tests that need a kernel on Linux 6.1, 6.12 and 7.3, and the refusal on 5.10: an hour"
 	@echo "make sim     the laws against a simulated node that goes wrong: SEED=.. (random if none), STEPS=.. (a million if none);"
 	@echo "             with SCENARIO=.. drawn policies under drawn traces instead, from that seed on"
@@ -35,11 +36,13 @@ test: build setup
 	$(KERNEL) with --memory 3G --swap 1G --timeout 3300 -- \
 		cargo test --release --locked -p bellows-tests --test kernel -- --test-threads=1 --show-output
 
-# The units and the package, in a guest whose PID 1 is the real systemd. One cpu: with two, that of a translated guest stood still once in a restart.
+# The units and the package, in a guest whose PID 1 is the real systemd, of each suite in SUITE (this machine's if none). One cpu: with two,
+# that of a translated guest stood still once in a restart.
 test-systemd: deb
-	$(KERNEL) setup --systemd
-	$(KERNEL) with --systemd --cpus 1 --memory 2G --timeout 900 -- \
-		cargo test --release --locked -p bellows-tests --test systemd -- --test-threads=1 --show-output
+	set -e; for suite in $(or $(SUITE),''); do \
+		$(KERNEL) setup --systemd $${suite:+--suite $$suite}; \
+		$(KERNEL) with --systemd $${suite:+--suite $$suite} --cpus 1 --memory 2G --timeout 1500 -- \
+			cargo test --release --locked -p bellows-tests --test systemd -- --test-threads=1 --show-output; done
 
 # The package says what is in it in agent/Cargo.toml.
 deb: build

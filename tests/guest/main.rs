@@ -86,7 +86,7 @@ enum Action {
 
 #[derive(Debug, Args)]
 struct Suite {
-    /// Debian suite of the kernel, for instance bookworm-backports, trixie, trixie-backports [default: the machine's]
+    /// Debian suite of the kernel, and of systemd; for instance bookworm-backports, trixie, trixie-backports [default: the machine's]
     #[arg(long, env = "BELLOWS_SUITE")]
     suite: Option<String>,
 }

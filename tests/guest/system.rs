@@ -14,8 +14,9 @@ use super::debian::{self, apt};
 use super::run_dir::guest_dir;
 use super::tool;
 
-/// With all that they depend on. `libpam-systemd` makes the sessions of users, `libc-bin` and `diffutils` have what dpkg asks for.
-const PACKAGES: [&str; 14] = [
+/// With all that they depend on. `libpam-systemd` makes the sessions of users, `libc-bin` and `diffutils` have what dpkg asks for,
+/// `init-system-helpers` takes for granted, as any package may, that `perl-base` is there.
+const PACKAGES: [&str; 15] = [
     "apt",
     "base-files",
     "base-passwd",
@@ -25,6 +26,7 @@ const PACKAGES: [&str; 14] = [
     "dpkg",
     "init-system-helpers",
     "libc-bin",
+    "perl-base",
     "procps",
     "util-linux",
     "systemd",

@@ -70,13 +70,28 @@ fn as_agent(command: &[&str]) -> Output {
     run(&[&["nsenter", "--target", &pid, "--mount", "--"], command].concat())
 }
 
+/// The agent can write to nothing that is the host's.
+pub(crate) fn the_host_is_read_only() {
+    for path in [
+        "/usr",
+        "/etc",
+        "/var",
+        "/sys/fs/cgroup",
+        "/sys/kernel/mm",
+        "/sys/devices/system",
+        "/sys/module/kernel/parameters",
+        "/proc/sys/kernel/panic",
+    ] {
+        assert!(as_agent(&["test", "-e", path]).status.success(), "{path}");
+        assert!(!as_agent(&["test", "-w", path]).status.success(), "the agent can write to {path}");
+    }
+}
+
 #[test]
 fn the_agent_is_confined_and_what_it_starts_is_not() {
     let _installed = Installed::started();
     let _marks = Marks::new();
-    for path in ["/usr", "/etc", "/var", "/sys/fs/cgroup", "/sys/kernel/mm", "/proc/sys/kernel/panic"] {
-        assert!(!as_agent(&["test", "-w", path]).status.success(), "the agent can write to {path}");
-    }
+    the_host_is_read_only();
     for mark in &MARKS[..3] {
         assert!(!as_agent(&["test", "-e", mark]).status.success(), "the agent sees {mark}");
     }

@@ -10,7 +10,7 @@ use bellows_tests::guest::system::USER_ID;
 
 use crate::rig::{
     TREE, UNTIL_TOLD, await_boot, built, detach, eventually, inode, limit, listed, main_pid, processes,
-    property, read, run, text, told,
+    property, read, run, text, told, version,
 };
 
 const CONFIG: &str = "/etc/bellows/config.toml";
@@ -76,7 +76,8 @@ fn it_installs_upgrades_under_a_workload_and_goes() {
 
     // As the README has it: three commands.
     told(&["apt-get", "install", "-y", "--no-install-recommends", &package()]);
-    told(&["bellows", "doctor"]);
+    let said = told(&["bellows", "doctor"]);
+    assert!(said.contains(&format!("systemd {}\n", version())), "{said}");
     let init = detach("web", UNTIL_TOLD).to_string();
     assert!(listed().contains("\"state\":\"running\""), "{}", listed());
     let high = limit("web", "memory.high");

@@ -22,7 +22,10 @@ pub(crate) fn await_boot() {
     static BOOTED: Once = Once::new();
     BOOTED.call_once(|| {
         let comm = fs::read_to_string("/proc/1/comm").unwrap_or_default();
-        assert_eq!(comm, "systemd\n", "PID 1 is no systemd: run this by `make test`, which boots one");
+        assert_eq!(
+            comm, "systemd\n",
+            "PID 1 is no systemd: run this by `make test-systemd`, which boots one"
+        );
         let end = Instant::now() + BOOT;
         while !Path::new("/run/systemd/private").exists() {
             assert!(Instant::now() < end, "systemd does not come up");
@@ -38,6 +41,9 @@ fn uptime() -> String {
     let text = fs::read_to_string("/proc/uptime").unwrap_or_default();
     text.split(' ').next().unwrap_or_default().to_owned()
 }
+
+/// The first version of systemd that knows `DelegateSubgroup=`.
+pub(crate) const SUBGROUPS_SINCE: u32 = 254;
 
 /// systemd's version.
 pub(crate) fn version() -> u32 {

@@ -1,8 +1,8 @@
 //! What the machine around the delegated cgroup has to have: room for open files and for watches, a service manager that delegates,
 //! and a clock that others can follow; and which cpus and memory nodes it could have.
 
-use std::fs;
 use std::path::Path;
+use std::{fs, iter};
 
 use nix::sys::resource::{Resource, getrlimit};
 
@@ -73,7 +73,7 @@ fn manager() -> Check {
     if !Path::new("/run/systemd/system").exists() {
         return ok(NAME, "no systemd runs here: whoever made the delegated cgroup keeps it");
     }
-    let Some(version) = fs::read_dir("/usr/lib/systemd").ok().and_then(library_version) else {
+    let Some(version) = library_version(Path::new("/usr/lib")) else {
         return ok(NAME, "systemd, of a version that is not known");
     };
     let found = format!("systemd {version}");
@@ -87,9 +87,13 @@ fn manager() -> Check {
     )
 }
 
-/// Of `libsystemd-shared-252.so`: systemd says its version by no file, and no program is run for a check.
-fn library_version(files: fs::ReadDir) -> Option<u32> {
-    files.flatten().find_map(|file| version_of(file.file_name().to_str()?))
+/// Of `libsystemd-shared-252.so`: systemd says its version by no file, and no program is run for a check. It is in `systemd` below `lib`,
+/// or, where the libraries of each architecture are apart as on Debian, in `x86_64-linux-gnu/systemd`.
+fn library_version(lib: &Path) -> Option<u32> {
+    let apart = fs::read_dir(lib).into_iter().flatten().flatten().map(|entry| entry.path());
+    let dirs =
+        iter::once(lib.to_owned()).chain(apart).filter_map(|dir| fs::read_dir(dir.join("systemd")).ok());
+    dirs.flatten().flatten().find_map(|file| version_of(file.file_name().to_str()?))
 }
 
 fn version_of(name: &str) -> Option<u32> {

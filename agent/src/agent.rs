@@ -1,16 +1,17 @@
 //! The composition root: builds every part, runs them, and takes them down in order. The only file that names them all.
 
 use std::collections::HashSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bellows_policies::ruleset::{Adopt, Defaults, Ruleset};
 use bellows_policies::{Budget, Bytes};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::api;
 use crate::config::{Config, OnExit};
@@ -49,9 +50,9 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let open_files = crate::kernel::thread::protect_process();
 
     let machine = tree::capacity(&tree.root).context("cannot find out how much memory there is")?;
-    let given = config.node.capacity.map(|size| size.0);
     let defaults = Defaults { memory: config.memory, pids: config.workload.pids };
-    let node = policy::Node { defaults, given, machine: Some(machine) };
+    let node =
+        policy::Node { defaults, given: config.node.capacity.map(|size| size.0), machine: Some(machine) };
     let compiled = policies(&config.policies, &node)?;
     let (shown, shown_policies) = watch::channel(Arc::new(policy::Shown::default().after(&compiled)));
     let rules = compiled.rules;
@@ -100,12 +101,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let took = clock::now().since(started);
     metrics.policies.begun(clock::unix_nanoseconds());
     metrics.takeover.set(took.as_secs_f64());
-    let (ended, loop_ended) = tokio::sync::oneshot::channel();
-    let loop_thread = thread::Builder::new().name("bellows-control".to_owned()).spawn(move || {
-        let result = control.run();
-        let _ = ended.send(());
-        result
-    })?;
+    let (loop_thread, loop_ended) = turn(control)?;
     crate::kernel::thread::lock_program();
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -143,6 +139,17 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     drop(drain);
     served?;
     ran.context("the control loop failed")
+}
+
+/// Runs the control loop on a thread of its own; the receiver hears its end, however it ends.
+fn turn(control: Control) -> io::Result<(JoinHandle<io::Result<()>>, oneshot::Receiver<()>)> {
+    let (ended, loop_ended) = oneshot::channel();
+    let turning = thread::Builder::new().name("bellows-control".to_owned()).spawn(move || {
+        let result = control.run();
+        let _ = ended.send(());
+        result
+    })?;
+    Ok((turning, loop_ended))
 }
 
 /// Refuses a machine that is not ready.

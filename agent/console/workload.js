@@ -103,13 +103,13 @@ export function mount(main, [tenant = "", short = ""]) {
     });
     pressure.show({
       from, to, top: Math.max(0.05, ...waits.flatMap((point) => WAITS.map(([of]) => point[of] ?? 0))), format: percent,
-      series: WAITS.map(([of, colour]) => ({ name: of, points: waits.map((point) => [point.at, point[of]]), colour, dash: of === "io" ? [5, 3] : [] })),
+      series: WAITS.map(([of, colour]) => ({ name: of, points: waits.map((point) => [point.at, point[of]]), colour, dash: of === "io" ? [5, 3] : [], apart: 5000 })),
       words: waits.length > 0 ? `${percent(waits.at(-1).memory ?? 0)} of the last second for memory` : "not known yet",
     });
     const quota = view?.cpu_quota ?? null;
     cpu.show({
       from, to, top: Math.max(0.1, (quota ?? 0) / 1e6, ...seen.map((point) => Math.max(point.cpus ?? 0, point.quota ?? 0))) * 1.1, format: (n) => n.toFixed(2),
-      series: [{ name: "quota", points: line("quota"), colour: "granted", fill: 0.5, step: true }, { name: "used", points: line("cpus"), colour: "used" }],
+      series: [{ name: "quota", points: line("quota"), colour: "granted", fill: 0.5, step: true }, { name: "used", points: line("cpus"), colour: "used", apart: 5000 }],
       words: view ? `${view.cpus_used.toFixed(2)} used of ${cpus(quota)}` : "ended",
     });
   }

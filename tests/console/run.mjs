@@ -71,7 +71,12 @@ async function axe(page, what) {
   figures.axe = [...(figures.axe ?? []), what];
 }
 
-const picture = (page, name) => pictures && page.screenshot({ path: join(pictures, `${name}.png`) });
+/** Of a page that is connected: a guest that is starved stands still for seconds, and the page says so. */
+async function picture(page, name) {
+  if (!pictures) return;
+  await page.getByText("live", { exact: true }).waitFor();
+  await page.screenshot({ path: join(pictures, `${name}.png`) });
+}
 
 /** Each step with its name; the first that fails ends it. */
 const steps = {

@@ -1,5 +1,6 @@
 //! The image of `deploy/Containerfile`, which is two static programs, by a real runtime: `crun`, told what INSTALL.md
-//! tells docker. (Building it takes a builder and a registry; what it is made of is put together here.)
+//! tells docker, but for `--in-container`, which `container.rs` has. (Building it takes a builder and a registry, and is
+//! `make test-image`'s; what it is made of is put together here.)
 
 use std::fs;
 use std::path::{Path, PathBuf};

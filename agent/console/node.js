@@ -92,7 +92,7 @@ function drawAttention(list) {
   const rest = all.length - SHOWN;
   list.replaceChildren(...waiting, ...items);
   if (rest > 0) list.append(h("li", null, h("span"), h("a", { href: "#/workloads" }, `${rest} more`), h("span")));
-  if (list.children.length === 0) list.append(h("li", null, mark(["✓", "ok", "well"]), h("span", null, "Nobody"), h("span", { class: "muted" }, "no workload is at a limit, frozen, or was killed in")));
+  if (list.children.length === 0) list.append(h("li", null, mark(["✓", "ok", "well"]), h("span", null, "Nobody"), h("span", { class: "muted" }, "no workload is at a limit, is frozen, or has lost a process to the OOM killer")));
 }
 
 function line(record) {

@@ -1,12 +1,13 @@
 //! A dead or hung agent does no worse than a static limit at the ceiling: its watchdog opens the limits.
 
 use std::fs;
+use std::path::Path;
 
 use bellows::journal::What;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
 
-use crate::rig::{Agent, MIB, eventually, is_grow, is_launched, number, read};
+use crate::rig::{Agent, MIB, eventually, eventually_or_tell, is_grow, is_launched, number, read};
 
 /// Grows for some seconds, beyond what was granted when the agent went away, and stays long enough to be looked at.
 const GROW: &[&str] = &["grow", "240", "--pause-ms", "20", "--hold-ms", "4000"];
@@ -142,4 +143,25 @@ fn a_tree_that_was_killed_whole_is_used_again() {
     agent.restart();
     let finished = agent.run("after", "16M..64M", &["true"]).finish();
     assert_eq!(finished.code, 0, "{finished:?}");
+}
+
+/// Under memory pressure the agent reads nothing of itself from disk, and what it keeps for that is the program: no stacks of threads.
+#[test]
+fn the_program_alone_is_locked_into_memory() {
+    let agent = Agent::start(&[]);
+    let of_agent = |file: &str| read(Path::new(&format!("/proc/{}/{file}", agent.child.id())));
+    let maps = of_agent("maps");
+    let sizes = maps.lines().filter(|line| line.ends_with("/bellows")).map(|line| {
+        let (start, end) =
+            line.split_once(' ').and_then(|(range, _)| range.split_once('-')).expect("a range");
+        u64::from_str_radix(end, 16).expect("hex") - u64::from_str_radix(start, 16).expect("hex")
+    });
+    let program = sizes.sum::<u64>() / 1024;
+    let locked = || -> u64 {
+        let status = of_agent("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmLck:")).expect("VmLck");
+        line.trim().trim_end_matches(" kB").parse().expect("KiB")
+    };
+    let told = || format!("{} KiB of a program of {program}", locked());
+    eventually_or_tell("the program is locked, and nothing else", || locked() == program, told);
 }

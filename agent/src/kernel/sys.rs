@@ -156,6 +156,13 @@ pub(super) fn set_nice(nice: i32) -> io::Result<()> {
     if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Has a range of addresses kept in memory; it is read from disk first.
+pub(super) fn lock_range(start: usize, length: usize) -> io::Result<()> {
+    // SAFETY: the kernel changes nothing that is mapped there, and refuses what is not mapped.
+    let r = unsafe { libc::mlock(start as *const c_void, length) };
+    if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// What a child is started with: [`clone_exec`].
 pub(super) struct Exec<'a> {
     /// The program: a descriptor, so that no path can be swapped underneath.

@@ -1,7 +1,8 @@
-//! What a lane does to its own thread: priority, and being interruptible.
+//! Threads: their priority, being interruptible, sharing work; and what protects the process.
 
+use std::ops::Range;
 use std::sync::mpsc::sync_channel;
-use std::{io, thread};
+use std::{fs, io, thread};
 
 use super::sys;
 
@@ -39,21 +40,42 @@ pub fn id() -> i32 {
     sys::thread_id()
 }
 
-/// Has the program kept in memory, by a thread that gives way to all others: to read all of it from disk takes longer than to take over a
-/// hundred workloads. What is refused is told, and not fatal.
+/// Has the program's own file kept in memory: without this, the first event waits for its pages to be read from disk, and under memory
+/// pressure so does any other. By a thread that gives way to all others, since to read all of it takes longer than to take over a hundred
+/// workloads. Not `mlockall`, which would make the stacks of all threads resident, too. What is refused is told, and not fatal.
 pub fn lock_program() {
-    use nix::sys::mman::{MlockAllFlags, mlockall};
     let lock = || {
+        // Refused, it only takes its share of the cpus.
         let _ = sys::set_nice(19);
-        // What is mapped now is the program itself: without this, the first event waits for its pages to be read from disk, and
-        // under memory pressure so does any other.
-        if let Err(error) = mlockall(MlockAllFlags::MCL_CURRENT) {
-            crate::kernel::tell(&format!("the agent's code may be paged out: {error}"));
+        if let Err(error) = lock_mapped() {
+            tell_unlocked(&error);
         }
     };
     if let Err(error) = thread::Builder::new().name("bellows-lock".to_owned()).spawn(lock) {
-        crate::kernel::tell(&format!("the agent's code may be paged out: {error}"));
+        tell_unlocked(&error);
     }
+}
+
+fn tell_unlocked(error: &io::Error) {
+    super::tell(&format!("the agent's code may be paged out: {error}"));
+}
+
+fn lock_mapped() -> io::Result<()> {
+    let program = fs::read_link("/proc/self/exe")?;
+    let maps = fs::read_to_string("/proc/self/maps")?;
+    mapped(&maps, &program.to_string_lossy()).try_for_each(|range| sys::lock_range(range.start, range.len()))
+}
+
+/// Where a file is mapped, by proc_pid_maps(5): `start-end perms offset dev inode path`.
+fn mapped<'a>(maps: &'a str, file: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
+    maps.lines()
+        .filter(move |line| {
+            line.split_once('/').is_some_and(|(_, path)| Some(path) == file.strip_prefix('/'))
+        })
+        .filter_map(|line| {
+            let (start, end) = line.split_once(' ')?.0.split_once('-')?;
+            Some(usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?)
+        })
 }
 
 /// Protects this process from the OOM killer and lets it open as many files as it is allowed to. What is refused is
@@ -62,7 +84,7 @@ pub fn lock_program() {
 pub fn protect_process() -> u64 {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     // -900 of -1000: after everything else, but not never, should it leak.
-    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "-900") {
+    if let Err(error) = fs::write("/proc/self/oom_score_adj", "-900") {
         crate::kernel::tell(&format!("the agent is not protected from the OOM killer: {error}"));
     }
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
@@ -72,11 +94,11 @@ pub fn protect_process() -> u64 {
     soft
 }
 
-/// Takes items one after the other while the next one is being made, by another thread.
-pub fn ahead<T: Send>(items: impl Iterator<Item = T> + Send, take: impl FnMut(T)) {
+/// Takes items one after the other while the next one is being made, by another thread; panics where there is none to be had.
+pub fn ahead<T: Send>(mut items: impl Iterator<Item = T> + Send, take: impl FnMut(T)) {
     thread::scope(|scope| {
         let (made, queue) = sync_channel(0);
-        scope.spawn(move || items.into_iter().try_for_each(|item| made.send(item)));
+        scope.spawn(move || items.try_for_each(|item| made.send(item)));
         queue.into_iter().for_each(take);
     });
 }
@@ -116,5 +138,13 @@ mod tests {
         assert_eq!(taken, (0..100).collect::<Vec<_>>());
         let items: Vec<usize> = (0..1000).collect();
         assert_eq!(share(&items, <[usize]>::to_vec).concat(), items);
+    }
+
+    #[test]
+    fn the_program_is_found_and_nothing_else() {
+        let maps = "5500-5600 r-xp 0 fe:00 7 /usr/bin/bellows\n5600-5700 rw-p 0 00:00 0 \n5700-5800 rw-p 0 00:00 0 [heap]\n\
+                    5800-5900 r--p 0 fe:00 8 /usr/bin/bellows-init\n5900-5a00 rw-p 1000 fe:00 7 /usr/bin/bellows\n";
+        let found: Vec<_> = mapped(maps, "/usr/bin/bellows").collect();
+        assert_eq!(found, [0x5500..0x5600, 0x5900..0x5a00]);
     }
 }

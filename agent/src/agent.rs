@@ -50,9 +50,9 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let open_files = crate::kernel::thread::protect_process();
 
     let machine = tree::capacity(&tree.root).context("cannot find out how much memory there is")?;
+    let given = config.node.capacity.map(|size| size.0);
     let defaults = Defaults { memory: config.memory, pids: config.workload.pids };
-    let node =
-        policy::Node { defaults, given: config.node.capacity.map(|size| size.0), machine: Some(machine) };
+    let node = policy::Node { defaults, given, machine: Some(machine) };
     let compiled = policies(&config.policies, &node)?;
     let (shown, shown_policies) = watch::channel(Arc::new(policy::Shown::default().after(&compiled)));
     let rules = compiled.rules;
@@ -101,7 +101,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let took = clock::now().since(started);
     metrics.policies.begun(clock::unix_nanoseconds());
     metrics.takeover.set(took.as_secs_f64());
-    let (loop_thread, loop_ended) = turn(control)?;
+    let (loop_thread, loop_ended) = start_turning(control)?;
     crate::kernel::thread::lock_program();
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -141,8 +141,8 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     ran.context("the control loop failed")
 }
 
-/// Runs the control loop on a thread of its own; the receiver hears its end, however it ends.
-fn turn(control: Control) -> io::Result<(JoinHandle<io::Result<()>>, oneshot::Receiver<()>)> {
+/// Starts the control loop on a thread of its own; the receiver hears its end, however it ends.
+fn start_turning(control: Control) -> io::Result<(JoinHandle<io::Result<()>>, oneshot::Receiver<()>)> {
     let (ended, loop_ended) = oneshot::channel();
     let turning = thread::Builder::new().name("bellows-control".to_owned()).spawn(move || {
         let result = control.run();

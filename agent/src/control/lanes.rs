@@ -171,11 +171,10 @@ pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Res
 fn read_details(queue: &Receiver<(Key, Arc<Later<DetailFiles>>)>, answers: &Handle, mut swaps: Swaps) {
     let mut buffer = vec![0_u8; 16 * 1024];
     while let Ok((key, files)) = queue.recv() {
-        let files = files.get().ok();
-        let read = files.and_then(|files| Some((files, files.read(&mut buffer).ok()?)));
-        let detail = read.map(|(files, detail)| {
+        let detail = files.get().ok().and_then(|files| {
+            let detail = files.read(&mut buffer).ok()?;
             let swap = files.read_swap(&mut buffer, &mut swaps, detail.at).unwrap_or_default();
-            Detail { swap, ..detail }
+            Some(Detail { swap, ..detail })
         });
         deliver(answers, Command::DetailRead { key, detail });
     }

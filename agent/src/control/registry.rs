@@ -293,7 +293,7 @@ impl Open {
         Ok(Bytes(parse::number(&text[..length]).unwrap_or(0)))
     }
 
-    /// `memory.high` and `memory.max` in force; the latter is nobody's where it is not ours.
+    /// `memory.high` and `memory.max` in force; the latter is not read where it is not ours.
     pub(super) fn limits(&self) -> io::Result<(Limit, Limit)> {
         let max = self.max.as_ref().map_or(Ok(Limit::Max), LimitFile::read)?;
         Ok((self.high.read()?, max))

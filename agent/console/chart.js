@@ -3,6 +3,8 @@
 import { h } from "./dom.js";
 import { time } from "./units.js";
 
+/** Points further from each other than this, ms, are not joined: while an agent is there they come about each second. */
+const APART = 5000;
 const PAD = { left: 74, right: 12, top: 10, bottom: 24 };
 
 /** Resolves a colour of the style sheet as it is in this theme. */
@@ -156,13 +158,13 @@ export function chart({ label, low, pick }) {
   return { node, show(next) { what = next; paint(); } };
 }
 
-/** A series as lines. A step holds until the next point; points that are further than `apart` from each other are not joined. */
-function paths({ points, step, apart }, x, y, to) {
+/** A series as lines. A step holds until the next point; others are not joined over a time in which nobody measured. */
+function paths({ points, step }, x, y, to) {
   const all = [];
   let last = -Infinity;
   for (const [ms, value] of points) {
     if (value === null) continue;
-    if (all.length === 0 || (apart && ms - last > apart)) all.push([]);
+    if (all.length === 0 || (!step && ms - last > APART)) all.push([]);
     const path = all.at(-1);
     if (step && path.length > 0) path.push([x(ms), path.at(-1)[1]]);
     path.push([x(ms), y(value)]);

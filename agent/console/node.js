@@ -74,8 +74,8 @@ function drawCourse(course, node, pool) {
     from, to, top: Math.max(pool, ...store.course.map((point) => Math.max(point.granted, point.used))) * 1.05, isSize: true, format: size,
     series: [
       { name: "granted", points: line("granted"), colour: "granted", fill: 0.45, step: true },
-      { name: "used", points: line("used"), colour: "used", fill: 0.35, apart: 5000 },
-      { name: "available", points: line("available"), colour: "ok", width: 1.5, dash: [2, 3], apart: 5000 },
+      { name: "used", points: line("used"), colour: "used", fill: 0.35 },
+      { name: "available", points: line("available"), colour: "ok", width: 1.5, dash: [2, 3] },
     ],
     lines: [{ at: pool, colour: "ceiling", dash: [7, 4] }],
     words: `${size(node.granted)} granted of ${size(pool)}, ${size(node.used)} used`,

@@ -95,7 +95,7 @@ export function mount(main, [tenant = "", short = ""]) {
       series: [
         { name: "granted", points: line("high"), colour: "granted", fill: 0.5, step: true },
         { name: "memory.max", points: line("max"), colour: "muted", step: true, dash: [2, 3], width: 1.5 },
-        { name: "used", points: line("used"), colour: "used", fill: 0.25, apart: 5000 },
+        { name: "used", points: line("used"), colour: "used", fill: 0.25 },
       ],
       lines: bounds ? [{ at: bounds.floor, colour: "ceiling", dash: [7, 4] }, { at: bounds.ceiling, colour: "ceiling", dash: [7, 4] }] : [],
       marks: records.filter((record) => record.unix_ns / 1e6 >= from).map(dot).filter(Boolean),
@@ -103,13 +103,13 @@ export function mount(main, [tenant = "", short = ""]) {
     });
     pressure.show({
       from, to, top: Math.max(0.05, ...waits.flatMap((point) => WAITS.map(([of]) => point[of] ?? 0))), format: percent,
-      series: WAITS.map(([of, colour]) => ({ name: of, points: waits.map((point) => [point.at, point[of]]), colour, dash: of === "io" ? [5, 3] : [], apart: 5000 })),
+      series: WAITS.map(([of, colour]) => ({ name: of, points: waits.map((point) => [point.at, point[of]]), colour, dash: of === "io" ? [5, 3] : [] })),
       words: waits.length > 0 ? `${percent(waits.at(-1).memory ?? 0)} of the last second for memory` : "not known yet",
     });
     const quota = view?.cpu_quota ?? null;
     cpu.show({
       from, to, top: Math.max(0.1, (quota ?? 0) / 1e6, ...seen.map((point) => Math.max(point.cpus ?? 0, point.quota ?? 0))) * 1.1, format: (n) => n.toFixed(2),
-      series: [{ name: "quota", points: line("quota"), colour: "granted", fill: 0.5, step: true }, { name: "used", points: line("cpus"), colour: "used", apart: 5000 }],
+      series: [{ name: "quota", points: line("quota"), colour: "granted", fill: 0.5, step: true }, { name: "used", points: line("cpus"), colour: "used" }],
       words: view ? `${view.cpus_used.toFixed(2)} used of ${cpus(quota)}` : "ended",
     });
   }

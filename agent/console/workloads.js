@@ -44,7 +44,8 @@ export function mount(main, [tenant]) {
   let ordered = 0;
   let list = [];
 
-  function order() {
+  /** `isStill`: those that are shown keep their places, and new ones come after them. */
+  function order(isStill = false) {
     ordered = performance.now();
     for (const head of heads) head.update();
     const wanted = words.toLowerCase().split(/\s+/).filter(Boolean);
@@ -57,7 +58,9 @@ export function mount(main, [tenant]) {
     const keyed = seen.map((view) => [value(view), name(view)]);
     const way = sort.down ? -1 : 1;
     keyed.sort(([a, x], [b, y]) => (a === b ? (x < y ? -1 : 1) : (a < b ? -1 : 1) * way));
-    list = keyed.map(([, full]) => full);
+    const next = keyed.map(([, full]) => full);
+    const [before, after] = [new Set(list), new Set(next)];
+    list = isStill ? [...list.filter((full) => after.has(full)), ...next.filter((full) => !before.has(full))] : next;
     text(count, `${list.length} of ${all.length}`);
     table.show(list);
   }
@@ -65,7 +68,7 @@ export function mount(main, [tenant]) {
   return {
     /** Figures change at once; the order once a second, and not under the pointer, so that a row can be read and clicked. */
     update(what) {
-      if (what.all || (performance.now() - ordered > 1000 && !table.isPointed())) order();
+      if (what.all || performance.now() - ordered > 1000) order(table.isPointed());
       else table.show(list);
     },
   };

@@ -4,7 +4,7 @@
 const RECORDS = 5000;
 /** Points of the node's course, one a second: ten minutes. */
 const COURSE = 600;
-/** After so long without a word what is shown is no longer the state: the agent tells something four times a second. */
+/** After so long without a word what is shown is no longer the state: the agent tells something four times a second, and each two at least. */
 const SILENT_MS = 5000;
 const RETRY_MS = 1000;
 const HIDDEN_MS = 30_000;
@@ -25,7 +25,8 @@ export const store = {
 };
 
 const listeners = new Set();
-let source = null;
+/** Ends the stream that is being read. */
+let reading = null;
 let told = null;
 let heard = 0;
 let pending = null;
@@ -57,46 +58,54 @@ function link(state, why = "") {
   }
 }
 
-/** Begins to listen, and goes on whatever happens. */
-export function connect() {
+/** Begins to listen, and goes on whatever happens. Not by an EventSource: a refusal's reason could not be read, nor a long event be seen to come. */
+export async function connect() {
   clearTimeout(retry);
-  source?.close();
-  source = new EventSource(told === null ? "/api/v1/watch" : `/api/v1/watch?since=${told}`);
-  source.addEventListener("state", (event) => take(event, true));
-  source.addEventListener("change", (event) => take(event, false));
-  source.addEventListener("error", () => lose("the agent does not answer"));
+  reading?.abort();
+  const own = new AbortController();
+  reading = own;
   heard = Date.now();
+  const answer = await fetch(`/api/v1/watch${told === null ? "" : `?since=${told}`}`, { signal: own.signal }).catch(() => null);
+  const why = answer && !answer.ok ? await reason(answer) : "the agent does not answer";
+  const reader = answer?.ok ? answer.body.pipeThrough(new TextDecoderStream()).getReader() : null;
+  for (let rest = ""; ;) {
+    const part = await reader?.read().catch(() => null);
+    if (reading !== own) return;
+    if (!part || part.done) return lose(why);
+    heard = Date.now();
+    const events = (rest + part.value).split("\n\n");
+    rest = events.pop();
+    for (const event of events) take(fields(event));
+  }
+}
+
+/** The fields of a server-sent event, each of which has one line here. */
+function fields(event) {
+  return Object.fromEntries(event.split("\n").map((line) => line.match(/^([^:]*):? ?(.*)$/).slice(1)));
 }
 
 function lose(why) {
-  source?.close();
-  source = null;
+  reading?.abort();
+  reading = null;
   link("lost", why);
   clearTimeout(retry);
-  retry = setTimeout(async () => {
-    // A refusal says why, and a stream cannot read it.
-    const end = new AbortController();
-    const answer = await fetch("/api/v1/watch?every_ms=60000", { signal: end.signal }).catch(() => null);
-    if (answer && !answer.ok) return lose(await reason(answer));
-    end.abort();
-    connect();
-  }, RETRY_MS);
+  retry = setTimeout(connect, RETRY_MS);
 }
 
 setInterval(() => {
-  if (source && Date.now() - heard > SILENT_MS) lose("the agent has gone silent");
+  if (reading && Date.now() - heard > SILENT_MS) lose("the agent has gone silent");
 }, 1000);
 
 // Nobody looks at a hidden page: it asks for nothing, and is told what came meanwhile when it is shown again.
 let hidden = null;
 document.addEventListener("visibilitychange", () => {
   clearTimeout(hidden);
-  if (!document.hidden && !source && store.link.state !== "lost") connect();
+  if (!document.hidden && !reading && store.link.state !== "lost") connect();
   if (document.hidden) {
     hidden = setTimeout(() => {
       clearTimeout(retry);
-      source?.close();
-      source = null;
+      reading?.abort();
+      reading = null;
       link("wait");
     }, HIDDEN_MS);
   }
@@ -108,8 +117,9 @@ export async function reason(answer) {
   return problem?.detail ? `${problem.detail}${problem.hint ? ` (${problem.hint})` : ""}` : `${answer.status}`;
 }
 
-function take(event, isWhole) {
-  heard = Date.now();
+function take(event) {
+  // Only a sign of life.
+  if (!event.data) return;
   const data = JSON.parse(event.data);
   const what = change();
   if (data.node) {
@@ -117,7 +127,7 @@ function take(event, isWhole) {
     remember(data.node);
   }
   if (data.tenants) store.tenants = data.tenants;
-  if (isWhole) {
+  if (event.event === "state") {
     what.all = true;
     const there = new Set(data.workloads.map(name));
     for (const known of store.workloads.keys()) if (!there.has(known)) data.gone.push(known);
@@ -135,7 +145,7 @@ function take(event, isWhole) {
   if (data.gap) append([{ id: null, unix_ns: Date.now() * 1e6, workload: "", event: "gap", words: data.gap }], what);
   append(data.records, what);
   const isFirst = told === null;
-  told = event.lastEventId;
+  told = event.id;
   link("live");
   if (isFirst) page(`/api/v1/events?words=true&limit=300&before=${Number(told) + 1}`);
 }

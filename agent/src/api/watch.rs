@@ -5,12 +5,13 @@
 //! what came in between, from the journal's ring; where that has forgotten some of it, `gap` says so. Records are read from the
 //! ring in each round instead of being followed: so nobody can be too slow for a queue.
 //!
-//! A round is worked out when the reader has taken the one before, and a reader costs one twentieth of a cpu at most.
+//! A round is worked out when the reader has taken the one before, and a reader costs one twentieth of a cpu: what a round took of the
+//! cpu, so that nobody is told later because others have it. Where that would keep a reader waiting too long, it costs more.
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -28,11 +29,14 @@ use super::routes::hinted;
 use super::stream::{self, Told, resumed};
 use crate::access::Rights;
 use crate::journal::Filter;
+use crate::kernel::clock;
 
 /// Between two rounds, milliseconds.
 const EVERY_MS: std::ops::RangeInclusive<u64> = 250..=60_000;
 /// A round is followed by a rest of so many times what it took.
 const REST: u32 = 19;
+/// But of no more than this: after five seconds without a word the console says that the agent is silent.
+const LONGEST_REST: Duration = Duration::from_secs(2);
 
 /// What is asked for.
 #[derive(Debug, Deserialize)]
@@ -69,14 +73,14 @@ pub(super) async fn watch(
         loop {
             // A seat in the queue first, so that what is told is what is so when it can be told.
             let Ok(permit) = sender.reserve().await else { break };
-            let began = Instant::now();
+            let began = clock::of_thread();
             let data = watcher.round();
             let event = Event::default().event(name).id(watcher.told.to_string()).data(data);
             permit.send(Ok(event));
             name = "change";
-            let rest = Duration::from_millis(every_ms).max(began.elapsed() * REST);
+            let rest = ((clock::of_thread() - began) * REST).min(LONGEST_REST);
             tokio::select! {
-                () = tokio::time::sleep(rest) => {}
+                () = tokio::time::sleep(rest.max(Duration::from_millis(every_ms))) => {}
                 () = sender.closed() => break,
             }
         }

@@ -1,4 +1,6 @@
-//! The two clocks that the agent reads; `policies` gets their values as arguments.
+//! The clocks that the agent reads; `policies` gets their values as arguments.
+
+use std::time::Duration;
 
 use bellows_policies::units::Instant;
 use nix::time::{ClockId, clock_gettime};
@@ -22,9 +24,15 @@ pub fn unix_nanoseconds_at(at: Instant) -> u64 {
     unix_nanoseconds().saturating_add(left)
 }
 
+/// How long the calling thread has run until now.
+#[must_use]
+pub fn of_thread() -> Duration {
+    Duration::from_nanos(nanoseconds(ClockId::CLOCK_THREAD_CPUTIME_ID))
+}
+
 fn nanoseconds(clock: ClockId) -> u64 {
     let Ok(t) = clock_gettime(clock) else { return 0 };
-    #[expect(clippy::cast_sign_loss, reason = "neither clock is negative")]
+    #[expect(clippy::cast_sign_loss, reason = "no clock is negative")]
     {
         t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64
     }

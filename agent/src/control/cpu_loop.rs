@@ -24,7 +24,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use bellows_policies::cpu::units::PERIOD_US;
-use bellows_policies::cpu::{self, CpuEvidence, CpuPlan, CpuWorkload, Cpus, NodeGuard, NodeLaw};
+use bellows_policies::cpu::{self, CpuEvidence, CpuPlan, CpuSample, CpuWorkload, Cpus, NodeGuard, NodeLaw};
 use bellows_policies::decision::Reason;
 use bellows_policies::ruleset::Foreign;
 use bellows_policies::units::Instant;
@@ -34,7 +34,7 @@ use self::lane::Order;
 use self::loans::Signs;
 pub(super) use self::reform::{Reform, reform};
 use super::hidden::{HiddenUse, Seen};
-use super::registry::Entry;
+use super::registry::{Entry, Open};
 use crate::journal::{What, Writer};
 use crate::kernel::clock;
 use crate::kernel::cpu::{CpuFiles, NodeTime, NodeUse, SubtreeUse};
@@ -88,9 +88,18 @@ struct Governed {
     yields: bool,
 }
 
-/// Hands a workload to the cpu loop, if its quota is to be governed. `before` is the quota that an earlier agent had given it;
-/// without one it begins at its floor. (The launch itself ran at the ceiling: what init does for it is not its use.)
-pub(super) fn govern(lane: &CpuLane, entry: &mut Entry, before: Option<Cpus>) -> io::Result<()> {
+/// A quota that a workload has, or is to begin with, and its use of cpus so far.
+pub(super) type Standing = (Cpus, CpuSample);
+
+/// Where a workload stands with this quota, if that is one and can be governed.
+pub(super) fn standing(open: &Open, quota: Option<Cpus>) -> io::Result<Option<Standing>> {
+    let sampled = |(quota, files): (_, &CpuFiles)| Ok((quota, files.sample(clock::now())?));
+    quota.zip(open.cpu.as_ref()).map(sampled).transpose()
+}
+
+/// Hands a workload to the cpu loop, if its quota is to be governed. `before` is where an earlier agent had left it;
+/// without that it begins at its floor. (The launch itself ran at the ceiling: what init does for it is not its use.)
+pub(super) fn govern(lane: &CpuLane, entry: &mut Entry, before: Option<Standing>) -> io::Result<()> {
     let identity = &entry.spec.identity;
     let (Some(bounds), Some(files)) = (identity.cpu, entry.open.as_mut().and_then(|open| open.cpu.take()))
     else {
@@ -99,7 +108,7 @@ pub(super) fn govern(lane: &CpuLane, entry: &mut Entry, before: Option<Cpus>) ->
     let law = entry.class.cpu.law;
     let mut law = match before {
         None => CpuWorkload::new(bounds, law),
-        Some(_) => CpuWorkload::adopt(bounds, law, before, files.sample(clock::now())?),
+        Some((quota, sample)) => CpuWorkload::adopt(bounds, law, Some(quota), sample),
     };
     if entry.pin.is_some_and(|pin| pin.cpu) {
         law.pin(None);

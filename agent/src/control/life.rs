@@ -13,6 +13,7 @@ use super::control_loop::{CLEAR_AGAIN, Control};
 use super::handle::{Ended, Launched, Refused};
 use super::lanes::{Full, Job};
 use super::registry::{Entry, Launching, Open};
+use super::takeover::Prepared;
 use super::tenants::{no_room, told};
 use super::{actuator, cpu_loop, incidents};
 use crate::journal::{Caller, Kind, What};
@@ -202,13 +203,18 @@ impl Control {
 
     /// A workload runs: listens to it, has its quota governed, and shows it. `quota` is what an earlier agent had given it. What its
     /// tenant is protected by is to be written after this.
-    pub(super) fn attend(&mut self, key: Key, open: Box<Open>, quota: Option<Cpus>) {
+    pub(super) fn attend(&mut self, key: Key, open: Box<Open>, prepared: Option<Prepared>) {
         let Some(entry) = self.registry.get(key) else { return };
+        let (quota, cpu_stat) = match prepared {
+            Some(Prepared { quota, cpu_stat }) => (quota, cpu_stat),
+            None => (None, self.watcher.listener().cpu_stat(open.cgroup())),
+        };
         let sources = Sources {
             cgroup: open.cgroup(),
             memory_events: &open.memory_events,
             cgroup_events: &open.cgroup_events,
             process: open.running.process.as_ref().map(|process| process.pidfd.as_fd()),
+            cpu_stat,
         };
         if let Err(error) = self.watcher.add(key, sources) {
             // Deaf but not blind: the slow pass still looks at it.

@@ -206,7 +206,8 @@ impl Control {
         let what = What::ModeChanged { observed: false, yielded: false, limits };
         self.journal.record(clock::unix_nanoseconds(), &entry.name, what);
         let ceiling = entry.spec.identity.cpu.map(|bounds| bounds.ceiling);
-        let governed = cpu_loop::govern(&self.cpu, entry, ceiling);
+        let standing = cpu_loop::standing(open, ceiling);
+        let governed = standing.and_then(|standing| cpu_loop::govern(&self.cpu, entry, standing));
         for error in [put, governed].into_iter().filter_map(Result::err) {
             let text = error.to_string();
             self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });

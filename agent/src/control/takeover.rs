@@ -5,19 +5,22 @@
 //! cleared away like any other end, by the workers; whoever asks for its exit code meanwhile waits for that.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 
 use bellows_policies::ruleset::{Adopt, DEFAULT_CLASS, Mode};
 use bellows_policies::units::{Bytes, Limit};
 use bellows_policies::{Class, Cpus, Limits, Shadow, Workload};
+use inotify::WatchDescriptor;
 
 use super::actuator;
 use super::control_loop::Control;
+use super::cpu_loop::{self, Standing};
 use super::life::{facts, failsafe_cpu, stated};
 use super::pins;
 use super::registry::{Entry, Open};
 use crate::journal::{What, Writer};
-use crate::kernel::watch::Key;
+use crate::kernel::watch::{Key, Listener};
 use crate::kernel::{clock, parse, thread};
 use crate::metrics::Published;
 use crate::workload::lease::{self, Lease};
@@ -30,7 +33,7 @@ use crate::workload::takeover::{Findings, Found};
 use crate::workload::yielded;
 
 /// So many are opened by several threads while those before them are taken over: in between there may be no sign of life.
-const AT_ONCE: usize = 128;
+const AT_ONCE: usize = 64;
 
 /// What was taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -74,9 +77,11 @@ impl Control {
         }
         let (mut rewrites, mut tenants) = (Vec::new(), BTreeSet::new());
         let mut left = findings.workloads.into_iter();
+        let listener = self.watcher.listener();
         let batches = std::iter::from_fn(move || {
             let some: Vec<Found> = left.by_ref().take(AT_ONCE).collect();
-            let opened = thread::share(&some, |part| part.iter().map(Opened::of).collect::<Vec<_>>());
+            let open = |found: &Found| Opened::of(found, &listener);
+            let opened = thread::share(&some, |part| part.iter().map(open).collect::<Vec<_>>());
             let batch: Vec<_> = some.into_iter().zip(opened.into_iter().flatten()).collect();
             (!batch.is_empty()).then_some(batch)
         });
@@ -153,7 +158,7 @@ impl Control {
             isolation,
             stated,
         } = found;
-        let Opened { open, high, max, lease, quota } = opened?;
+        let Opened { open, high, max, lease, prepared } = opened?;
         let class = self.class_again(&mut identity);
         let is_yielded = is_yielded && yielded::still(open.cgroup(), &class)?;
         let sample = open.sample(clock::now())?;
@@ -214,7 +219,7 @@ impl Control {
             self.metrics.taken_over.inc();
         }
         self.pin_ends = pins::first(self.pin_ends, pin);
-        self.attend(key, open, quota);
+        self.attend(key, open, Some(prepared));
         if is_paused {
             self.take_over_paused(key);
         } else if let Some(note) = frozen {
@@ -269,16 +274,23 @@ struct Opened {
     max: Limit,
     /// The limits before they were opened, if they were.
     lease: Option<Lease>,
-    quota: Option<Cpus>,
+    prepared: Prepared,
+}
+
+/// What whoever opens a workload has made ready for the control thread.
+pub(super) struct Prepared {
+    pub(super) quota: Option<Standing>,
+    pub(super) cpu_stat: io::Result<WatchDescriptor>,
 }
 
 impl Opened {
-    fn of(found: &Found) -> anyhow::Result<Self> {
+    fn of(found: &Found, listener: &Listener) -> anyhow::Result<Self> {
         let open = Box::new(Open::again(&found.running, found.identity.cpu.is_some())?);
         let (high, max) = open.limits()?;
         let lease = if high >= max { lease::read(open.cgroup())? } else { None };
-        let quota = quota_before(&open, lease.as_ref());
-        Ok(Self { open, high, max, lease, quota })
+        let quota = cpu_loop::standing(&open, quota_before(&open, lease.as_ref()))?;
+        let cpu_stat = listener.cpu_stat(open.cgroup());
+        Ok(Self { open, high, max, lease, prepared: Prepared { quota, cpu_stat } })
     }
 }
 
@@ -298,7 +310,7 @@ pub(super) fn put_back(
     law: &mut Workload,
     found: (Limit, Limit),
     current: Bytes,
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     let ((high, max), governed) = (found, law.limits());
     let room = law.law().band_min.max(current.scale(0.1));
     let has_room = |most: Bytes| current.saturating_add(room) <= most;

@@ -12,7 +12,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
+use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -122,8 +122,19 @@ impl Waker {
     }
 }
 
-/// The open files of a workload that the watcher listens to. They must stay open as long as the key is watched.
-#[derive(Debug, Clone, Copy)]
+/// Makes inotify watches on any thread, before what is watched has a key.
+#[derive(Debug, Clone)]
+pub struct Listener(Watches);
+
+impl Listener {
+    /// The watch on `cpu.stat`, for [`Sources`].
+    pub fn cpu_stat(&self, cgroup: &Cgroup) -> io::Result<WatchDescriptor> {
+        watch(&self.0, cgroup, "cpu.stat", WatchMask::MODIFY)
+    }
+}
+
+/// What the watcher listens to of a workload. The files must stay open as long as the key is watched.
+#[derive(Debug)]
 pub struct Sources<'a> {
     /// The workload's directory.
     pub cgroup: &'a Cgroup,
@@ -133,6 +144,8 @@ pub struct Sources<'a> {
     pub cgroup_events: &'a File,
     /// A pidfd of its first process.
     pub process: Option<BorrowedFd<'a>>,
+    /// The watch on its `cpu.stat`.
+    pub cpu_stat: io::Result<WatchDescriptor>,
 }
 
 impl Watcher {
@@ -166,6 +179,12 @@ impl Watcher {
         self.waker.clone()
     }
 
+    /// Makes watches for this watcher.
+    #[must_use]
+    pub fn listener(&self) -> Listener {
+        Listener(self.inotify.watches())
+    }
+
     /// Listens to a workload.
     pub fn add(&mut self, key: Key, sources: Sources<'_>) -> io::Result<()> {
         // The end first: a workload that is not heard is still looked at, but one whose end is not heard never ends.
@@ -183,7 +202,8 @@ impl Watcher {
             self.listen(Kind::Memory, key, sources.cgroup, "memory.events.local", modified)?;
             self.listen(Kind::Cgroup, key, sources.cgroup, "cgroup.events", modified)?;
         }
-        self.listen(Kind::Cpu, key, sources.cgroup, "cpu.stat", modified)
+        self.give(sources.cpu_stat?, Kind::Cpu, key);
+        Ok(())
     }
 
     /// Listens to a directory: children made and removed in it, by whomever.
@@ -281,18 +301,26 @@ impl Watcher {
         file: &str,
         mask: WatchMask,
     ) -> io::Result<()> {
-        // Through the open directory, so that the watch is on this very cgroup whatever its path means by now.
-        let path = format!("/proc/self/fd/{}/{file}", cgroup.as_fd().as_raw_fd());
-        let descriptor = self.inotify.watches().add(path, mask).map_err(|e| match e.raw_os_error() {
-            Some(libc::ENOSPC) => io::Error::other(
-                "no inotify watches left for this user: raise it with sysctl fs.inotify.max_user_watches",
-            ),
-            _ => e,
-        })?;
-        self.watched.insert(descriptor.clone(), (kind, key));
-        self.descriptors.entry(key).or_default().push(descriptor);
+        let descriptor = watch(&self.inotify.watches(), cgroup, file, mask)?;
+        self.give(descriptor, kind, key);
         Ok(())
     }
+
+    fn give(&mut self, descriptor: WatchDescriptor, kind: Kind, key: Key) {
+        self.watched.insert(descriptor.clone(), (kind, key));
+        self.descriptors.entry(key).or_default().push(descriptor);
+    }
+}
+
+fn watch(watches: &Watches, cgroup: &Cgroup, file: &str, mask: WatchMask) -> io::Result<WatchDescriptor> {
+    // Through the open directory, so that the watch is on this very cgroup whatever its path means by now.
+    let path = format!("/proc/self/fd/{}/{file}", cgroup.as_fd().as_raw_fd());
+    watches.clone().add(path, mask).map_err(|e| match e.raw_os_error() {
+        Some(libc::ENOSPC) => io::Error::other(
+            "no inotify watches left for this user: raise it with sysctl fs.inotify.max_user_watches",
+        ),
+        _ => e,
+    })
 }
 
 /// Kind in the top byte, generation in the next three, slot in the lower half.

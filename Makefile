@@ -10,7 +10,8 @@ help:
 	@echo "make demo    six tenants on one budget: static limits, the kernel alone, bellows; metrics on 127.0.0.1:9464"
 	@echo "make test    all tests, those that need a kernel in a real one (this machine's, or a guest's)"
 	@echo "make test-console  the console, in a browser: needs node, npm and chromium; 5 minutes"
-	@echo "make test-image  the image of deploy/Containerfile, built and run by podman: needs podman, and a registry to fetch the compiler from"
+	@echo "make test-image  the image of deploy/Containerfile, built and run by podman: needs podman, and a registry to fetch the compiler from;"
+	@echo "             with ENGINE=\"podman docker\" run by docker, too: needs dockerd"
 	@echo "make test-systemd  the units and the package, under a real systemd: 8 minutes, and 40 MB to fetch; with SUITE=.."
 	@echo "             under that of other Debian suites, for instance SUITE=\"bookworm trixie\": systemd 252 and 257"
 	@echo "make test-kernels  the tests that need a kernel on Linux 6.1, 6.12 and 7.3, and the refusal on 5.10: an hour"
@@ -61,12 +62,13 @@ test-console: build setup
 	$(KERNEL) with --memory 4G --forward 9464 --forward 9465 --timeout 900 -- \
 		node tests/console/run.mjs $(BIN) target/console
 
-# Built by podman on this machine and run by podman in a guest, which is handed the image as an archive.
+# Built by podman on this machine and run in a guest, which is handed the image as an archive, by each engine in ENGINE (podman if none).
 test-image: setup
 	@command -v podman >/dev/null || { echo "podman is missing: apt-get install --no-install-recommends podman crun"; exit 1; }
 	podman build -f deploy/Containerfile -t bellows .
 	podman save bellows > target/image.tar
-	$(KERNEL) --kernel qemu run --memory 2G --timeout 900 -- tests/image.sh target/image.tar
+	set -e; for engine in $(or $(ENGINE),podman); do \
+		$(KERNEL) --kernel qemu run --memory 2G --timeout 900 -- tests/image.sh target/image.tar $$engine; done
 
 # What is made from the code: docs/metrics.md, docs/json.md, dashboards, rules. A test fails when they are not up to date.
 surfaces: toolchain

@@ -1,16 +1,26 @@
 #!/bin/sh
-# The image of deploy/Containerfile under podman, by the very commands of INSTALL.md: it governs the machine's tree, and is replaced
-# beside a workload that lives on. `make test-image` starts this in a guest, for it writes to /srv, /run and the root of cgroups.
-# Usage: image.sh ARCHIVE-OF-THE-IMAGE
+# The image of deploy/Containerfile under podman or docker, by the very commands of INSTALL.md: it governs the machine's tree, and is
+# replaced beside a workload that lives on. `make test-image` starts this in a guest, for it writes to /srv, /run and the root of cgroups.
+# Usage: image.sh ARCHIVE-OF-THE-IMAGE podman|docker
 set -eu
 
 tree=/sys/fs/cgroup/bellows
 cgroup=$tree/workloads/default/stays
 
 # The guest's root is an overlay, on which another cannot be mounted; nothing here asks for a network of its own.
-docker() {
-    podman --root "$BELLOWS_SCRATCH/podman" --runroot /run/image-test --storage-driver vfs --cgroup-manager cgroupfs "$@"
-}
+case $2 in
+podman)
+    docker() {
+        podman --root "$BELLOWS_SCRATCH/podman" --runroot /run/image-test --storage-driver vfs --cgroup-manager cgroupfs "$@"
+    }
+    ;;
+docker)
+    mkdir /run/image-test
+    # It ends with the guest.
+    dockerd --data-root "$BELLOWS_SCRATCH/docker" --exec-root /run/image-test --storage-driver vfs --bridge none --iptables=false \
+        --exec-opt native.cgroupdriver=cgroupfs >/run/image-test/said 2>&1 &
+    ;;
+esac
 
 # documented WORDS: runs the command of INSTALL.md that begins so.
 documented() {
@@ -42,7 +52,10 @@ eventually() {
 high_is() { [ "$(cat $cgroup/memory.high)" = "$1" ]; }
 bellows() { docker exec bellows /usr/bin/bellows "$@"; }
 
+eventually "$2 answers" docker info
 docker load --quiet --input "$1"
+# As podman names what it builds.
+docker tag localhost/bellows bellows
 echo '+memory +cpu +pids' >/sys/fs/cgroup/cgroup.subtree_control
 documented 'mkdir'
 mount --rbind / /srv/images/web

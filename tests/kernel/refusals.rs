@@ -110,3 +110,18 @@ fn a_vanished_cgroup_is_told_and_forgotten() {
         !read(&agent.tree.root.join("workloads/default/cgroup.procs")).contains(|c: char| c.is_ascii_digit())
     );
 }
+
+#[test]
+fn a_journal_that_is_not_there_is_told() {
+    let agent = Agent::start(&[]);
+    let run = |flags: &[&str]| {
+        let output = agent
+            .output("run", &[flags, &["--memory", "16M..64M", "-d", "--log-journal", "--", "true"]].concat());
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = run(&["--name", "speaker"]);
+    assert!(code != Some(0) && said.contains("no journal takes its output"), "{code:?} {said}");
+    let (code, said) = run(&["--name", "sitter", "-t"]);
+    assert!(code != Some(0) && said.contains("it cannot go to the journal"), "{code:?} {said}");
+    eventually("nothing is left", || !agent.tree.root.join("workloads/default").join("speaker").exists());
+}

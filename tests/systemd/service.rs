@@ -124,3 +124,34 @@ fn what_has_to_be_mended_is_not_tried_again() {
     assert_eq!(listed(), "[]", "mended, it begins");
     let _ = fs::remove_dir_all("/etc/bellows");
 }
+
+#[test]
+fn what_a_workload_says_goes_to_the_journal() {
+    let _installed = Installed::new(&["bellows.service", "bellows-tree.service"]);
+    told(&["systemctl", "start", "bellows"]);
+    let script = "echo '<3>it hurts' >&2; while :; do echo tick; sleep 0.2; done";
+    let start = ["bellows", "run", "--detach", "--name", "speaker", "--memory", "16M..64M", "--log-journal"];
+    told(&[&start[..], &["--isolation", "tenant", "--", "sh", "-c", script]].concat());
+    let said = |flags: &[&str]| {
+        told(&[&["journalctl", "-q", "-o", "cat", "-t", "default/speaker"][..], flags].concat())
+    };
+    eventually("the journal has it", || said(&[]).contains("tick"));
+    // A line may say how bad it is, as that of a service.
+    assert_eq!(said(&["-p", "err"]), "it hurts");
+    let ticks = || said(&[]).matches("tick").count();
+    for how in ["KILL", "TERM"] {
+        run(&["systemctl", "kill", "--signal", how, "bellows"]);
+        let before = ticks();
+        eventually("it goes on without that agent", || ticks() > before + 5);
+    }
+    told(&["systemctl", "start", "bellows"]);
+    eventually("the next governs it", || listed().contains("speaker"));
+    let logs = run(&["bellows", "logs", "speaker"]);
+    assert!(
+        !logs.status.success() && text(&logs).contains("journalctl -t default/speaker"),
+        "{}",
+        text(&logs)
+    );
+    told(&["bellows", "stop", "speaker"]);
+    told(&["systemctl", "stop", "bellows", "bellows-tree"]);
+}

@@ -99,6 +99,9 @@ fn box_problem(isolation: &Isolation, terms: &TenantCallers) -> Option<String> {
 }
 
 fn life_problem(life: &Life) -> Option<String> {
+    if life.journal {
+        return Some("the system's journal is refused: it is the host's".to_owned());
+    }
     let LogBounds { bytes, files } = life.log;
     let whole = Bytes(bytes.0.saturating_mul(u64::from(files)));
     (whole > LOG).then(|| format!("a log of {whole} is refused: {LOG} at most, in all its files"))
@@ -172,7 +175,7 @@ mod tests {
             assert_eq!(said(20, change), "");
             assert_eq!(said(10, change), "");
         }
-        let refused: [(Alter, &str); 25] = [
+        let refused: [(Alter, &str); 26] = [
             (|s| s.isolation = Isolation::default(), "--isolation tenant"),
             (|s| s.isolation.namespaces.user = Whose::Host, "has to be whole"),
             (|s| s.isolation.namespaces.net = Whose::Host, "has to be whole"),
@@ -195,6 +198,7 @@ mod tests {
             (|s| s.identity.class = "latency".parse().ok(), "leave --class out, or ask for one of batch"),
             (|s| s.identity.resources.io_max = vec!["8:0 rbps=1".to_owned()], "--io-max is refused"),
             (|s| s.life.log.files = 100, "a log of 100 MiB is refused"),
+            (|s| s.life.journal = true, "the system's journal is refused"),
             (|s| s.env = vec![format!("A={}", "x".repeat(COMMAND))], "bytes are more than"),
             (
                 |s| s.isolation.rlimits = serde_json::from_str(r#"[{"resource":"rtprio"}]"#).unwrap(),

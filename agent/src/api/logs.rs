@@ -43,6 +43,7 @@ pub(super) async fn logs(
             let hint = "only what was started with --detach has a log; the output of others goes to who started them";
             hinted(StatusCode::NOT_FOUND, &text, hint)
         }
+        ErrorKind::Unsupported => problem(StatusCode::CONFLICT, &format!("what {full} says: {error}")),
         _ => problem(StatusCode::INTERNAL_SERVER_ERROR, &format!("what {full} has said: {error}")),
     })?;
     // One piece is enough: what is not taken is not read.

@@ -78,7 +78,7 @@ pub(super) async fn watch(
             let event = Event::default().event(name).id(watcher.told.to_string()).data(data);
             permit.send(Ok(event));
             name = "change";
-            let rest = ((clock::of_thread() - began) * REST).min(LONGEST_REST);
+            let rest = (clock::of_thread().saturating_sub(began) * REST).min(LONGEST_REST);
             tokio::select! {
                 () = tokio::time::sleep(rest.max(Duration::from_millis(every_ms))) => {}
                 () = sender.closed() => break,

@@ -40,7 +40,7 @@ const AFTER_HELP: &str = r#"A file, with all that it can say; a name and a comma
   cwd = "/srv/web"
   stop = { signal = "INT", grace = "30s" }
   restart = "on-failure"
-  log = { size = "4M", files = 3 }
+  log = { size = "4M", files = 3 }    # or { journal = true }
   terminal = false
   isolation = "tenant"
   resources = { pids = 256, swap = "0", cpuset_cpus = "0-3", hugetlb = { 2MB = "64M" } }
@@ -119,6 +119,8 @@ struct Stop {
 struct Log {
     size: Option<String>,
     files: Option<u32>,
+    #[serde(default)]
+    journal: bool,
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -202,6 +204,9 @@ fn spec(wanted: Wanted) -> anyhow::Result<Spec<Asked>> {
         let cpu = wanted.cpu.map(|text| text.parse::<CpuBounds>().map_err(|e| format!("cpu: {e}")));
         let signal = wanted.stop.signal.map(|text| text.parse::<SignalNumber>().map(|number| number.0));
         let grace = wanted.stop.grace.map(|text| stop::seconds(&text));
+        if wanted.log.journal && (wanted.log.size.is_some() || wanted.log.files.is_some()) {
+            return Err("log: the journal has bounds of its own: no size and no files".to_owned());
+        }
         let bytes = wanted.log.size.map(|text| text.parse::<Bytes>().map_err(|e| format!("log.size: {e}")));
         let mut env: Vec<String> = wanted.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         if !wanted.env.contains_key("PATH") {
@@ -223,6 +228,7 @@ fn spec(wanted: Wanted) -> anyhow::Result<Spec<Asked>> {
                 bytes: bytes.transpose()?.unwrap_or(usual.log.bytes),
                 files: wanted.log.files.unwrap_or(usual.log.files),
             },
+            journal: wanted.log.journal,
             terminal: wanted.terminal,
         };
         let cwd = wanted.cwd.unwrap_or_else(|| "/".to_owned());
@@ -287,6 +293,10 @@ mod tests {
             ("name = \"web\"\ncommand = [\"x\"]\nrestart = \"sometimes\"\n", "sometimes"),
             ("name = \"web\"\ncommand = [\"x\"]\nstop = { signal = \"NOPE\" }\n", "is not a signal"),
             ("name = \"web\"\ncommand = []\n", "no command was given"),
+            (
+                "name = \"web\"\ncommand = [\"x\"]\nlog = { journal = true, files = 2 }\n",
+                "no size and no files",
+            ),
             ("[[workload]]\nname = \"web\"\n", "missing field `command`"),
         ];
         for (text, said) in table {

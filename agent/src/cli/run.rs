@@ -80,6 +80,9 @@ struct LifeArguments {
     /// How many files of its log there are, the current one included [default: 4].
     #[arg(long, value_name = "N", requires = "detach")]
     log_files: Option<u32>,
+    /// Its output goes to the system's journal instead, as of TENANT/NAME.
+    #[arg(long, requires = "detach", conflicts_with_all = ["log_size", "log_files"])]
+    log_journal: bool,
 }
 
 impl LifeArguments {
@@ -93,6 +96,7 @@ impl LifeArguments {
                 bytes: self.log_size.unwrap_or(usual.log.bytes),
                 files: self.log_files.unwrap_or(usual.log.files),
             },
+            journal: self.log_journal,
             terminal: false,
         }
     }

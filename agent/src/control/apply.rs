@@ -93,6 +93,9 @@ impl Control {
 
     /// Where the output of a detached one goes.
     pub(super) fn logged(&self, spec: &Spec) -> Stdio {
+        if spec.life.journal {
+            return Stdio::Journaled(spec.identity.to_string());
+        }
         let directory = self.keep.shelf.path(&spec.identity.tenant, &spec.identity.name);
         Stdio::Logged { directory, bounds: spec.life.log, terminal: spec.life.terminal }
     }

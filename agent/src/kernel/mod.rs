@@ -30,6 +30,7 @@ pub mod container;
 pub mod cpu;
 pub mod discover;
 pub mod feature;
+pub mod journald;
 pub mod limit;
 pub mod machine;
 pub mod mounts;

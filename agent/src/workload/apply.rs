@@ -133,7 +133,7 @@ pub fn is_set(field: &str) -> bool {
 fn is_live(difference: &Difference) -> bool {
     let field = difference.field.as_str();
     let is_quota_kept = difference.from != NONE && difference.to != NONE;
-    let is_life = field.starts_with("life.") && field != "life.terminal";
+    let is_life = field.starts_with("life.") && !matches!(field, "life.terminal" | "life.journal");
     (is_set(field) && (field != "cpu" || is_quota_kept)) || is_life
 }
 

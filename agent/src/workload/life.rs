@@ -36,6 +36,9 @@ pub struct Life {
     pub restart: Restart,
     /// Bounds of its log. Only a detached one has a log.
     pub log: LogBounds,
+    /// Whether its output goes to the system's journal instead of a log of its own. Only of a detached one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub journal: bool,
     /// Whether it has a terminal: its client's, or one that is kept for who attaches.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub terminal: bool,
@@ -73,6 +76,7 @@ impl Default for Life {
             grace_seconds: 10,
             restart: Restart::default(),
             log: LogBounds::default(),
+            journal: false,
             terminal: false,
         }
     }
@@ -129,6 +133,9 @@ impl Life {
                 self.grace_seconds
             ));
         }
+        if self.journal && self.terminal {
+            return Some("what a terminal shows is kept in a log: it cannot go to the journal".to_owned());
+        }
         let LogBounds { bytes, files } = self.log;
         if !LOG_BYTES.contains(&bytes.0) {
             let (least, most) = (Bytes(*LOG_BYTES.start()), Bytes(*LOG_BYTES.end()));
@@ -180,6 +187,7 @@ mod tests {
             Life { stop_signal: 0, ..Life::default() },
             Life { stop_signal: 65, ..Life::default() },
             Life { grace_seconds: LONGEST_GRACE + 1, ..Life::default() },
+            Life { journal: true, terminal: true, ..Life::default() },
             Life { log: LogBounds { bytes: Bytes(1), files: 1 }, ..Life::default() },
             Life { log: LogBounds { files: 0, ..LogBounds::default() }, ..Life::default() },
         ] {

@@ -1,5 +1,6 @@
 //! Where the output of a detached workload goes: through a pipe to a small process in its cgroup that writes files, and begins a
-//! new one before the old one is too large. `agent/init/src/log.rs` says why it is not the agent, and not the workload itself.
+//! new one before the old one is too large. `agent/init/src/log.rs` says why it is not the agent, and not the workload itself. Or to
+//! the system's journal, without anybody between.
 //!
 //! What is lost: up to a pipe's content (64 KiB) where everything in the cgroup is killed at once, this process with it.
 
@@ -12,6 +13,7 @@ use nix::fcntl::OFlag;
 
 use super::life::LogBounds;
 use crate::kernel::cgroup::Cgroup;
+use crate::kernel::journald;
 use crate::kernel::spawn::{self, Process, Program};
 use crate::kernel::terminal;
 
@@ -29,6 +31,8 @@ pub enum Stdio {
         /// Whether it gets a terminal, which is kept for who attaches.
         terminal: bool,
     },
+    /// Nothing, and the system's journal under this name.
+    Journaled(String),
 }
 
 /// Standard input, output and error, and the process that writes the log, if there is one: it is in `cgroup`, and ends when
@@ -38,11 +42,19 @@ pub fn connect(
     cgroup: &Cgroup,
     stdio: Stdio,
 ) -> io::Result<([OwnedFd; 3], Option<Process>)> {
+    let null = || File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from);
     let (directory, bounds, has_terminal) = match stdio {
         Stdio::Passed(descriptors) => return Ok((descriptors, None)),
+        Stdio::Journaled(name) => {
+            let stream = journald::stream(&name).map_err(|error| {
+                let text =
+                    format!("no journal takes its output: {error}; without --log-journal it goes to files");
+                io::Error::new(error.kind(), text)
+            })?;
+            return Ok(([null()?, stream.try_clone()?, stream], None));
+        }
         Stdio::Logged { directory, bounds, terminal } => (directory, bounds, terminal),
     };
-    let null = || File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from);
     let mut arguments = vec![
         "bellows-init".to_owned(),
         "--log".to_owned(),

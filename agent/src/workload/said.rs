@@ -30,9 +30,12 @@ pub struct Said {
 
 impl Said {
     /// Opens the log of a workload, at its last `tail` lines, or at its begin. `NotFound` where no detached workload of that name is
-    /// known.
+    /// known, `Unsupported` where others keep what it says.
     pub fn open(runtime_dir: &Path, tenant: &Name, name: &Name, tail: Option<u64>) -> io::Result<Self> {
-        shelf::read(runtime_dir, tenant, name)?;
+        if shelf::read(runtime_dir, tenant, name)?.spec.life.journal {
+            let text = format!("it goes to the system's journal: journalctl -t {tenant}/{name}");
+            return Err(io::Error::new(ErrorKind::Unsupported, text));
+        }
         let directory = shelf::log_directory(runtime_dir, tenant, name);
         let skip = match tail {
             Some(tail) => Log::open(directory.clone()).lines()?.saturating_sub(tail),

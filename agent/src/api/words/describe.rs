@@ -70,9 +70,10 @@ fn asked_for(out: &mut String, asked: &AskedView, detached: Option<&DetachedView
     }
     row("in", format!("{cwd:?}"));
     row("environment", if env.is_empty() { "empty".to_owned() } else { plain(&env.join(" ")) });
-    let Life { stop_signal, grace_seconds, log, terminal, .. } = life;
+    let Life { stop_signal, grace_seconds, log, journal, terminal, .. } = life;
     row("stop", format!("signal {stop_signal}, then {grace_seconds} s"));
-    row("log", format!("{} files of {}", log.files, log.bytes));
+    let files = || format!("{} files of {}", log.files, log.bytes);
+    row("log", if *journal { "the system's journal".to_owned() } else { files() });
     row("terminal", yes(*terminal).to_owned());
     let Isolation { root, mounts, user, no_new_privs, capabilities, seccomp, nested, rlimits, .. } =
         isolation;

@@ -76,6 +76,7 @@ pub(crate) fn the_host_is_read_only() {
         "/usr",
         "/etc",
         "/var",
+        "/run",
         "/sys/fs/cgroup",
         "/sys/kernel/mm",
         "/sys/devices/system",

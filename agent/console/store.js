@@ -75,13 +75,20 @@ export async function connect() {
     heard = Date.now();
     const events = (rest + part.value).split("\n\n");
     rest = events.pop();
-    for (const event of events) take(fields(event));
+    for (const event of events) {
+      try {
+        take(fields(event));
+      } catch (error) {
+        // One that is not understood takes no other with it.
+        reportError(error);
+      }
+    }
   }
 }
 
 /** The fields of a server-sent event, each of which has one line here. */
 function fields(event) {
-  return Object.fromEntries(event.split("\n").map((line) => line.match(/^([^:]*):? ?(.*)$/).slice(1)));
+  return Object.fromEntries(event.split("\n").map((line) => line.match(/^([^:]*):? ?(.*)$/s).slice(1)));
 }
 
 function lose(why) {

@@ -201,7 +201,7 @@ impl Control {
         }
     }
 
-    /// A workload runs: listens to it, has its quota governed, and shows it. `quota` is what an earlier agent had given it. What its
+    /// A workload runs: listens to it, has its quota governed, and shows it. `prepared` is what a takeover has made ready. What its
     /// tenant is protected by is to be written after this.
     pub(super) fn attend(&mut self, key: Key, open: Box<Open>, prepared: Option<Prepared>) {
         let Some(entry) = self.registry.get(key) else { return };

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use bellows_policies::ruleset::{Adopt, DEFAULT_CLASS, Mode};
 use bellows_policies::units::{Bytes, Limit};
 use bellows_policies::{Class, Cpus, Limits, Shadow, Workload};
-use inotify::WatchDescriptor;
 
 use super::actuator;
 use super::control_loop::Control;
@@ -20,7 +19,7 @@ use super::life::{facts, failsafe_cpu, stated};
 use super::pins;
 use super::registry::{Entry, Open};
 use crate::journal::{What, Writer};
-use crate::kernel::watch::{Key, Listener};
+use crate::kernel::watch::{Key, Listener, Watch};
 use crate::kernel::{clock, parse, thread};
 use crate::metrics::Published;
 use crate::workload::lease::{self, Lease};
@@ -280,7 +279,7 @@ struct Opened {
 /// What whoever opens a workload has made ready for the control thread.
 pub(super) struct Prepared {
     pub(super) quota: Option<Standing>,
-    pub(super) cpu_stat: io::Result<WatchDescriptor>,
+    pub(super) cpu_stat: io::Result<Watch>,
 }
 
 impl Opened {

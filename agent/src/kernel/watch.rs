@@ -128,8 +128,23 @@ pub struct Listener(Watches);
 
 impl Listener {
     /// The watch on `cpu.stat`, for [`Sources`].
-    pub fn cpu_stat(&self, cgroup: &Cgroup) -> io::Result<WatchDescriptor> {
+    pub fn cpu_stat(&self, cgroup: &Cgroup) -> io::Result<Watch> {
         watch(&self.0, cgroup, "cpu.stat", WatchMask::MODIFY)
+    }
+}
+
+/// A watch that has no key yet: it ends with this, unless it is given one.
+#[derive(Debug)]
+pub struct Watch {
+    watches: Watches,
+    descriptor: Option<WatchDescriptor>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(descriptor) = self.descriptor.take() {
+            let _ = self.watches.remove(descriptor);
+        }
     }
 }
 
@@ -145,7 +160,7 @@ pub struct Sources<'a> {
     /// A pidfd of its first process.
     pub process: Option<BorrowedFd<'a>>,
     /// The watch on its `cpu.stat`.
-    pub cpu_stat: io::Result<WatchDescriptor>,
+    pub cpu_stat: io::Result<Watch>,
 }
 
 impl Watcher {
@@ -301,26 +316,29 @@ impl Watcher {
         file: &str,
         mask: WatchMask,
     ) -> io::Result<()> {
-        let descriptor = watch(&self.inotify.watches(), cgroup, file, mask)?;
-        self.give(descriptor, kind, key);
+        let watch = watch(&self.inotify.watches(), cgroup, file, mask)?;
+        self.give(watch, kind, key);
         Ok(())
     }
 
-    fn give(&mut self, descriptor: WatchDescriptor, kind: Kind, key: Key) {
+    fn give(&mut self, mut watch: Watch, kind: Kind, key: Key) {
+        let Some(descriptor) = watch.descriptor.take() else { return };
         self.watched.insert(descriptor.clone(), (kind, key));
         self.descriptors.entry(key).or_default().push(descriptor);
     }
 }
 
-fn watch(watches: &Watches, cgroup: &Cgroup, file: &str, mask: WatchMask) -> io::Result<WatchDescriptor> {
+fn watch(watches: &Watches, cgroup: &Cgroup, file: &str, mask: WatchMask) -> io::Result<Watch> {
     // Through the open directory, so that the watch is on this very cgroup whatever its path means by now.
     let path = format!("/proc/self/fd/{}/{file}", cgroup.as_fd().as_raw_fd());
-    watches.clone().add(path, mask).map_err(|e| match e.raw_os_error() {
+    let mut watches = watches.clone();
+    let descriptor = watches.add(path, mask).map_err(|e| match e.raw_os_error() {
         Some(libc::ENOSPC) => io::Error::other(
             "no inotify watches left for this user: raise it with sysctl fs.inotify.max_user_watches",
         ),
         _ => e,
-    })
+    })?;
+    Ok(Watch { watches, descriptor: Some(descriptor) })
 }
 
 /// Kind in the top byte, generation in the next three, slot in the lower half.

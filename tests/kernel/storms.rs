@@ -284,6 +284,7 @@ fn memory() {
         let flags = [&["--bind", &bind], share].concat();
         ground.weather(name, &flags, cache, |agent, cgroup| {
             within(agent, cgroup);
+            assert_eq!(read(&cgroup.join("io.max")).contains("wbps=4194304"), !share.is_empty());
             assert!(number(&cgroup.join("memory.current")) > 0, "it lives: cache ends nobody");
         });
     }

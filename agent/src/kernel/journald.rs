@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// Where journald takes streams, of anybody.
 const SOCKET: &str = "/run/systemd/journal/stdout";
-/// LOG_INFO of syslog(3), for lines that do not begin with another, as `<3>`.
+/// LOG_INFO of syslog(3).
 const PRIORITY: u8 = 6;
 
 /// Opens a stream whose entries are found by `journalctl -t IDENTIFIER`; a line break in that would say something else.
@@ -20,8 +20,9 @@ pub fn stream(identifier: &str) -> io::Result<OwnedFd> {
 fn open(socket: &Path, identifier: &str) -> io::Result<OwnedFd> {
     let mut stream = UnixStream::connect(socket)?;
     stream.shutdown(Shutdown::Read)?;
-    // Who it is, its unit (only services may say), its priority, that lines may begin with another one, and to send it nowhere else.
-    write!(stream, "{identifier}\n\n{PRIORITY}\n1\n0\n0\n0\n")?;
+    // Who it is, its unit (that of its cgroup), its priority, that no line says another (`<0>` would go to all terminals of the host),
+    // and to send it nowhere else.
+    write!(stream, "{identifier}\n\n{PRIORITY}\n0\n0\n0\n0\n")?;
     Ok(stream.into())
 }
 
@@ -42,7 +43,7 @@ mod tests {
         File::from(stream).write_all(b"a line\n").unwrap();
         let mut said = String::new();
         listener.accept().unwrap().0.read_to_string(&mut said).unwrap();
-        assert_eq!(said, "acme/web\n\n6\n1\n0\n0\n0\na line\n");
+        assert_eq!(said, "acme/web\n\n6\n0\n0\n0\n0\na line\n");
         assert_eq!(open(&path, "x").unwrap_err().kind(), io::ErrorKind::NotFound, "no journal is here");
     }
 }

@@ -207,7 +207,7 @@ impl Control {
         let Some(entry) = self.registry.get(key) else { return };
         let (quota, cpu_stat) = match prepared {
             Some(Prepared { quota, cpu_stat }) => (quota, cpu_stat),
-            None => (None, self.watcher.listener().cpu_stat(open.cgroup())),
+            None => (Ok(None), self.watcher.listener().cpu_stat(open.cgroup())),
         };
         let sources = Sources {
             cgroup: open.cgroup(),
@@ -223,7 +223,7 @@ impl Control {
         }
         entry.open = Some(open);
         if !entry.is_observed()
-            && let Err(error) = cpu_loop::govern(&self.cpu, entry, quota)
+            && let Err(error) = quota.and_then(|quota| cpu_loop::govern(&self.cpu, entry, quota))
         {
             let text = format!("its cpu quota stays as it is: {error}");
             self.journal.record(clock::unix_nanoseconds(), &entry.name, What::Trouble { text });

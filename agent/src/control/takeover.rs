@@ -278,7 +278,9 @@ struct Opened {
 
 /// What whoever opens a workload has made ready for the control thread.
 pub(super) struct Prepared {
-    pub(super) quota: Option<Standing>,
+    /// What its quota is and was used of it, or why that is not known: then only its quota stays as it is.
+    pub(super) quota: io::Result<Option<Standing>>,
+    /// The watch on its `cpu.stat`.
     pub(super) cpu_stat: io::Result<Watch>,
 }
 
@@ -287,7 +289,7 @@ impl Opened {
         let open = Box::new(Open::again(&found.running, found.identity.cpu.is_some())?);
         let (high, max) = open.limits()?;
         let lease = if high >= max { lease::read(open.cgroup())? } else { None };
-        let quota = cpu_loop::standing(&open, quota_before(&open, lease.as_ref()))?;
+        let quota = cpu_loop::standing(&open, quota_before(&open, lease.as_ref()));
         let cpu_stat = listener.cpu_stat(open.cgroup());
         Ok(Self { open, high, max, lease, prepared: Prepared { quota, cpu_stat } })
     }

@@ -4,7 +4,7 @@
 const RECORDS = 5000;
 /** Points of the node's course, one a second: ten minutes. */
 const COURSE = 600;
-/** After so long without a word what is shown is no longer the state: the agent tells something four times a second, and each two at least. */
+/** After so long without a word what is shown is no longer the state: the agent tells something four times a second, or every two seconds. */
 const SILENT_MS = 5000;
 const RETRY_MS = 1000;
 const HIDDEN_MS = 30_000;

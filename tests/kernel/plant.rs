@@ -27,19 +27,20 @@ const PLAYS: usize = 3;
 #[test]
 fn the_plant_is_as_this_kernel() {
     for round in rounds() {
-        let mut apart = Vec::new();
+        let mut plays = Vec::new();
         for play in 1..=PLAYS {
             println!("play {play} of {PLAYS} at most");
-            apart = apart_in(&round);
+            let apart = apart_in(&round);
             if apart.is_empty() {
                 break;
             }
+            plays.push(format!("play {play}:\n{}", apart.join("\n")));
         }
-        assert!(apart.is_empty(), "further apart than they may be, {PLAYS} times:\n{}", apart.join("\n"));
+        assert!(plays.len() < PLAYS, "further apart than they may be, each time:\n{}", plays.join("\n"));
     }
 }
 
-/// Plays a round in both worlds. The figures that do not agree.
+/// Plays a round in both worlds. The figures that do not agree, and the courses of those scenarios.
 fn apart_in(round: &Round) -> Vec<String> {
     let (kernel, told) = on_this_kernel(round);
     let plant = in_the_plant(&round.trace);
@@ -58,7 +59,7 @@ fn apart_in(round: &Round) -> Vec<String> {
             }
         }
         if apart.len() > before {
-            println!("kernel {}\nplant  {}", drawn(kernel), drawn(plant));
+            apart.push(format!("kernel {}\nplant  {}", drawn(kernel), drawn(plant)));
         }
     }
     if !apart.is_empty() {
@@ -154,18 +155,23 @@ fn count(course: &mut Course, journal: &mut Follower, life: &Life) {
     }
 }
 
-/// The course second by second, to be looked at where figures are apart: use, limit, quota, throttled periods, cpu time.
+/// The course, to be looked at where figures are apart: use, limit, quota, throttled periods, cpu time; what is as before is a dot.
 fn drawn(course: &Course) -> String {
-    let second = course.samples.iter().filter(|(number, _)| **number % 4 == 0);
-    let shown = second.map(|(_, sample)| {
+    let mut before = String::new();
+    let shown = course.samples.values().map(|sample| {
         let Sample { current, high, quota, throttled, used_us } = sample;
-        format!(
+        let now = format!(
             "{}/{}/{:.2}/{throttled}/{:.1}",
             current >> 20,
             high >> 20,
             *quota as f64 / 1e6,
             *used_us as f64 / 1e6
-        )
+        );
+        if now == before {
+            return ".".to_owned();
+        }
+        before.clone_from(&now);
+        now
     });
     shown.collect::<Vec<_>>().join(" ")
 }

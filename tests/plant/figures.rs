@@ -27,7 +27,7 @@ pub enum Figure {
     Headroom(f64),
     /// Throttled periods from an instant on, and so many seconds long.
     Throttled(f64, f64),
-    /// The curve of use: the mean distance, over mean use.
+    /// The curve of use: the mean distance, over mean use; half a second earlier or later is no distance.
     UseCurve,
     /// The same of `memory.high`.
     HighCurve,
@@ -149,14 +149,43 @@ impl std::fmt::Display for Bound {
     }
 }
 
+/// By how many samples a curve may be shifted: half a second. When something comes is compared by figures of its own.
+const SHIFT: u64 = 2;
+
 /// The mean distance of two curves over the mean of the plant's, where both have samples; beside it zero, the plant's distance
-/// from itself.
+/// from itself. A sample is held against the range that the plant goes through within [`SHIFT`] of it.
 fn distance(kernel: &Course, plant: &Course, of: fn(&Sample) -> u64) -> [Option<f64>; 2] {
-    let pairs = kernel.samples.iter().filter_map(|(number, sample)| {
-        plant.samples.get(number).map(|other| (of(sample) as f64, of(other) as f64))
-    });
-    let (apart, all) = pairs.fold((0.0, 0.0), |(apart, all), (one, other): (f64, f64)| {
-        (apart + (one - other).abs(), all + other)
-    });
-    [(all > 0.0).then(|| apart / all), Some(0.0)]
+    let (mut apart, mut all) = (0, 0);
+    // The last one may have been taken while a workload that is killed gives back what it had.
+    for (number, sample) in kernel.samples.iter().rev().skip(1) {
+        let Some(other) = plant.samples.get(number) else { continue };
+        let near = plant.samples.range(number.saturating_sub(SHIFT)..=number + SHIFT);
+        let (least, most) =
+            near.fold((u64::MAX, 0), |(least, most), (_, near)| (least.min(of(near)), most.max(of(near))));
+        apart += of(sample).abs_diff(of(sample).clamp(least, most));
+        all += of(other);
+    }
+    [(all > 0).then(|| apart as f64 / all as f64), Some(0.0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rises by 8 MiB a sample, `late` samples late, and stays at 100 MiB; all of it times `level` hundredths.
+    fn curve(late: u64, level: u64) -> Course {
+        let use_of = |number: u64| (8 * number.saturating_sub(late)).clamp(16, 100);
+        let sample = |number| Sample { current: (use_of(number) << 20) * level / 100, ..Sample::default() };
+        Course { samples: (0..40).map(|number| (number, sample(number))).collect(), ..Course::default() }
+    }
+
+    #[test]
+    fn half_a_second_is_no_distance_and_another_level_is() {
+        let apart = |late, level| {
+            distance(&curve(late, level), &curve(0, 100), |sample| sample.current)[0].expect("samples")
+        };
+        assert!(apart(2, 100) < 1e-9);
+        assert!((0.02..0.08).contains(&apart(4, 100)), "{}", apart(4, 100));
+        assert!((0.06..0.1).contains(&apart(0, 110)), "{}", apart(0, 110));
+    }
 }

@@ -17,6 +17,7 @@ use crate::api;
 use crate::config::{Config, OnExit};
 use crate::control::{self, Command, Control, Takeover};
 use crate::journal;
+use crate::kernel::thread::{lock_program, trim_heap};
 use crate::kernel::{Cgroup, clock, discover, feature::can_reclaim, mounts::Mounts, spawn::Program, support};
 use crate::metrics::Metrics;
 use crate::notify::{self, Manager};
@@ -102,7 +103,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     metrics.policies.begun(clock::unix_nanoseconds());
     metrics.takeover.set(took.as_secs_f64());
     let (loop_thread, loop_ended) = start_turning(control)?;
-    crate::kernel::thread::lock_program();
+    lock_program();
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let served = runtime.block_on(async {
@@ -121,6 +122,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         manager.ready(&notify::status(&handle));
         let (root, workloads) = (tree.root.clone(), tree.workloads.clone());
         tokio::spawn(manager.clone().accompany(handle.clone(), move || restore(&root, &workloads)));
+        tokio::spawn(trim());
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -139,6 +141,17 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     drop(drain);
     served?;
     ran.context("the control loop failed")
+}
+
+/// How long memory that is not used any more stays with the agent. With 1000 workloads to look through the heap as often costs less than
+/// 0.01 % of a core.
+const KEPT: Duration = Duration::from_secs(10);
+
+async fn trim() {
+    loop {
+        tokio::time::sleep(KEPT).await;
+        trim_heap();
+    }
 }
 
 /// Starts the control loop on a thread of its own; the receiver hears its end, however it ends.

@@ -38,6 +38,17 @@ fn without_an_agent_a_client_says_how_to_start_one() {
     assert!(text.contains("no agent answers in /nonexistent") && text.contains("bellows agent"), "{text}");
 }
 
+/// As in `bellows policy reference | head`, once head has read enough.
+#[test]
+fn whoever_reads_no_further_is_no_failure() {
+    for verb in [&["policy", "reference"][..], &["man"], &["doctor"]] {
+        let (read, write) = std::io::pipe().expect("a pipe");
+        drop(read);
+        let output = Command::new(bellows()).args(verb).stdout(write).output().expect("bellows");
+        assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{verb:?} {output:?}");
+    }
+}
+
 #[test]
 fn a_misspelt_key_in_the_configuration_is_named() {
     let path = std::env::temp_dir().join(format!("bellows-misspelt-{}.toml", std::process::id()));

@@ -14,6 +14,11 @@ export function cpus(millionths) {
   return millionths === null || millionths === undefined ? "max" : (millionths / 1e6).toFixed(2);
 }
 
+/** What it uses of the cpus. Without a quota the agent does not look. */
+export function used(view) {
+  return view.cpu || view.cpu_quota !== null ? view.cpus_used.toFixed(2) : "-";
+}
+
 export function percent(share) {
   return `${(share * 100).toFixed(1)} %`;
 }

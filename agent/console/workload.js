@@ -4,7 +4,7 @@ import { chart } from "./chart.js";
 import { h, key, mark, text, tiles } from "./dom.js";
 import { explain } from "./explain.js";
 import { reason, store } from "./store.js";
-import { cpus, glyph, granted, moment, percent, size, span, states, trouble } from "./units.js";
+import { cpus, glyph, granted, moment, percent, size, span, states, trouble, used } from "./units.js";
 
 /** What is kept of its course, and how much of it is shown. */
 const POINTS = 2400;
@@ -110,7 +110,7 @@ export function mount(main, [tenant = "", short = ""]) {
     cpu.show({
       from, to, top: Math.max(0.1, (quota ?? 0) / 1e6, ...seen.map((point) => Math.max(point.cpus ?? 0, point.quota ?? 0))) * 1.1, format: (n) => n.toFixed(2),
       series: [{ name: "quota", points: line("quota"), colour: "granted", fill: 0.5, step: true }, { name: "used", points: line("cpus"), colour: "used" }],
-      words: view ? `${view.cpus_used.toFixed(2)} used of ${cpus(quota)}` : "ended",
+      words: view ? `${used(view)} used of ${cpus(quota)}` : "ended",
     });
   }
 
@@ -123,7 +123,7 @@ export function mount(main, [tenant = "", short = ""]) {
     figures.set("high", size(high), view.would_high === null || view.would_high === undefined ? `${percent(view.memory_current / (high || Infinity))} used` : "would be: observed");
     figures.set("max", size(view.would_max ?? view.memory_max), "memory.max");
     figures.set("range", size(view.memory.ceiling), `floor ${size(view.memory.floor)}`);
-    figures.set("cpus", view.cpus_used.toFixed(2), view.cpu_quota === null ? "by weight, no quota" : `of ${cpus(view.cpu_quota)}, at most ${cpus(view.cpu?.ceiling)}`);
+    figures.set("cpus", used(view), view.cpu_quota === null ? "by weight, no quota" : `of ${cpus(view.cpu_quota)}, at most ${cpus(view.cpu?.ceiling)}`);
     figures.set("moves", String(view.limit_moves + view.would_moves), `and ${view.quota_moves} of its quota`);
     figures.set("oom", String(view.oom_kills));
     figures.set("age", `${span((store.node ? store.node.now_unix_ns - view.started_unix_ns : 0) / 1e9)} ago`, view.pid > 0 ? `pid ${view.pid}` : view.detached?.ended ?? "");

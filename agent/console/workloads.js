@@ -3,7 +3,7 @@
 import { attribute, h, key, left, text, width } from "./dom.js";
 import { rows, sorter } from "./rows.js";
 import { name, store } from "./store.js";
-import { cpus, granted, size, span, states, trouble } from "./units.js";
+import { cpus, granted, size, span, states, trouble, used } from "./units.js";
 
 /** A page that is left and come back to is as it was. */
 const sort = { by: "trouble", down: true };
@@ -116,7 +116,7 @@ function row() {
     text(cells.used, size(view.memory_current));
     text(cells.granted, size(high));
     text(cells.ceiling, size(view.memory.ceiling));
-    text(cells.cpus, view.cpu_quota === null ? view.cpus_used.toFixed(2) : `${view.cpus_used.toFixed(2)}/${cpus(view.cpu_quota)}`);
+    text(cells.cpus, view.cpu_quota === null ? used(view) : `${view.cpus_used.toFixed(2)}/${cpus(view.cpu_quota)}`);
     text(cells.moves, view.limit_moves + view.would_moves);
     text(cells.oom, view.oom_kills);
     text(cells.age, age);

@@ -17,7 +17,6 @@ use crate::api;
 use crate::config::{Config, OnExit};
 use crate::control::{self, Command, Control, Takeover};
 use crate::journal;
-use crate::kernel::thread::{lock_program, trim_heap};
 use crate::kernel::{Cgroup, clock, discover, feature::can_reclaim, mounts::Mounts, spawn::Program, support};
 use crate::metrics::Metrics;
 use crate::notify::{self, Manager};
@@ -76,8 +75,10 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     });
     let adopts = |tenant: &str| rules.adopts(tenant) != Adopt::No;
     let (shelf, kept, torn) = recover(&config.runtime_dir)?;
-    let detached: HashSet<String> = kept.iter().map(|kept| kept.spec.identity.to_string()).collect();
-    let is_logged = |name: &str| detached.contains(name);
+    // What the journal takes has no log of ours.
+    let logged = kept.iter().filter(|kept| !kept.spec.life.journal);
+    let logged: HashSet<String> = logged.map(|kept| kept.spec.identity.to_string()).collect();
+    let is_logged = |name: &str| logged.contains(name);
     let mut findings = takeover::find(&ground, adopts, is_logged, || {
         heartbeat.beat(clock::now());
     })?;
@@ -103,7 +104,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     metrics.policies.begun(clock::unix_nanoseconds());
     metrics.takeover.set(took.as_secs_f64());
     let (loop_thread, loop_ended) = start_turning(control)?;
-    lock_program();
+    crate::kernel::thread::lock_program();
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let served = runtime.block_on(async {
@@ -122,7 +123,6 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         manager.ready(&notify::status(&handle));
         let (root, workloads) = (tree.root.clone(), tree.workloads.clone());
         tokio::spawn(manager.clone().accompany(handle.clone(), move || restore(&root, &workloads)));
-        tokio::spawn(trim());
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -141,17 +141,6 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     drop(drain);
     served?;
     ran.context("the control loop failed")
-}
-
-/// How long memory that is not used any more stays with the agent. With 1000 workloads to look through the heap as often costs less than
-/// 0.01 % of a core.
-const KEPT: Duration = Duration::from_secs(10);
-
-async fn trim() {
-    loop {
-        tokio::time::sleep(KEPT).await;
-        trim_heap();
-    }
 }
 
 /// Starts the control loop on a thread of its own; the receiver hears its end, however it ends.

@@ -139,11 +139,16 @@ fn what_a_workload_says_goes_to_the_journal() {
     // No line says how bad it is: the worst would go to all terminals.
     assert!(said(&["-p", "info"]).contains("<0>it hurts") && said(&["-p", "notice"]).is_empty());
     let ticks = || said(&[]).matches("tick").count();
-    for how in ["KILL", "TERM"] {
-        run(&["systemctl", "kill", "--signal", how, "bellows"]);
+    let goes_on = || {
         let before = ticks();
         eventually("it goes on without that agent", || ticks() > before + 5);
-    }
+    };
+    run(&["systemctl", "kill", "--signal", "KILL", "bellows"]);
+    goes_on();
+    eventually("another agent is started", || listed().contains("speaker"));
+    told(&["systemctl", "stop", "bellows"]);
+    goes_on();
+    assert!(!run(&["systemctl", "is-active", "bellows"]).status.success());
     told(&["systemctl", "start", "bellows"]);
     eventually("the next governs it", || listed().contains("speaker"));
     let logs = run(&["bellows", "logs", "speaker"]);

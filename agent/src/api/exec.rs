@@ -20,7 +20,7 @@ use crate::access::Rights;
 use crate::kernel::spawn::{self, Beside, Ended, Process};
 use crate::workload::isolation::Isolation;
 use crate::workload::life::signal_problem;
-use crate::workload::spec::Name;
+use crate::workload::spec::{Name, command_problem};
 
 /// Commands under way, by the token of their standard input and output.
 #[derive(Debug, Clone, Default)]
@@ -46,12 +46,8 @@ async fn exec(
     Body(request): Body<ExecRequest>,
 ) -> Result<Json<Executed>, Response> {
     let ExecRequest { argv, env, cwd, stdio, terminal, user } = request;
-    let is_torn = argv.iter().chain(&env).chain([&cwd]).any(|text| text.contains('\0'));
-    if argv.first().is_none_or(String::is_empty) || !cwd.starts_with('/') || is_torn {
-        let text = "a command and an absolute working directory are needed, and no NUL bytes in them";
-        return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, text));
-    }
-    if let Some(text) = (Isolation { user: user.clone(), ..Isolation::default() }).problem() {
+    let isolation_problem = || Isolation { user: user.clone(), ..Isolation::default() }.problem();
+    if let Some(text) = command_problem(&argv, &env, &cwd).or_else(isolation_problem) {
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, &text));
     }
     let Some(Passed { stdio: descriptors, line }) = shared.stdio.claim(&stdio) else {

@@ -222,6 +222,11 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 fn die_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
+        // What `println!` says where `bellows ps | head` has read enough.
+        let said = info.payload_as_str().unwrap_or_default();
+        if said.starts_with("failed printing to stdout") && said.contains("Broken pipe") {
+            std::process::exit(0);
+        }
         report(info);
         std::process::abort();
     }));

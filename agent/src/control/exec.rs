@@ -16,6 +16,9 @@ use crate::workload::spec::Name;
 use crate::workload::supervisor::Running;
 use crate::workload::walls;
 
+/// Characters of a command's name that the journal tells.
+const TOLD: usize = 128;
+
 /// A command that is to be started.
 #[derive(Debug)]
 pub(super) struct Execution {
@@ -57,7 +60,8 @@ impl Control {
         reply: oneshot::Sender<Result<Process, Refused>>,
     ) {
         let full: Arc<str> = format!("{tenant}/{name}").into();
-        let told = command.argv.first().cloned().unwrap_or_default();
+        let told =
+            command.argv.first().map(|program| program.chars().take(TOLD).collect()).unwrap_or_default();
         let found = self.registry.find(tenant, name);
         let allowed = match found {
             Some(entry) if entry.adopted.is_some() => Err(Refused::NotAllowed(format!(

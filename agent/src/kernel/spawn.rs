@@ -53,7 +53,13 @@ impl Program {
     /// raised its own, which programs that use `select` do not survive; and in `mounts`, where those are not to be the agent's.
     pub fn load(path: &Path, open_files: u64, mounts: Option<Mounts>) -> io::Result<Self> {
         let mut image = File::open(path)?;
-        let memfd = memfd_create(c"bellows-init", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        // To be said since Linux 6.3, where `vm.memfd_noexec` is set; those before do not know it.
+        let executable = flags | MFdFlags::from_bits_retain(libc::MFD_EXEC);
+        let memfd = match memfd_create(c"bellows-init", executable) {
+            Err(Errno::EINVAL) => memfd_create(c"bellows-init", flags)?,
+            made => made?,
+        };
         let mut file = File::from(memfd);
         // In the kernel, without a buffer of that size: a takeover waits for this.
         io::copy(&mut image, &mut file)?;

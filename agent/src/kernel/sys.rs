@@ -156,15 +156,6 @@ pub(super) fn set_nice(nice: i32) -> io::Result<()> {
     if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Gives free pages of the heap back to the kernel, as far as this C library can: malloc_trim(3).
-pub(super) fn trim_heap() {
-    // SAFETY: only what is free is given back, each arena under its lock.
-    #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
 /// Has a range of addresses kept in memory; it is read from disk first.
 pub(super) fn lock_range(start: usize, length: usize) -> io::Result<()> {
     // SAFETY: the kernel changes nothing that is mapped there, and refuses what is not mapped.

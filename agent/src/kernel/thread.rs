@@ -56,11 +56,6 @@ pub fn lock_program() {
     }
 }
 
-/// Gives back what the heap has kept free since the last burst of work: 1 to 2 MiB after a thousand launches.
-pub fn trim_heap() {
-    sys::trim_heap();
-}
-
 fn tell_unlocked(error: &io::Error) {
     super::tell(&format!("the agent's code may be paged out: {error}"));
 }

@@ -193,22 +193,33 @@ pub struct Spec<Who = Identity> {
     pub life: Life,
 }
 
+/// Bytes of a path, as execve(2) and chdir(2) take it: `PATH_MAX` without its NUL.
+const PATH: usize = 4095;
+
+/// What makes a command unusable, if anything.
+#[must_use]
+pub fn command_problem(argv: &[String], env: &[String], cwd: &str) -> Option<String> {
+    let program = argv.first().map_or("", String::as_str);
+    if program.is_empty() {
+        return Some("no command was given".to_owned());
+    }
+    if program.len().max(cwd.len()) > PATH {
+        return Some(format!("the command's name or its working directory is longer than {PATH} bytes"));
+    }
+    if !cwd.starts_with('/') {
+        return Some(format!("the working directory {cwd:?} is not absolute"));
+    }
+    let mut texts = argv.iter().chain(env).map(String::as_str).chain([cwd]);
+    texts.any(|text| text.contains('\0')).then(|| "a NUL byte is in the command".to_owned())
+}
+
 impl Spec<Asked> {
     /// What makes the spec unusable, if anything.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
-        if self.argv.first().is_none_or(String::is_empty) {
-            return Some("no command was given".to_owned());
-        }
-        if !self.cwd.starts_with('/') {
-            return Some(format!("the working directory {:?} is not absolute", self.cwd));
-        }
-        if let Some(text) = self.life.problem() {
+        if let Some(text) = command_problem(&self.argv, &self.env, &self.cwd).or_else(|| self.life.problem())
+        {
             return Some(text);
-        }
-        let texts = self.argv.iter().chain(&self.env).chain([&self.cwd]);
-        if texts.into_iter().any(|t| t.contains('\0')) {
-            return Some("a NUL byte is in the command".to_owned());
         }
         self.identity.resources.problem().or_else(|| self.isolation.problem())
     }
@@ -226,6 +237,23 @@ mod tests {
         for good in ["web", "web-1.2_c+d", "7", &"x".repeat(64)] {
             assert!(good.parse::<Name>().is_ok(), "{good:?}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_a_command_is_told() {
+        let told = |argv: &[&str], cwd: &str| {
+            let argv: Vec<String> = argv.iter().map(ToString::to_string).collect();
+            command_problem(&argv, &[], cwd).unwrap_or_default()
+        };
+        assert_eq!(told(&["/bin/true", &"x".repeat(5000)], "/"), "", "arguments may be long");
+        let longest = format!("/{}", "x".repeat(PATH - 1));
+        assert_eq!(told(&[&longest], &longest), "");
+        for (argv, cwd) in [(&[&*format!("{longest}x")][..], "/"), (&["true"], &*format!("{longest}x"))] {
+            assert!(told(argv, cwd).contains("longer than 4095 bytes"), "{}", told(argv, cwd));
+        }
+        assert!(told(&["true"], "tmp").contains("is not absolute"));
+        assert!(told(&[], "/").contains("no command"));
+        assert!(told(&["true", "a\0b"], "/").contains("NUL"));
     }
 
     /// Records that an earlier agent wrote are understood.

@@ -69,7 +69,7 @@ impl Column {
                 (None, Some(high)) => short(high),
                 (None, None) => "max".to_owned(),
             },
-            Self::Cpus => format!("{:.2}", top.cpus(workload)),
+            Self::Cpus => top.cpus(workload).map_or_else(|| "-".to_owned(), |cpus| format!("{cpus:.2}")),
             Self::Quota => workload
                 .cpu_quota
                 .map_or_else(|| "-".to_owned(), |cpus| format!("{:.2}", cpus.0 as f64 / 1e6)),
@@ -112,7 +112,8 @@ pub(super) fn cells_of(bytes: Bytes, most: Bytes, width: usize) -> usize {
     usize::try_from(cells).unwrap_or(width).min(width)
 }
 
-fn state(workload: &WorkloadView) -> &str {
+/// Its state in the table.
+pub(super) fn state(workload: &WorkloadView) -> &str {
     match workload {
         WorkloadView { is_frozen: true, .. } => "frozen",
         WorkloadView { yielded: true, .. } => "yielded",

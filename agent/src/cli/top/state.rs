@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use bellows_policies::units::Bytes;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
+use super::columns;
 use crate::api::NodeView;
 use crate::api::types::WorkloadView;
 
@@ -218,21 +219,19 @@ impl Top {
         self.past.get(id).into_iter().flat_map(|past| past.points.iter().copied())
     }
 
-    /// Cpus that it used lately.
-    pub(super) fn cpus(&self, workload: &WorkloadView) -> f64 {
-        self.points(&id(workload)).next_back().map_or(0.0, |point| point.cpus)
+    /// Cpus that it used lately. None without a quota: then the agent does not look at it.
+    pub(super) fn cpus(&self, workload: &WorkloadView) -> Option<f64> {
+        let point = || self.points(&id(workload)).next_back().map_or(0.0, |point| point.cpus);
+        (workload.cpu.is_some() || workload.cpu_quota.is_some()).then(point)
     }
 
     /// Filters and sorts anew; the same workload stays selected, wherever it is by now.
     fn arrange(&mut self, selected: Option<Id>) {
         let wanted = self.filter.to_lowercase();
         let is_shown = |w: &WorkloadView| {
-            wanted.split_whitespace().all(|word| {
-                [&w.tenant, &w.name, &w.class, &w.state, &w.mode]
-                    .iter()
-                    .any(|text| text.to_lowercase().contains(word))
-                    || format!("{}/{}", w.tenant, w.name).to_lowercase().contains(word)
-            })
+            let (name, state) = (format!("{}/{}", w.tenant, w.name), columns::state(w));
+            let texts = [&name, &w.class, &w.state, state, &w.mode].map(str::to_lowercase);
+            wanted.split_whitespace().all(|word| texts.iter().any(|text| text.contains(word)))
         };
         let mut shown: Vec<(f64, usize)> = (0..self.workloads.len())
             .filter(|&index| is_shown(&self.workloads[index]))
@@ -256,7 +255,7 @@ impl Top {
         match self.sort {
             Sort::Used => workload.memory_current.0 as f64,
             Sort::Granted => workload.memory_high.or(workload.memory_max).unwrap_or_default().0 as f64,
-            Sort::Cpu => self.cpus(workload),
+            Sort::Cpu => self.cpus(workload).unwrap_or(0.0),
             Sort::Moves => (workload.limit_moves + workload.quota_moves + workload.would_moves) as f64,
             Sort::Name => 0.0,
         }

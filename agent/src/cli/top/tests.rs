@@ -139,7 +139,7 @@ fn nothing_is_done_that_was_not_meant() {
 #[test]
 fn cpu_is_what_was_used_between_two_answers() {
     let mut top = top();
-    let used = |top: &Top, name: &str| top.rows().find(|w| w.name == name).map(|w| top.cpus(w));
+    let used = |top: &Top, name: &str| top.rows().find(|w| w.name == name).and_then(|w| top.cpus(w));
     assert_eq!((used(&top, "web-1"), used(&top, "db")), (Some(0.25), Some(0.5)));
     // It was started anew: its counter is lower.
     top.take(three(2.0, 0));

@@ -195,11 +195,11 @@ fn detail(
         return;
     };
     let figure = format!(
-        "used {}, granted {}, between {}, cpu {:.2}",
+        "used {}, granted {}, between {}, cpu {}",
         short(workload.memory_current),
         workload.memory_high.map_or_else(|| "max".to_owned(), short),
         workload.memory,
-        top.cpus(workload),
+        top.cpus(workload).map_or_else(|| "by weight".to_owned(), |cpus| format!("{cpus:.2}")),
     );
     frame.render_widget(Paragraph::new(figure), figures);
     let width = usize::from(inner.width.saturating_sub(9));

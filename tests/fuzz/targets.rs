@@ -138,6 +138,7 @@ fn understood(isolation: &Isolation) {
         assert_eq!((name, order.joins(kind), order.is_new(kind)), (word, whose.is_joined(), whose.is_new()));
     }
     assert_eq!((order.no_new_privs, order.seccomp), (isolation.no_new_privs, isolation.seccomp));
+    assert_eq!(order.domainname, isolation.domainname);
     assert_eq!(order.capabilities.is_some(), isolation.capabilities.is_some());
     assert_eq!(order.rlimits.len(), isolation.rlimits.len());
     // Three more are empty on the host's root.

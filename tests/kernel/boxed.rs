@@ -159,7 +159,7 @@ fn the_box_is_what_it_says() {
     let uptime = std::fs::read_to_string("/proc/uptime").expect("uptime");
     let before: u64 = uptime.split('.').next().and_then(|s| s.parse().ok()).expect("seconds");
     let script = r"
-        id -u; hostname; ls /proc/self/fd | tr '\n' ' '; echo
+        id -u; hostname; cat /proc/sys/kernel/domainname; ls /proc/self/fd | tr '\n' ' '; echo
         grep -E '^(Groups|CapEff|CapBnd|CapInh|CapAmb|NoNewPrivs|Seccomp):' /proc/self/status | tr -d ' \t'
         cat /proc/self/cgroup; cat /sys/class/net/*/flags; ls /sys/class/net | tr '\n' ' '; echo
         ls /dev | tr '\n' ' '; ulimit -n; ulimit -Hn; ulimit -c
@@ -167,10 +167,10 @@ fn the_box_is_what_it_says() {
         ls -A /tmp /run /var/tmp | tr '\n' ' '; echo; echo max > /sys/fs/cgroup/memory.high || echo refused
         ls /sys/fs/cgroup/memory.max; cut -d. -f1 /proc/uptime
     ";
-    let flags =
-        ["--hostname", "boxed.test", "--time", "new", "--ulimit", "nofile=100:200", "--ulimit", "core=0"];
-    let finished = boxed(&agent, "described", &flags, script);
-    let expected = "0\nboxed.test\n0 1 2 3 \n\
+    let names = ["--hostname", "boxed.test", "--domainname", "corp.test"];
+    let flags = ["--time", "new", "--ulimit", "nofile=100:200", "--ulimit", "core=0"];
+    let finished = boxed(&agent, "described", &[&names[..], &flags].concat(), script);
+    let expected = "0\nboxed.test\ncorp.test\n0 1 2 3 \n\
         Groups:\nCapInh:0000000000000000\nCapEff:00000000800425fb\nCapBnd:00000000800425fb\n\
         CapAmb:0000000000000000\nNoNewPrivs:1\nSeccomp:2\n\
         0::/\n0x9\nlo \n\

@@ -1,6 +1,6 @@
-//! Storms as attacks: from the box, a tenant takes as much of one thing as it can get. Each stops at a bound, and a neighbour that is
-//! asked the whole time, and the agent's own loop, are told apart from the calm before: p50 and p99 are printed, and what is asserted
-//! is generous, since a translated guest on a shared machine stutters by itself.
+//! Storms as attacks: from the box, a tenant takes as much of one thing as it can get. Each stops at a bound. A neighbour is asked before,
+//! meanwhile and after: p50 and p99 are printed, as are the agent's reactions and turns meanwhile. What is asserted is generous, since a
+//! translated guest on a shared machine stutters by itself.
 
 use std::fs;
 use std::io::{Read, Write};

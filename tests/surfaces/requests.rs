@@ -107,7 +107,7 @@ fn spec() -> Value {
                 { "bind": { "source": "/a", "target": "/b", "writable": true } },
                 { "tmpfs": { "target": "/t", "size": 1 } },
             ],
-            "hostname": "h", "user": "u",
+            "hostname": "h", "domainname": "d", "user": "u",
             "namespaces": { "user": "new", "net": "new", "ipc": "new", "uts": "new", "time": "new" },
             "no_new_privs": true, "capabilities": ["chown"], "seccomp": true, "nested": false,
             "rlimits": [{ "resource": "nofile", "soft": 1, "hard": 2 }],

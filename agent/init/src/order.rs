@@ -12,6 +12,7 @@ use nix::sched::CloneFlags;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Order {
     pub(crate) hostname: String,
+    pub(crate) domainname: Option<String>,
     pub(crate) cwd: String,
     /// The command's environment, `NAME=value` each.
     pub(crate) env: Vec<CString>,
@@ -108,6 +109,7 @@ impl Order {
         while let Some(word) = words.0.next() {
             match word {
                 "hostname" => order.hostname = words.text()?,
+                "domainname" => order.domainname = Some(words.text()?),
                 "cwd" => order.cwd = words.text()?,
                 "env" => order.env.push(CString::new(words.text()?).map_err(|e| e.to_string())?),
                 "files" => order.files = Some(words.number()?),

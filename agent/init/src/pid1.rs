@@ -89,6 +89,8 @@ fn prepare(order: &Order, view: Option<&OwnedFd>) -> Result<Option<User>, String
     if order.is_new(CloneFlags::CLONE_NEWUTS) {
         sethostname(&order.hostname)
             .map_err(|e| format!("cannot set the host name {}: {e}", order.hostname))?;
+        // Without one of its own it has that of a new machine, and not the host's.
+        sys::set_domainname(order.domainname.as_deref().unwrap_or("(none)")).step("set the domain name")?;
     }
     if order.root.is_some() {
         mounts::enter(order, view)?;

@@ -136,6 +136,12 @@ pub(crate) fn own(number: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
+/// The NIS domain name of this process's UTS namespace.
+pub(crate) fn set_domainname(name: &str) -> nix::Result<()> {
+    // SAFETY: the call reads so many bytes of name.
+    Errno::result(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) }).map(drop)
+}
+
 /// Replaces this process by `argv[0]`, looked up in the PATH of `env`; returns only when that failed.
 pub(crate) fn execute(argv: &[CString], env: &[CString]) -> Errno {
     for variable in env {

@@ -33,6 +33,9 @@ pub(super) struct Flags {
     /// Its host name [default: its name].
     #[arg(long)]
     hostname: Option<String>,
+    /// Its NIS domain name [default: `(none)`].
+    #[arg(long, value_name = "NAME")]
+    domainname: Option<String>,
     /// Who its command is, by number or by a name of its root file system, in the groups that are listed there [default: root].
     #[arg(long, value_name = "WHO[:GROUP]")]
     user: Option<String>,
@@ -92,6 +95,7 @@ impl Flags {
         isolation.mounts.extend(self.bind.into_iter().map(|bind| bind.0));
         isolation.mounts.extend(self.tmpfs.into_iter().map(|tmpfs| tmpfs.0));
         isolation.hostname = self.hostname;
+        isolation.domainname = self.domainname;
         isolation.user = self.user;
         isolation.nested = self.nested;
         if self.nested {

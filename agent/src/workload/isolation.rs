@@ -44,6 +44,10 @@ pub struct Isolation {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = HOSTNAME))]
     pub hostname: Option<String>,
+    /// Its NIS domain name, as setdomainname(2) sets it; that of a new machine, `(none)`, when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = HOSTNAME))]
+    pub domainname: Option<String>,
     /// Who its command is: `WHO[:GROUP]`, by number or by a name of its root file system; root when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
@@ -159,18 +163,19 @@ impl Isolation {
             let text = "a joined mount namespace has a root file system: leave out root and mounts, or the namespace";
             return Some(text.to_owned());
         }
-        if let Some(name) = &self.hostname
-            && !is_hostname(name)
-        {
-            return Some(format!("{name:?} is no host name: 1 to {HOSTNAME} letters, digits, - and ."));
+        let names = [&self.hostname, &self.domainname];
+        if let Some(name) = names.into_iter().flatten().find(|name| !is_hostname(name)) {
+            return Some(format!(
+                "{name:?} is no host name and no domain name: 1 to {HOSTNAME} letters, digits, - and ."
+            ));
         }
         if let Some(text) = self.user.as_deref().filter(|user| !is_user(user)) {
             return Some(format!(
                 "{text:?} is nobody: a number or a name, and the same of a group after a colon"
             ));
         }
-        if !uts.is_new() && self.hostname.is_some() {
-            let text = "the host name of a uts namespace that is not its own is as it is there: leave it out";
+        if !uts.is_new() && names.into_iter().any(Option::is_some) {
+            let text = "the host name or domain name of a uts namespace that is not its own is as it is there: leave it out";
             return Some(text.to_owned());
         }
         rlimit::problem(&self.rlimits)
@@ -210,6 +215,9 @@ impl Isolation {
         for limit in &self.rlimits {
             let [resource, soft, hard] = limit.numbers().map(|number| number.to_string());
             say(&["rlimit", &resource, &soft, &hard]);
+        }
+        if let Some(name) = &self.domainname {
+            say(&["domainname", name]);
         }
         if let Some(user) = &self.user {
             say(&["user", user]);
@@ -341,7 +349,7 @@ mod tests {
             change(&mut isolation);
             isolation.problem().unwrap_or_default()
         };
-        let refused: [(&str, Alter, &str); 7] = [
+        let refused: [(&str, Alter, &str); 9] = [
             (r#"{"mount":"host"}"#, |_| {}, "not given away"),
             (r#"{"cgroup":"host"}"#, |_| {}, "not given away"),
             (r#"{"time":"join:x"}"#, |_| {}, "not absolute"),
@@ -351,6 +359,8 @@ mod tests {
                 "leave out root",
             ),
             (r#"{"uts":"host"}"#, |i| i.hostname = Some("web".to_owned()), "host name"),
+            (r#"{"uts":"host"}"#, |i| i.domainname = Some("corp".to_owned()), "domain name"),
+            ("{}", |i| i.domainname = Some("a b".to_owned()), "no domain name"),
             (r#"{"user":"new","pid":"host"}"#, |i| i.nested = true, "nested needs pid"),
             (r#"{"user":"join:/u"}"#, |i| i.nested = true, "nested needs users"),
         ];

@@ -10,7 +10,9 @@ const WALLS: &str = "walls";
 
 /// Notes the walls of a box, if it has any.
 pub fn write(cgroup: &Cgroup, isolation: &Isolation) -> Result<(), CgroupError> {
-    let walls = Isolation { root: Root::Host, mounts: Vec::new(), hostname: None, ..isolation.clone() };
+    let isolation = isolation.clone();
+    let walls =
+        Isolation { root: Root::Host, mounts: Vec::new(), hostname: None, domainname: None, ..isolation };
     if walls == Isolation::default() {
         return Ok(());
     }
@@ -38,6 +40,7 @@ pub fn are_whole(isolation: &Isolation) -> bool {
         root: _,
         mounts: _,
         hostname: _,
+        domainname: _,
         // Somebody of its own users, with less than its root has.
         user: _,
         namespaces,

@@ -58,6 +58,10 @@ impl Program {
         let executable = flags | MFdFlags::from_bits_retain(libc::MFD_EXEC);
         let memfd = match memfd_create(c"bellows-init", executable) {
             Err(Errno::EINVAL) => memfd_create(c"bellows-init", flags)?,
+            Err(Errno::EACCES) => {
+                let text = "programs in memory are not allowed: sysctl vm.memfd_noexec=1, or 0";
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+            }
             made => made?,
         };
         let mut file = File::from(memfd);

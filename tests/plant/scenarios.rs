@@ -63,18 +63,18 @@ fn cpu() -> Round {
 /// samples, and a moment in which a busy guest stands still.
 const PACE: Bound = Bound::Times(1.2);
 /// The plant uses what it needs; a program its own pages besides, some MiB.
-const USE: Bound = Bound::Apart(0.06);
+const USE: Bound = Bound::Apart(0.04);
 /// A step follows the growth that was seen. Need rises in pieces of 2 MiB, and how fast a piece is taken up depends on the
 /// machine: so the same steps come at other sizes.
-const STEPS: Bound = Bound::Apart(0.3);
+const STEPS: Bound = Bound::Apart(0.15);
 /// The room above use at the end is that of the fastest growth seen: of a piece, as above.
 const ROOM: Bound = Bound::Times(1.6);
 /// Two holds of ten seconds, each begun by a look, and one that is begun anew by whatever comes late.
 const HOLDS: Bound = Bound::Apart(3.0);
 /// The answer to the first throttled period comes within two, and a step each 200 ms after it: one or two steps more or less.
 const RELIEF: Bound = Bound::Apart(1.0);
-/// The ten periods of the second that relief may be late.
-const THROTTLED: Bound = Bound::Apart(10.0);
+/// Of 8 in the plant at most 10 more, those of the second that relief may be late; and never none.
+const THROTTLED: Bound = Bound::Times(2.25);
 /// The plant's work comes evenly, and needs no room above itself. A guest's does not, and the law leaves room for how far it
 /// deviates.
 const HEADROOM: Bound = Bound::Times(1.5);

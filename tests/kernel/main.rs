@@ -26,6 +26,7 @@ mod joins;
 mod json;
 mod killed_orders;
 mod ladder;
+mod launches;
 mod life;
 mod nested;
 mod observe;

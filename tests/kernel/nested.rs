@@ -81,6 +81,63 @@ fn what_is_made_inside_stays_inside() {
     journal.wait("default/nest", is_ended);
 }
 
+/// The tenant can freeze a cgroup that it has moved its init to, and what would be born there: who enters is born elsewhere, and the agent does not wait.
+#[test]
+fn what_it_freezes_holds_nobody_up() {
+    let agent = Agent::start(&[]);
+    let mut journal = agent.follow();
+    let script = "cd /sys/fs/cgroup && mkdir out && echo $$ > out/cgroup.procs; until [ -e /dev/shm/go ]; do sleep 0.05; done; \
+                  mkdir jail; echo 1 > jail/cgroup.procs; echo 1 > jail/cgroup.freeze; sleep 300";
+    let run = agent.run_with("nest", "64M..256M", &NESTED, &["sh", "-c", script]);
+    journal.wait("default/nest", is_launched);
+    let payload = agent.tree.workload("nest").join("payload");
+    told(&agent, "exec", &["nest", "--", "touch", "/dev/shm/go"], 0);
+    eventually("it has frozen its init", || read(&payload.join("jail/cgroup.events")).contains("frozen 1"));
+    let said = told(&agent, "exec", &["nest", "--", "true"], 1);
+    assert!(said.contains("the cgroup of its first process is frozen"), "{said}");
+    assert_eq!(agent.run("beside", "16M..64M", &["true"]).finish().code, 0);
+    fs::write(payload.join("jail/cgroup.freeze"), "0").expect("thawed");
+    assert_eq!(told(&agent, "exec", &["nest", "--", "cat", "/proc/self/cgroup"], 0), "0::/jail\n");
+    let keeper = read(&agent.tree.workload("nest").join("keeper/cgroup.procs"));
+    assert_eq!(keeper, "", "nobody stays where it was born");
+    told(&agent, "stop", &["nest", "--grace", "0s"], 0);
+    assert_eq!(run.finish().code, 137);
+}
+
+/// Cgroups are looked at one after the other. Its init waits in the last one, hears (inotify) that somebody has come near, and moves to the first.
+const DODGE: &str = r#"exec perl -e '
+    sub put { open(my $f, ">", "$_[0]/cgroup.procs") or die "$_[0]: $!"; print $f "$_[1]\n"; close($f) or die "$_[0]: $!" }
+    chdir "/sys/fs/cgroup"; mkdir "out"; put("out", $$); mkdir "m$_" for 1 .. 300;
+    opendir(my $d, "."); my @all = grep { /^m\d/ } readdir $d;
+    my $in = syscall(253); syscall(254, $in, "$all[20]/cgroup.procs", 0x20) >= 0 or die $!;
+    open(my $events, "<&=", $in) or die $!;
+    put($all[-1], 1);
+    while (sysread($events, my $event, 4096)) {
+        put($all[0], 1); select(undef, undef, undef, 0.5);
+        syscall(72, $in, 4, 04000); 1 while sysread($events, $event, 4096); syscall(72, $in, 4, 0);
+        put($all[-1], 1);
+    }'"#;
+
+#[test]
+fn who_keeps_moving_is_found() {
+    let mut agent = Agent::start(&[]);
+    let mut journal = agent.follow();
+    let run = agent.run_with("nest", "64M..256M", &NESTED, &["sh", "-c", DODGE]);
+    journal.wait("default/nest", is_launched);
+    let payload = agent.tree.workload("nest").join("payload");
+    let is_ready = || payload.join("m300").exists() && read(&payload.join("init/cgroup.procs")).is_empty();
+    eventually("it is ready", is_ready);
+    for _ in 0..4 {
+        agent.kill();
+        agent.restart();
+        let mut journal = agent.follow();
+        journal.wait("default/nest", is_taken_over);
+        assert!(read(&agent.tree.workload("nest").join("cgroup.freeze")).starts_with('0'), "it goes on");
+    }
+    told(&agent, "stop", &["nest", "--grace", "0s"], 0);
+    assert_eq!(run.finish().code, 137);
+}
+
 /// It may do to its own namespaces what it likes, and no more.
 #[test]
 fn attacks_win_over_the_box_itself_alone() {

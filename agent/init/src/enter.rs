@@ -11,7 +11,7 @@
 //!
 //! Descriptors: 0-2 stdio, 3 the channel to the agent (closed when the command is executed, or a message why not), 4 a pidfd of
 //! the workload's PID 1, 5 its root directory: the root of its mount namespace may be another one, 6 the order, 7 the line to the client
-//! (a socket; `/dev/null` where there is none).
+//! (a socket; `/dev/null` where there is none), 8 the `cgroup.procs` that it moves itself by (`/dev/null` where it is in its place).
 
 use std::ffi::CString;
 use std::process::exit;
@@ -35,6 +35,8 @@ const ROOT: i32 = 5;
 pub(crate) const ORDER: i32 = 6;
 /// The line to the client.
 const LINE: i32 = 7;
+/// Where it is to be.
+const PLACE: i32 = 8;
 
 /// Enters, starts the command, and ends as it does. Never returns.
 pub(crate) fn run(order: &Order, command: &[CString]) -> ! {
@@ -71,6 +73,8 @@ pub(crate) fn run(order: &Order, command: &[CString]) -> ! {
 }
 
 fn prepare(order: &Order) -> Result<Option<User>, String> {
+    // The agent waits for the execution of this program only, and not for what comes from here on.
+    write(sys::borrow(PLACE), b"0").map_err(|errno| format!("cannot enter its cgroup: {}", errno.desc()))?;
     be_killable()?;
     // While it has the host's rights: by those it is judged who may be sent that signal.
     end_with_client().map_err(|errno| format!("cannot listen for the end of the client: {errno}"))?;

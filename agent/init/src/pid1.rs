@@ -100,11 +100,11 @@ fn prepare(order: &Order, view: Option<&OwnedFd>) -> Result<Option<User>, String
     if order.is_new(CloneFlags::CLONE_NEWNET) {
         apart::raise_loopback()?;
     }
+    // What stage 1 had open came along with the clone: not one descriptor of the host's may stay, nor be a working directory.
+    sys::close_from(ORDER.unsigned_abs());
     reset(order)?;
     go_to(&order.cwd)?;
     let user = user(order)?;
-    // What stage 1 had open came along with the clone: not one descriptor of the host's may stay.
-    sys::close_from(ORDER.unsigned_abs());
     rights::give_up(order)?;
     Ok(user)
 }

@@ -83,7 +83,7 @@ pub(crate) fn close_from(first: u32) {
 /// A descriptor that the agent placed and that stays open as long as this process lives.
 pub(crate) fn borrow(number: i32) -> BorrowedFd<'static> {
     // SAFETY: the agent placed it before init was executed: 0 to 2 are standard input, output and error, 4 and 5 the exit record
-    // and the order; with `--enter` 4 is a pidfd, 5 a directory, 6 the order; with `--log` 3 is a directory and 4 a
+    // and the order; with `--enter` 4 is a pidfd, 5 a directory, 6 the order, 7 the line, 8 a `cgroup.procs`; with `--log` 3 is a directory and 4 a
     // socket that is listened on. An order is not
     // borrowed when it is closed, and the others never are.
     unsafe { BorrowedFd::borrow_raw(number) }

@@ -8,9 +8,10 @@ use super::control_loop::Control;
 use super::handle::Refused;
 use super::lanes::Job;
 use crate::journal::{Caller, Deed, What};
-use crate::kernel::adopt;
-use crate::kernel::clock;
-use crate::kernel::spawn::{self, Beside, Process, Program};
+use crate::kernel::enter::{Beside, enter};
+use crate::kernel::spawn::{self, Process, Program};
+use crate::kernel::{CgroupError, adopt, clock};
+use crate::workload::KEEPER;
 use crate::workload::lifecycle::State;
 use crate::workload::spec::Name;
 use crate::workload::supervisor::Running;
@@ -31,16 +32,16 @@ impl Execution {
     /// Starts it. Blocks until it was executed.
     pub(super) fn carry_out(self, program: &Program) {
         let Self { running, command, reply } = self;
-        let started = match &running.process {
-            // A nested workload's own cgroup takes no processes.
-            Some(first) => match adopt::place(&running.cgroup, first.pid) {
-                Ok(Some(place)) => spawn::enter(program, &place, first, command)
-                    .map_err(|error| Refused::Failed(error.to_string())),
-                Ok(None) => Err(Refused::Failed("it has ended".to_owned())),
-                Err(error) => Err(Refused::Failed(error.to_string())),
-            },
-            None => Err(Refused::Failed("it has ended".to_owned())),
-        };
+        let ended = || Refused::Failed("it has ended".to_owned());
+        let started = running.process.as_ref().ok_or_else(ended).and_then(|first| {
+            let failed = |error: CgroupError| Refused::Failed(error.to_string());
+            let place = adopt::place(&running.cgroup, first.pid).map_err(failed)?.ok_or_else(ended)?;
+            // A nested workload's own cgroup takes no processes, and those of its payload are the tenant's to freeze.
+            let is_nested = place.id() != running.cgroup.id();
+            let keeper = is_nested.then(|| running.cgroup.child(KEEPER)).transpose().map_err(failed)?;
+            let (born, to) = keeper.as_ref().map_or((&place, None), |keeper| (keeper, Some(&place)));
+            enter(program, born, to, first, command).map_err(|error| Refused::Failed(error.to_string()))
+        });
         if let Err(Ok(process)) = reply.send(started) {
             // Whoever asked has gone meanwhile.
             let _ = spawn::signal(&process.pidfd, libc::SIGKILL);

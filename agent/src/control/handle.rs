@@ -20,16 +20,18 @@ use super::shrinker::Reclaimed;
 use crate::journal::{Caller, Journal, What, Writer};
 use crate::kernel::cgroup::CgroupError;
 use crate::kernel::clock;
-use crate::kernel::spawn::{Beside, Process};
+use crate::kernel::enter::Beside;
+use crate::kernel::spawn::Process;
 use crate::kernel::watch::{Key, Waker};
 use crate::metrics::{Metrics, Table, TenantTable};
 use crate::watchdog::Opened;
 use crate::workload::apply::ApplyPlan;
+use crate::workload::blame::LaunchError;
 use crate::workload::parts::PartsError;
 pub use crate::workload::records::Ended;
 use crate::workload::shelf::Kept;
 use crate::workload::spec::{Asked, Name, Spec};
-use crate::workload::supervisor::{LaunchError, Remains, Running};
+use crate::workload::supervisor::{Remains, Running};
 
 /// Commands that may wait for the control loop.
 pub(super) const QUEUE: usize = 4096;

@@ -19,12 +19,13 @@ use crate::journal::{Deed, What, Writer};
 use crate::kernel::clock;
 use crate::kernel::watch::Key;
 use crate::metrics::Table;
+use crate::workload::blame::LaunchError;
 use crate::workload::lifecycle::{Event, State};
 use crate::workload::records::Exit;
 use crate::workload::restart::Row;
 use crate::workload::shelf::{Kept, Shelf};
 use crate::workload::spec::{Asked, Identity, Spec};
-use crate::workload::supervisor::{LaunchError, LaunchOrder};
+use crate::workload::supervisor::LaunchOrder;
 
 /// Detached workloads, running and ended.
 const MOST: usize = 4096;

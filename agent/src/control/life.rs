@@ -21,12 +21,13 @@ use crate::kernel::cgroup::CgroupError;
 use crate::kernel::clock;
 use crate::kernel::watch::{Key, Sources};
 use crate::metrics::{Facts, Published, Terms};
+use crate::workload::blame::LaunchError;
 use crate::workload::lifecycle::Event;
 use crate::workload::logs::Stdio;
 use crate::workload::records::Last;
 use crate::workload::spec::{Asked, Identity, Name, Spec};
 use crate::workload::stated;
-use crate::workload::supervisor::{LaunchError, LaunchOrder, Remains, Running};
+use crate::workload::supervisor::{LaunchOrder, Remains, Running};
 
 impl Control {
     pub(super) fn launch(

@@ -118,9 +118,7 @@ impl Cgroup {
     /// Makes a child; fails when it exists already.
     pub fn create_child(&self, name: &str) -> Result<Self, CgroupError> {
         mkdirat(&*self.dir, name, MODE).map_err(|e| self.error("create the cgroup", name, e.into()))?;
-        let child = self.child(name)?;
-        child.let_in();
-        Ok(child)
+        self.child(name).inspect(Self::let_in)
     }
 
     /// Opens a child, making it first when it does not exist.
@@ -240,7 +238,16 @@ impl Cgroup {
 
     /// Whether any process lives in it or below.
     pub fn is_populated(&self) -> Result<bool, CgroupError> {
-        Ok(parse::value_of(self.read("cgroup.events")?.as_bytes(), "populated") == Some(1))
+        self.is_told("populated")
+    }
+
+    /// Whether all in it stand still, or would if there were any: by its own `cgroup.freeze`, or that of one above.
+    pub fn is_frozen(&self) -> Result<bool, CgroupError> {
+        self.is_told("frozen")
+    }
+
+    fn is_told(&self, key: &str) -> Result<bool, CgroupError> {
+        self.wait_for(key, 1, Duration::ZERO)
     }
 
     /// Kills every process in it and below, frozen ones too (kernel 5.14).
@@ -344,8 +351,8 @@ impl Cgroup {
     }
 
     fn open_beneath(&self, action: &'static str, name: &str, flags: i32) -> Result<OwnedFd, CgroupError> {
-        let path = self.named(name)?;
-        sys::openat2_beneath(self.dir.as_fd(), &path, flags).map_err(|e| self.error(action, name, e))
+        sys::openat2_beneath(self.dir.as_fd(), &self.named(name)?, flags)
+            .map_err(|e| self.error(action, name, e))
     }
 
     fn named(&self, name: &str) -> Result<CString, CgroupError> {

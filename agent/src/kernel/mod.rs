@@ -16,6 +16,7 @@
 //! privilege  the machine's root, or a delegated cgroup only
 //! process    what runs in a cgroup, by size
 //! spawn      a process started inside a cgroup
+//! enter      ... and one beside it, in its namespaces
 //! users      whose the users of a user namespace are
 //! adopt      a process that another agent started: found by pid, and made certain
 //! terminal   who sits at one, and the way to that of a workload
@@ -29,6 +30,7 @@ pub mod clock;
 pub mod container;
 pub mod cpu;
 pub mod discover;
+pub mod enter;
 pub mod feature;
 pub mod journald;
 pub mod limit;

@@ -13,6 +13,9 @@
 //!           <-- "error ..." or end of file = executed --------
 //! ```
 //!
+//! Who is born into a frozen cgroup stops before it executes, and we would wait for that (CLONE_VFORK). So that is refused; and nobody
+//! is born where a tenant could freeze it in between: see `enter`.
+//!
 //! Descriptors of the child: 0-2 stdio, 3 the channel (SOCK_SEQPACKET), 4 the exit record, 5 the order: words that end with a NUL
 //! each, in a memfd, since they may be more than a message holds. `agent/init/src/order.rs` reads them.
 
@@ -20,7 +23,6 @@ use std::ffi::{CString, c_char};
 use std::fs::File;
 use std::io::{self, IoSliceMut, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -37,14 +39,14 @@ use super::cgroup::Cgroup;
 use super::discover::{self, CgroupMount};
 use super::mounts::Mounts;
 pub use super::users::{IdRange, Users};
-use super::{privilege, sys, users};
+use super::{sys, users};
 
 /// `bellows-init`, loaded once into a sealed memfd: replacing the file on disk, or a tenant writing to
 /// `/proc/1/exe`, changes nothing.
 #[derive(Debug)]
 pub struct Program {
     memfd: OwnedFd,
-    open_files: u64,
+    pub(super) open_files: u64,
     mounts: Option<Mounts>,
 }
 
@@ -70,7 +72,8 @@ impl Program {
         let seals =
             SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
         fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
-        Ok(Self { memfd: file.into(), open_files, mounts })
+        // What it is started with is placed at low numbers, and must not take its own.
+        Ok(Self { memfd: raise(file.into())?, open_files, mounts })
     }
 
     /// The cgroup2 mounts that it begins with.
@@ -106,27 +109,6 @@ pub struct Launch<'a> {
     pub stdio: [OwnedFd; 3],
     /// Where init writes how the command ended.
     pub record: File,
-}
-
-/// A command beside a workload's own.
-#[derive(Debug)]
-pub struct Beside {
-    /// It and its arguments.
-    pub argv: Vec<String>,
-    /// Its environment, `NAME=value` each.
-    pub env: Vec<String>,
-    /// Its working directory, as the workload sees it.
-    pub cwd: String,
-    /// What the workload's own command has given up, word by word; so does this one.
-    pub isolation: Vec<String>,
-    /// Whether it gets a terminal; standard input is a socket then, by which that comes.
-    pub terminal: bool,
-    /// Who it is; as the workload's own command when absent.
-    pub user: Option<String>,
-    /// Standard input, output and error.
-    pub stdio: [OwnedFd; 3],
-    /// The way to the client, which hears how it ended; it ends with the other end.
-    pub line: Option<OwnedFd>,
 }
 
 /// A workload's first process.
@@ -194,27 +176,24 @@ pub fn start(
     launch: Launch<'_>,
     announce: impl FnOnce(i32) -> io::Result<()>,
 ) -> Result<Process, SpawnError> {
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-    setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::seconds(ANSWER_DEADLINE_S))?;
-
+    let (ours, theirs) = channel()?;
     let order = order(program, &launch)?;
     let [stdin, stdout, stderr] = launch.stdio;
     let own = ["bellows-init", "--"].map(str::to_owned);
     let arguments: Vec<String> = own.into_iter().chain(launch.argv.iter().cloned()).collect();
     let descriptors = [stdin, stdout, stderr, theirs, launch.record.into(), order];
-    let started = start_helper(program, launch.cgroup, &arguments, descriptors);
-    let stage1 = started
-        .map(|stage1| Pid::from_raw(stage1.pid))
+    let stage1 = start_helper(program, launch.cgroup, &arguments, descriptors)
         .map_err(|source| SpawnError::Clone { cgroup: launch.cgroup.path().display().to_string(), source })?;
 
     let announce = |pid: Pid| {
         announce(pid.as_raw())?;
         launch.users.map_or(Ok(()), |users| users::map(pid, users))
     };
-    hand_over(&ours, stage1, announce).inspect_err(|_| {
-        // Nothing of it may outlive the attempt. Both stages are our children, and one process group: stage 1 made it.
+    hand_over(&ours, &stage1, announce).inspect_err(|_| {
+        // Nothing of it may outlive the attempt. Both stages are our children, and one process group: stage 1 made it, if it came so far.
         let _ = launch.cgroup.kill();
-        while waitpid(Pid::from_raw(-stage1.as_raw()), None).is_ok() {}
+        while waitpid(Pid::from_raw(-stage1.pid), None).is_ok() {}
+        let _ = wait(&stage1.pidfd);
     })
 }
 
@@ -238,59 +217,18 @@ pub fn start_helper<const N: usize>(
         descriptors: &descriptors,
         mounts: program.mounts.as_ref().map(AsFd::as_fd),
     };
+    if cgroup.is_frozen()? {
+        let text = "it is frozen, or one above it is: thaw that first (echo 0 > cgroup.freeze)";
+        return Err(io::Error::other(text));
+    }
     let (pid, pidfd) = sys::clone_exec(cgroup.as_fd(), &exec)?;
     Ok(Process { pid: pid.as_raw(), pidfd })
-}
-
-/// Starts a command beside the first process of a workload, in its namespaces and its cgroup; the process that comes back is one
-/// outside that ends as the command does, and takes it along.
-pub fn enter(
-    program: &Program,
-    cgroup: &Cgroup,
-    first: &Process,
-    command: Beside,
-) -> Result<Process, SpawnError> {
-    if privilege::is_rootless() {
-        // Its init belongs to nobody who could look into it, so that nobody inside can.
-        let text = "a command beside a workload takes root: this agent is rootless";
-        return Err(SpawnError::Init(text.to_owned()));
-    }
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-    setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::seconds(ANSWER_DEADLINE_S))?;
-    let own = ["bellows-init", "--enter", "--"].map(str::to_owned);
-    let arguments: Vec<String> = own.into_iter().chain(command.argv).collect();
-    let mut words = vec!["cwd".to_owned(), command.cwd, "files".to_owned(), program.open_files.to_string()];
-    words.extend(command.env.into_iter().flat_map(|variable| ["env".to_owned(), variable]));
-    words.extend(command.isolation);
-    words.extend(command.user.into_iter().flat_map(|user| ["user".to_owned(), user]));
-    words.extend(command.terminal.then(|| TERMINAL.to_owned()));
-    let order = sheet(&words)?;
-    let [stdin, stdout, stderr] = command.stdio;
-    let root = File::options()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
-        .open(format!("/proc/{}/root", first.pid))?;
-    // Not reaped even now: so the number was its own.
-    signal(&first.pidfd, 0)?;
-    let nobody = || File::options().write(true).open("/dev/null").map(OwnedFd::from);
-    let line = command.line.map_or_else(nobody, Ok)?;
-    let descriptors = [stdin, stdout, stderr, theirs, first.pidfd.try_clone()?, root.into(), order, line];
-    let process = start_helper(program, cgroup, &arguments, descriptors)?;
-    let refused = match receive(&ours) {
-        Ok(None) => return Ok(process),
-        Ok(Some(text)) => SpawnError::Init(text),
-        Err(error) => error,
-    };
-    // Nothing of it may outlive the attempt, nor be a zombie.
-    let _ = signal(&process.pidfd, libc::SIGKILL);
-    let _ = wait(&process.pidfd);
-    Err(refused)
 }
 
 /// The agent's side of the conversation, from the first answer to the execution of the command.
 fn hand_over(
     ours: &OwnedFd,
-    stage1: Pid,
+    stage1: &Process,
     announce: impl FnOnce(Pid) -> io::Result<()>,
 ) -> Result<Process, SpawnError> {
     let text = receive(ours)?.ok_or(SpawnError::Silent)?;
@@ -302,7 +240,7 @@ fn hand_over(
     announce(pid)?;
     send(ours.as_raw_fd(), b"go", MsgFlags::MSG_NOSIGNAL)?;
     // Not before the word: stage 2 works while stage 1 ends.
-    let _ = waitpid(stage1, None);
+    let _ = wait(&stage1.pidfd);
     match receive(ours)? {
         None => Ok(Process { pid: pid.as_raw(), pidfd }),
         Some(text) => Err(SpawnError::Init(text)),
@@ -349,7 +287,7 @@ fn order(program: &Program, launch: &Launch<'_>) -> io::Result<OwnedFd> {
 }
 
 /// Words that end with a NUL each, in a file that nobody else has.
-fn sheet(words: &[String]) -> io::Result<OwnedFd> {
+pub(super) fn sheet(words: &[String]) -> io::Result<OwnedFd> {
     let text: Vec<u8> = words.iter().flat_map(|word| word.bytes().chain([0])).collect();
     let mut file = File::from(memfd_create(c"bellows-order", MFdFlags::MFD_CLOEXEC)?);
     file.write_all(&text)?;
@@ -369,8 +307,15 @@ fn pointers(list: &[CString]) -> Vec<*const c_char> {
     list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
+/// The channel to an init: our end, on which nobody is waited for too long, and that of the other.
+pub(super) fn channel() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::seconds(ANSWER_DEADLINE_S))?;
+    Ok((ours, theirs))
+}
+
 /// One message, `None` at the end of file.
-fn receive(socket: &OwnedFd) -> Result<Option<String>, SpawnError> {
+pub(super) fn receive(socket: &OwnedFd) -> Result<Option<String>, SpawnError> {
     let mut buffer = [0_u8; 4096];
     loop {
         let mut parts = [IoSliceMut::new(&mut buffer)];

@@ -63,9 +63,11 @@ impl Pool {
             Some("isolation.first_id: ids below 65536 are the host's own users")
         } else if self.ids_per_tenant < 1000 || self.tenants == 0 {
             Some("isolation.ids_per_tenant: fewer than 1000 ids, or no tenants, are of no use")
-        // The largest number means "no id", and the one before it is kept away from as well.
-        } else if end > u64::from(u32::MAX) - 1 {
-            Some("isolation.tenants: there are not that many ids")
+        // devpts reads the group of its terminals as a signed number: such a box could not be made.
+        } else if end > 1 << 31 {
+            Some(
+                "isolation.tenants: there are not that many ids below 2147483648, where terminals have to have their group",
+            )
         } else {
             None
         }
@@ -179,5 +181,6 @@ mod tests {
             Pool { first_id, ids_per_tenant, tenants }.problem().is_some()
         };
         assert!(wrong(0, 65_536, 10) && wrong(100_000, 10, 10) && wrong(100_000, 65_536, 65_536));
+        assert!(!wrong(1 << 30, 65_536, 1 << 14) && wrong(1 << 30, 65_536, (1 << 14) + 1));
     }
 }

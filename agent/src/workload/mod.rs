@@ -21,6 +21,7 @@
 //! stops       an order to end, on the cgroup
 //! tree        the delegated subtree: taken, locked, laid out
 //! supervisor  launch and teardown on their own threads; results come back to the control loop
+//! blame       why a launch failed
 //! truth       how one ended, from three witnesses, pure
 //! nest        the cgroups of a workload that makes more of its own
 //! records     how workloads ended, on disk
@@ -35,6 +36,7 @@
 
 pub mod adoption;
 pub mod apply;
+pub mod blame;
 pub mod capability;
 pub mod change;
 pub mod frozen;
@@ -66,3 +68,5 @@ pub mod unpack;
 pub mod walls;
 pub mod whose;
 pub mod yielded;
+
+pub use nest::KEEPER;

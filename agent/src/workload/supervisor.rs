@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -14,11 +13,11 @@ use bellows_policies::sample::MemoryEvents;
 use bellows_policies::units::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::ids::{IdsError, Ranges};
+use super::blame::{self, LaunchError};
+use super::ids::Ranges;
 use super::life;
 use super::logs::{self, Stdio};
 use super::nest::Nest;
-use super::parts::PartsError;
 use super::records::{Ended, Last, Records};
 use super::spec::{Identity, Name, Spec};
 use super::{parts, rootless, stated, truth, walls};
@@ -130,42 +129,6 @@ impl Running {
     }
 }
 
-/// A launch failed; nothing of it is left.
-#[derive(Debug, thiserror::Error)]
-pub enum LaunchError {
-    /// The workload's cgroup could not be made or limited.
-    #[error(transparent)]
-    Cgroup(#[from] CgroupError),
-    /// A cgroup of that name has processes in it.
-    #[error("{0} exists already and has processes in it: choose another name, or end them (cgroup.kill)")]
-    Occupied(PathBuf),
-    /// The exit record could not be made.
-    #[error("cannot make the exit record {path}: {source}")]
-    Record {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Its tenant cannot have user ids of its own.
-    #[error(transparent)]
-    Ids(#[from] IdsError),
-    /// It cannot be given what it asks for by the piece.
-    #[error(transparent)]
-    Parts(#[from] PartsError),
-    /// It asks for what takes root.
-    #[error("{0} takes root, and this agent is rootless: leave it out, or run the agent as root")]
-    Rootless(&'static str),
-    /// The first process could not be started.
-    #[error("{error}{}", if *.out_of_memory { " (the kernel killed it: its memory limit is too low)" } else { "" })]
-    Spawn {
-        /// What went wrong.
-        error: SpawnError,
-        /// The workload's memory limit was hit meanwhile.
-        out_of_memory: bool,
-    },
-}
-
 /// What a teardown found.
 #[derive(Debug, Clone)]
 pub struct Remains {
@@ -203,7 +166,7 @@ pub fn launch(ground: &Ground, order: LaunchOrder) -> Result<Running, LaunchErro
         Ok((process, None)) => Ok(Running::new(cgroup, Some(process))),
         Ok((process, logger)) => Ok(Running::new(cgroup, Some(process)).logged(logger)),
         Err(error) => {
-            let error = explain(error, &cgroup);
+            let error = blame::explain(error, &cgroup);
             if let Err(e) = clear(&cgroup, &tenant, cgroup_name(&cgroup)) {
                 crate::kernel::tell(&format!("after a failed launch: {e}"));
             }
@@ -271,7 +234,10 @@ fn fresh_child(tenant: &Cgroup, name: &Name) -> Result<Cgroup, LaunchError> {
             if leftover.is_populated()? {
                 return Err(LaunchError::Occupied(leftover.path().to_owned()));
             }
-            // An empty leftover may carry anybody's limits and counters: a new directory carries none.
+            if leftover.attribute(IDENTITY)?.is_none() {
+                return Err(LaunchError::NotOurs(leftover.path().to_owned()));
+            }
+            // A leftover carries limits and counters: a new directory carries none.
             remove(tenant, name.as_str())?;
             Ok(tenant.create_child(name.as_str())?)
         }
@@ -315,7 +281,7 @@ fn start(
     } else {
         None
     };
-    let failed = |e| LaunchError::Spawn { error: SpawnError::Channel(e), out_of_memory: false };
+    let failed = |e| LaunchError::Spawn { error: SpawnError::Channel(e), met: None };
     let mounts = ground.init.cgroup_mounts().map_err(failed)?;
     let points: Vec<String> = mounts.iter().map(|m| m.point.display().to_string()).collect();
     let (stdio, logger) =
@@ -349,26 +315,8 @@ fn start(
         Err(error) => {
             // The kill of a failed launch has ended it, or the end of its pipe.
             let _ = logger.map(|logger| spawn::wait(&logger.pidfd));
-            Err(LaunchError::Spawn { error, out_of_memory: false })
+            Err(LaunchError::Spawn { error, met: None })
         }
-    }
-}
-
-/// Before a step is blamed: was it the kernel that killed it?
-fn explain(error: LaunchError, cgroup: &Cgroup) -> LaunchError {
-    match error {
-        LaunchError::Spawn { error, .. } => {
-            let killed = cgroup
-                .read("memory.events")
-                .is_ok_and(|text| parse::memory_events(text.as_bytes()).oom_kill > 0);
-            LaunchError::Spawn { error, out_of_memory: killed }
-        }
-        LaunchError::Cgroup(_)
-        | LaunchError::Occupied(_)
-        | LaunchError::Record { .. }
-        | LaunchError::Ids(_)
-        | LaunchError::Parts(_)
-        | LaunchError::Rootless(_) => error,
     }
 }
 

@@ -1,0 +1,87 @@
+//! Starting a command beside a workload's own, in its namespaces: the agent's half. The other half is `agent/init/src/enter.rs`.
+//!
+//! A nested workload owns cgroups, and may freeze or throttle what is in them. Whoever was born there would stop or crawl before it
+//! executes, and a thread of the agent would wait for it. So that one is born where the tenant has no say, and moves itself.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+
+use super::cgroup::Cgroup;
+use super::privilege;
+use super::spawn::{
+    Process, Program, SpawnError, TERMINAL, channel, receive, sheet, signal, start_helper, wait,
+};
+
+/// A command beside a workload's own.
+#[derive(Debug)]
+pub struct Beside {
+    /// It and its arguments.
+    pub argv: Vec<String>,
+    /// Its environment, `NAME=value` each.
+    pub env: Vec<String>,
+    /// Its working directory, as the workload sees it.
+    pub cwd: String,
+    /// What the workload's own command has given up, word by word; so does this one.
+    pub isolation: Vec<String>,
+    /// Whether it gets a terminal; standard input is a socket then, by which that comes.
+    pub terminal: bool,
+    /// Who it is; as the workload's own command when absent.
+    pub user: Option<String>,
+    /// Standard input, output and error.
+    pub stdio: [OwnedFd; 3],
+    /// The way to the client, which hears how it ended; it ends with the other end.
+    pub line: Option<OwnedFd>,
+}
+
+/// Starts a command beside the first process of a workload, in its namespaces; the process that comes back is one outside that ends as the
+/// command does, and takes it along. It is born in `cgroup`, and moves itself `to` where the workload could freeze or throttle it
+/// while we wait.
+pub fn enter(
+    program: &Program,
+    cgroup: &Cgroup,
+    to: Option<&Cgroup>,
+    first: &Process,
+    command: Beside,
+) -> Result<Process, SpawnError> {
+    if privilege::is_rootless() {
+        // Its init belongs to nobody who could look into it, so that nobody inside can.
+        let text = "a command beside a workload takes root: this agent is rootless";
+        return Err(SpawnError::Init(text.to_owned()));
+    }
+    if to.map_or(Ok(false), Cgroup::is_frozen).map_err(io::Error::from)? {
+        return Err(SpawnError::Init("the cgroup of its first process is frozen".to_owned()));
+    }
+    let (ours, theirs) = channel()?;
+    let own = ["bellows-init", "--enter", "--"].map(str::to_owned);
+    let arguments: Vec<String> = own.into_iter().chain(command.argv).collect();
+    let mut words = vec!["cwd".to_owned(), command.cwd, "files".to_owned(), program.open_files.to_string()];
+    words.extend(command.env.into_iter().flat_map(|variable| ["env".to_owned(), variable]));
+    words.extend(command.isolation);
+    words.extend(command.user.into_iter().flat_map(|user| ["user".to_owned(), user]));
+    words.extend(command.terminal.then(|| TERMINAL.to_owned()));
+    let order = sheet(&words)?;
+    let [stdin, stdout, stderr] = command.stdio;
+    let root = File::options()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+        .open(format!("/proc/{}/root", first.pid))?;
+    // Not reaped even now: so the number was its own.
+    signal(&first.pidfd, 0)?;
+    let nobody = || File::options().write(true).open("/dev/null").map(OwnedFd::from);
+    let line = command.line.map_or_else(nobody, Ok)?;
+    let place = to.map_or_else(nobody, |to| Ok(to.open_write("cgroup.procs")?.into()))?;
+    let descriptors =
+        [stdin, stdout, stderr, theirs, first.pidfd.try_clone()?, root.into(), order, line, place];
+    let process = start_helper(program, cgroup, &arguments, descriptors)?;
+    let refused = match receive(&ours) {
+        Ok(None) => return Ok(process),
+        Ok(Some(text)) => SpawnError::Init(text),
+        Err(error) => error,
+    };
+    // Nothing of it may outlive the attempt, nor be a zombie.
+    let _ = signal(&process.pidfd, libc::SIGKILL);
+    let _ = wait(&process.pidfd);
+    Err(refused)
+}

@@ -5,7 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::boxed::{TENANT, boxed};
-use crate::rig::Agent;
+use crate::life::told;
+use crate::rig::{Agent, eventually};
 
 /// A directory of a test's own, with what a root file system needs to borrow the host's programs.
 struct Ground(PathBuf);
@@ -63,6 +64,29 @@ fn a_root_of_ones_own_is_read_only_or_forgets() {
         "head -c 2097152 /dev/zero > /big || echo full; head -c 131072 /dev/zero > /made/by/init/f || echo full-too",
     );
     assert_eq!(full.out, "full\nfull-too\n", "{full:?}");
+}
+
+/// A file asks for it in the words of the flags.
+#[test]
+fn a_file_describes_the_box_as_flags_do() {
+    let ground = Ground::new("filed");
+    let agent = Agent::start(&[]);
+    let text = format!(
+        "name = \"filed\"\nmemory = \"32M..64M\"\n\
+         command = [\"sh\", \"-c\", \"ulimit -n; cat /data/marker; echo; touch /new /tmp/t && ls /tmp; stat -f -c %T /tmp; grep CapEff /proc/self/status\"]\n\
+         [isolation]\npreset = \"tenant\"\nrootfs = \"{}\"\noverlay = \"1M\"\nbind = [\"/usr:/usr\", \"{}:/data\"]\n\
+         tmpfs = [\"/tmp:1M\"]\nulimit = [\"nofile=100\"]\ncap_drop = [\"net_raw\"]\n",
+        ground.path("root"),
+        ground.path("outside")
+    );
+    let file = ground.path("filed.toml");
+    fs::write(&file, text).expect("a file");
+    told(&agent, "apply", &[&file], 0);
+    eventually("it has ended", || told(&agent, "ps", &[], 0).contains("exited"));
+    let said = told(&agent, "logs", &["filed"], 0);
+    let words: Vec<&str> = said.split_whitespace().collect();
+    assert_eq!(words, ["100", "the", "host's", "t", "tmpfs", "CapEff:", "00000000800405fb"], "{said}");
+    assert!(told(&agent, "apply", &[&file], 0).contains("unchanged"), "applied twice");
 }
 
 /// The attacker owns the root file system, and waits for init to follow a link out of it.

@@ -42,7 +42,7 @@ const AFTER_HELP: &str = r#"A file, with all that it can say; a name and a comma
   restart = "on-failure"
   log = { size = "4M", files = 3 }    # or { journal = true }
   terminal = false
-  isolation = "tenant"
+  isolation = "tenant"                # or { preset = "tenant", rootfs = "/srv/web", bind = ["/srv/data:/data:rw"] }
   resources = { pids = 256, swap = "0", cpuset_cpus = "0-3", hugetlb = { 2MB = "64M" } }
 
 Several in one file are each a table [[workload]]. What a file does not say is as of `bellows run --detach` without that flag; of

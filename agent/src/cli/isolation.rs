@@ -1,5 +1,6 @@
-//! `bellows run`: the flags of a workload's box.
+//! The flags of a workload's box, of `bellows run` and, in the same words, of a file.
 
+use std::fmt::Display;
 use std::str::FromStr;
 
 use bellows_policies::units::Bytes;
@@ -11,24 +12,29 @@ use toml::{Table, Value};
 use crate::workload::capability::Capability;
 use crate::workload::isolation::{Isolation, Mount, Namespaces, Preset, Rlimit, Root, Whose};
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args, Deserialize)]
 #[command(next_help_heading = "Isolation")]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Flags {
     /// How much of the machine it sees. `tenant` is the whole box: users, network and devices of its own, few capabilities, a
     /// seccomp filter, and the host's root file system read-only unless --rootfs names another.
     #[arg(long, value_enum, default_value_t)]
+    #[serde(rename = "preset")]
     isolation: Preset,
     /// A directory that is its root file system, read-only. No part of the path may be a symbolic link.
     #[arg(long, value_name = "DIR")]
     rootfs: Option<String>,
     /// Let it write to its root file system, into a tmpfs of this size that ends with it.
     #[arg(long, value_name = "SIZE", requires = "rootfs")]
+    #[serde(deserialize_with = "size")]
     overlay: Option<Bytes>,
     /// Mount a file or a directory of the host, read-only unless :rw; repeatable.
     #[arg(long, value_name = "SOURCE:TARGET[:rw]")]
+    #[serde(deserialize_with = "words")]
     bind: Vec<Bind>,
     /// Mount a tmpfs; repeatable.
     #[arg(long, value_name = "TARGET:SIZE")]
+    #[serde(deserialize_with = "words")]
     tmpfs: Vec<Tmpfs>,
     /// Its host name [default: its name].
     #[arg(long)]
@@ -82,13 +88,18 @@ pub(super) struct Flags {
     no_new_privs: Option<bool>,
     /// A limit of its processes, for example nofile=1024:4096; repeatable.
     #[arg(long, value_name = "RESOURCE=SOFT[:HARD]")]
+    #[serde(deserialize_with = "words")]
     ulimit: Vec<Ulimit>,
 }
 
 impl Flags {
     /// The box that they ask for.
     pub(super) fn isolation(self) -> Isolation {
-        let mut isolation = Isolation::of(self.isolation);
+        let preset = Isolation::of(self.isolation);
+        self.change(preset)
+    }
+
+    fn change(self, mut isolation: Isolation) -> Isolation {
         if let Some(path) = self.rootfs {
             isolation.root = Root::Directory { path, upper: self.overlay };
         }
@@ -127,18 +138,22 @@ impl Flags {
     }
 }
 
-/// The box in a file: the name of a preset, or a table in the words of the API, which may begin with a preset.
+/// What the API has other words for. A file may use those, too: what the flags say is added to it.
+const OF_THE_API: [&str; 5] = ["root", "mounts", "namespaces", "capabilities", "rlimits"];
+
+/// The box in a file: the name of a preset, or a table in the words of the flags, `preset` for `--isolation`.
 pub(super) fn of_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Isolation, D::Error> {
-    let preset = |value: Value| value.try_into::<Preset>().map_err(D::Error::custom);
     let mut given = match Value::deserialize(deserializer)? {
         Value::Table(given) => given,
-        name => return preset(name).map(Isolation::of),
+        name => return name.try_into::<Preset>().map(Isolation::of).map_err(D::Error::custom),
     };
-    let Some(name) = given.remove("preset") else {
-        return Value::Table(given).try_into().map_err(D::Error::custom);
-    };
-    let mut whole = Table::try_from(Isolation::of(preset(name)?)).map_err(D::Error::custom)?;
-    for (key, value) in given {
+    let other: Vec<_> = OF_THE_API.iter().filter_map(|key| given.remove_entry(*key)).collect();
+    let flags: Flags = Value::Table(given).try_into().map_err(D::Error::custom)?;
+    if flags.overlay.is_some() && flags.rootfs.is_none() {
+        return Err(D::Error::custom("overlay needs rootfs: the directory below it"));
+    }
+    let mut whole = Table::try_from(Isolation::of(flags.isolation)).map_err(D::Error::custom)?;
+    for (key, value) in other {
         match (whole.get_mut(&key), value) {
             (Some(Value::Table(own)), Value::Table(value)) => own.extend(value),
             (_, value) => {
@@ -146,11 +161,20 @@ pub(super) fn of_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Isol
             }
         }
     }
-    // As --nested is: what runs inside may have any of them.
-    if whole.get("nested") == Some(&Value::Boolean(true)) {
-        whole.remove("capabilities");
-    }
-    Value::Table(whole).try_into().map_err(D::Error::custom)
+    Value::Table(whole).try_into().map(|isolation| flags.change(isolation)).map_err(D::Error::custom)
+}
+
+/// Texts, each as on the command line.
+fn words<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts
+        .iter()
+        .map(|text| text.parse().map_err(|error| D::Error::custom(format!("{text:?}: {error}"))))
+        .collect()
+}
+
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Bytes>, D::Error> {
+    String::deserialize(deserializer)?.parse().map(Some).map_err(D::Error::custom)
 }
 
 #[derive(Debug, Clone)]
@@ -213,6 +237,56 @@ mod tests {
     fn parsed(arguments: &[&str]) -> Isolation {
         let line = std::iter::once(&"run").chain(arguments);
         <Line as clap::Parser>::try_parse_from(line).unwrap().flags.isolation()
+    }
+
+    /// One of the box, as `bellows apply` reads it.
+    #[derive(Debug, Deserialize)]
+    struct File {
+        #[serde(deserialize_with = "of_file")]
+        isolation: Isolation,
+    }
+
+    fn filed(text: &str) -> Result<Isolation, String> {
+        toml::from_str::<File>(text).map(|file| file.isolation).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_file_has_each_flag() {
+        let line = <Line as clap::CommandFactory>::command();
+        let flags: Vec<&str> = line.get_arguments().filter_map(clap::Arg::get_long).collect();
+        assert!(flags.len() > 20, "{flags:?}");
+        for flag in flags {
+            let key = if flag == "isolation" { "preset".to_owned() } else { flag.replace('-', "_") };
+            let error = filed(&format!("isolation = {{ {key} = 0.5 }}")).unwrap_err();
+            assert!(!error.contains("unknown field"), "{key}: {error}");
+        }
+        let text = r#"
+            [isolation]
+            preset = "tenant"
+            rootfs = "/srv/root"
+            overlay = "16M"
+            bind = ["/usr:/usr", "/srv/data:/data:rw"]
+            tmpfs = ["/tmp:1M"]
+            cap_add = ["net_admin"]
+            cap_drop = ["net_raw"]
+            net = "host"
+            ulimit = ["nofile=10:20"]
+        "#;
+        let flags = [
+            "--isolation tenant --rootfs /srv/root --overlay 16M --bind /usr:/usr --bind /srv/data:/data:rw",
+            "--tmpfs /tmp:1M --cap-add net_admin --cap-drop net_raw --net host --ulimit nofile=10:20",
+        ];
+        let flags: Vec<&str> = flags.iter().flat_map(|line| line.split(' ')).collect();
+        assert_eq!(filed(text).unwrap(), parsed(&flags));
+        for (text, said) in [
+            ("overlay = \"1M\"", "overlay needs rootfs"),
+            ("bind = [\"/usr\"]", "expected SOURCE:TARGET"),
+            ("rootfs = \"/a\", overlay = \"much\"", "much"),
+            ("read_only = true", "read_only"),
+        ] {
+            let error = filed(&format!("isolation = {{ {text} }}")).unwrap_err();
+            assert!(error.contains(said), "{text}: {error}");
+        }
     }
 
     #[test]

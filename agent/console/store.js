@@ -1,7 +1,9 @@
 // What is known of the agent, and the one stream that keeps it so. Pages listen; nothing here touches the document.
 
-/** Records that are kept here. */
-const RECORDS = 5000;
+/** Records that are kept here: as many as the agent keeps in memory, so that none is dropped here that could be had of it. */
+const RECORDS = 8192;
+/** Records of a page of older ones. */
+const PAGE = 300;
 /** Points of the node's course, one a second: ten minutes. */
 const COURSE = 600;
 /** After so long without a word what is shown is no longer the state: the agent tells something four times a second, or every two seconds. */
@@ -14,9 +16,9 @@ export const store = {
   tenants: [],
   /** By `tenant/name`. */
   workloads: new Map(),
-  /** Oldest first. */
+  /** Oldest first. What is said of gaps has no id. */
   records: [],
-  /** Whether older ones may be had, and from where on. */
+  /** The record before which there may be others; null for none. */
   older: null,
   /** `wait`, `live` or `lost`, and since when. */
   link: { state: "wait", since: Date.now(), why: "" },
@@ -154,7 +156,10 @@ function take(event) {
   const isFirst = told === null;
   told = event.id;
   link("live");
-  if (isFirst) page(`/api/v1/events?words=true&limit=300&before=${Number(told) + 1}`);
+  if (isFirst) {
+    store.older = oldest();
+    older();
+  }
 }
 
 function append(records, what) {
@@ -162,30 +167,31 @@ function append(records, what) {
   const newest = store.records.findLast((record) => record.id !== null)?.id ?? 0;
   const fresh = records.filter((record) => record.id === null || record.id > newest || record.id < newest - 1e6);
   store.records.push(...fresh);
-  if (store.records.length > RECORDS) store.records.splice(0, store.records.length - RECORDS);
+  // Older ones go on from what is left, or what was dropped would be missing between them.
+  if (bound(store.records, RECORDS) && store.older !== null) store.older = oldest();
   what.records.push(...fresh);
   // A page that is not drawn hears, and does not take.
-  if (what.records.length > RECORDS) {
-    what.records.splice(0, what.records.length - RECORDS);
-    what.all = true;
-  }
+  if (bound(what.records, RECORDS)) what.all = true;
 }
 
-/** Puts older records before those that are here. */
-async function page(path) {
-  store.older = null;
-  const answer = await fetch(path).catch(() => null);
-  if (!answer?.ok) return;
-  const first = store.records.find((record) => record.id !== null)?.id ?? Infinity;
-  const records = (await answer.json()).filter((record) => record.id < first);
+/** Drops the first of what is more than `most`; whether there was more. */
+export function bound(list, most) {
+  return list.splice(0, list.length - most).length > 0;
+}
+
+const oldest = () => store.records.find((record) => record.id !== null)?.id ?? Number(told) + 1;
+
+/** Fetches the page of records before the oldest, if there may be one, and puts it before them. */
+export async function older() {
+  const from = store.older;
+  if (from === null) return;
+  const answer = await fetch(`/api/v1/events?words=true&limit=${PAGE}&before=${from}`).catch(() => null);
+  const records = answer?.ok ? await answer.json() : null;
+  // It no longer fits where another has come meanwhile, or the oldest were dropped.
+  if (!records || store.older !== from) return;
   store.records.unshift(...records);
-  store.older = answer.headers.get("link")?.match(/<([^>]+)>/)?.[1] ?? null;
+  store.older = answer.headers.has("link") ? records[0].id : null;
   change().all = true;
-}
-
-/** Fetches the page of records before the oldest, if there is one. */
-export function older() {
-  return store.older ? page(store.older) : Promise.resolve();
 }
 
 export const name = (view) => `${view.tenant}/${view.name}`;

@@ -96,7 +96,7 @@ function drawAttention(list) {
 }
 
 function line(record) {
-  const when = record.id === null ? h("span") : h("button", { type: "button", class: "plain num", "aria-label": `Why: record ${record.id}`, onclick: () => explain(record.id) }, moment(record.unix_ns));
+  const when = record.id === null ? h("span", { class: "num" }, moment(record.unix_ns)) : h("button", { type: "button", class: "plain num", "aria-label": `Why: record ${record.id}`, onclick: () => explain(record.id) }, moment(record.unix_ns));
   const who = record.workload ? h("a", { href: `#/workload/${record.workload}` }, record.workload) : h("span", null, "node");
   return h("li", null, when, mark(glyph(record)), who, h("span", { title: record.words }, record.words));
 }

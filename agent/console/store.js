@@ -16,7 +16,7 @@ export const store = {
   tenants: [],
   /** By `tenant/name`. */
   workloads: new Map(),
-  /** Oldest first. What is said of gaps has no id. */
+  /** Oldest first. What is said of gaps has no id, nor have those of a journal that is gone: theirs name others now. */
   records: [],
   /** The record before which there may be others; null for none. */
   older: null,
@@ -34,7 +34,7 @@ let heard = 0;
 let pending = null;
 let retry = null;
 
-/** Calls `listener` at most once a frame, with what has changed: names of workloads, records, whether all is new. */
+/** Calls `listener` at most once a frame, with what has changed: names of workloads, records, whether all is new, whether the journal is. */
 export function listen(listener) {
   listeners.add(listener);
   return () => listeners.delete(listener);
@@ -42,7 +42,7 @@ export function listen(listener) {
 
 function change() {
   if (!pending) {
-    pending = { names: new Set(), records: [], all: false };
+    pending = { names: new Set(), records: [], all: false, anew: false };
     requestAnimationFrame(() => {
       const what = pending;
       pending = null;
@@ -68,6 +68,13 @@ export async function connect() {
   reading = own;
   heard = Date.now();
   const answer = await fetch(`/api/v1/watch${told === null ? "" : `?since=${told}`}`, { signal: own.signal }).catch(() => null);
+  const isAnew = answer?.ok && (await isAnother(own.signal));
+  if (reading !== own) return;
+  if (isAnew) {
+    say(`the journal began anew: up to record ${told} it was another one`);
+    forget();
+    return connect();
+  }
   const why = answer && !answer.ok ? await reason(answer) : "the agent does not answer";
   const reader = answer?.ok ? answer.body.pipeThrough(new TextDecoderStream()).getReader() : null;
   for (let rest = ""; ;) {
@@ -87,6 +94,30 @@ export async function connect() {
     }
   }
 }
+
+/**
+ * Whether the agent has another record under the id of the newest here: then its journal began anew, and may have come further than the
+ * old one had. Asked when it has answered, so that it is the one that will be listened to.
+ */
+async function isAnother(signal) {
+  const last = store.records.findLast((record) => record.id !== null);
+  if (!last) return false;
+  const answer = await fetch(`/api/v1/events?limit=1&before=${last.id + 1}`, { signal }).catch(() => null);
+  const [record] = answer?.ok ? await answer.json().catch(() => []) : [];
+  return record !== undefined && (record.id !== last.id || record.unix_ns !== last.unix_ns);
+}
+
+/** What the agent told is of a journal that is gone. It stays to be read; the new one is told from its beginning on. */
+function forget() {
+  const what = change();
+  store.records = store.records.map(nameless);
+  what.records = what.records.map(nameless);
+  what.all = what.anew = true;
+  store.older = null;
+  told = 0;
+}
+
+export const nameless = (record) => ({ ...record, id: null });
 
 /** The fields of a server-sent event, each of which has one line here. */
 function fields(event) {
@@ -151,10 +182,13 @@ function take(event) {
     what.names.add(gone);
     what.all = true;
   }
-  if (data.gap) append([{ id: null, unix_ns: Date.now() * 1e6, workload: "", event: "gap", words: data.gap }], what);
-  append(data.records, what);
   const isFirst = told === null;
-  told = event.id;
+  const id = Number(event.id);
+  // Ids only rise in one journal.
+  if (id < told) forget();
+  if (data.gap) say(data.gap);
+  append(data.records);
+  told = id;
   link("live");
   if (isFirst) {
     store.older = oldest();
@@ -162,14 +196,17 @@ function take(event) {
   }
 }
 
-function append(records, what) {
-  if (records.length === 0) return;
-  const newest = store.records.findLast((record) => record.id !== null)?.id ?? 0;
-  const fresh = records.filter((record) => record.id === null || record.id > newest || record.id < newest - 1e6);
-  store.records.push(...fresh);
+/** A line of the page's own among the records. */
+function say(words) {
+  append([{ id: null, unix_ns: Date.now() * 1e6, workload: "", event: "gap", words }]);
+}
+
+function append(records) {
+  const what = change();
+  store.records.push(...records);
   // Older ones go on from what is left, or what was dropped would be missing between them.
   if (bound(store.records, RECORDS) && store.older !== null) store.older = oldest();
-  what.records.push(...fresh);
+  what.records.push(...records);
   // A page that is not drawn hears, and does not take.
   if (bound(what.records, RECORDS)) what.all = true;
 }
@@ -179,7 +216,7 @@ export function bound(list, most) {
   return list.splice(0, list.length - most).length > 0;
 }
 
-const oldest = () => store.records.find((record) => record.id !== null)?.id ?? Number(told) + 1;
+const oldest = () => store.records.find((record) => record.id !== null)?.id ?? told + 1;
 
 /** Fetches the page of records before the oldest, if there may be one, and puts it before them. */
 export async function older() {
@@ -187,8 +224,8 @@ export async function older() {
   if (from === null) return;
   const answer = await fetch(`/api/v1/events?words=true&limit=${PAGE}&before=${from}`).catch(() => null);
   const records = answer?.ok ? await answer.json() : null;
-  // It no longer fits where another has come meanwhile, or the oldest were dropped.
-  if (!records || store.older !== from) return;
+  // It no longer fits where another has come meanwhile, or the oldest were dropped; and an agent that is not listened to may be another.
+  if (!records || store.older !== from || store.link.state !== "live") return;
   store.records.unshift(...records);
   store.older = answer.headers.has("link") ? records[0].id : null;
   change().all = true;

@@ -3,7 +3,7 @@
 import { chart } from "./chart.js";
 import { h, key, mark, text, tiles } from "./dom.js";
 import { explain } from "./explain.js";
-import { reason, store } from "./store.js";
+import { nameless, reason, store } from "./store.js";
 import { cpus, glyph, granted, moment, percent, size, span, states, trouble, used } from "./units.js";
 
 /** What is kept of its course, and how much of it is shown. */
@@ -17,7 +17,7 @@ export function mount(main, [tenant = "", short = ""]) {
   const why = h("span", { role: "status" });
   const figures = tiles([["Used", "used"], ["Granted", "high"], ["Killed at", "max"], ["Ceiling", "range"],
     ["Cpus", "cpus"], ["Moves", "moves"], ["OOM kills", "oom"], ["Started", "age"]]);
-  const pick = (id) => explain(id);
+  const pick = (id) => id !== null && explain(id);
   const memory = chart({ label: "Memory: use, grant and decisions", pick });
   const pressure = chart({ label: "Time waited", low: true });
   const cpu = chart({ label: "Cpus used and quota", low: true });
@@ -78,7 +78,8 @@ export function mount(main, [tenant = "", short = ""]) {
   function list() {
     decisions.replaceChildren(...records.slice(-60).reverse().map((record) => h("tr", null,
       h("td", { class: "num" }, moment(record.unix_ns)), h("td", null, mark(glyph(record))), h("td", null, record.words),
-      h("td", null, h("button", { type: "button", class: "plain", onclick: () => pick(record.id), "aria-label": `Why: record ${record.id}` }, "why")))));
+      h("td", null, record.id === null ? null
+        : h("button", { type: "button", class: "plain", onclick: () => pick(record.id), "aria-label": `Why: record ${record.id}` }, "why")))));
   }
 
   function draw() {
@@ -147,7 +148,8 @@ export function mount(main, [tenant = "", short = ""]) {
         badges.replaceChildren(h("span", { class: "badge" }, "ended"));
       }
       const fresh = what.records.filter((record) => record.workload === full);
-      if (fresh.length > 0) {
+      if (what.anew) records = records.map(nameless);
+      if (what.anew || fresh.length > 0) {
         records.push(...fresh);
         list();
       }

@@ -49,9 +49,9 @@ export function agent(most = 8192) {
   };
 
   return {
-    /** Records so many things; `first` is the id of the first one in a journal that is empty. */
-    tell(count, first = 1) {
-      for (let id = (ring.at(-1)?.id ?? first - 1) + 1; count > 0; count -= 1, id += 1) {
+    /** Records so many things. */
+    tell(count) {
+      for (let id = bounds()[1] + 1; count > 0; count -= 1, id += 1) {
         // Each at another time, to the millisecond.
         const unix_ns = (Date.now() + performance.now()) * 1e6;
         ring.push({ id, unix_ns, workload: "acme/web", event: "limits_moved", verb: "grow", to: { high: 1, max: 2 }, words: `grow ${id}` });

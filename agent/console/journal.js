@@ -3,7 +3,7 @@
 import { h, mark, text } from "./dom.js";
 import { explain } from "./explain.js";
 import { rows } from "./rows.js";
-import { older, store } from "./store.js";
+import { nameless, older, store } from "./store.js";
 import { glyph, moment } from "./units.js";
 
 let words = "";
@@ -24,36 +24,46 @@ export function mount(main, [tenant, name]) {
     table.node,
   );
   let list = [];
+  /** What the list is chosen from, and how many came since. */
+  let kept = [];
   let held = 0;
+  const isHeld = () => kept.length > 0 && (hold.checked || table.isPointed());
 
-  function show(isFresh) {
+  function show() {
+    if (isHeld()) {
+      // Older ones are asked for, and move nothing.
+      kept.unshift(...store.records.slice(0, Math.max(0, store.records.indexOf(kept[0]))));
+    } else {
+      kept = [...store.records];
+      held = 0;
+    }
     const wanted = words.toLowerCase().split(/\s+/).filter(Boolean);
-    const before = list.length;
-    list = store.records.filter((record) => {
+    list = kept.filter((record) => {
       const said = `${record.workload || "node"} ${record.words} ${glyph(record)[2]}`.toLowerCase();
       return wanted.every((word) => said.includes(word));
     }).reverse();
-    // Whoever reads further down is left where they are.
-    if (isFresh) table.shift(list.length - before);
     table.show(list);
-    held = 0;
-    text(count, `${list.length} of ${store.records.length} records`);
+    text(count, held > 0 ? `${held} more came, held while you look` : `${list.length} of ${kept.length} records`);
     more.hidden = !store.older;
   }
   filter.addEventListener("input", () => {
     words = filter.value;
-    show(false);
+    show();
   });
-  hold.addEventListener("change", () => show(false));
 
-  return {
-    update(what) {
-      if (what.all) show(false);
-      else if (hold.checked || table.isPointed()) held += what.records.length;
-      else if (held > 0 || what.records.length > 0) show(true);
-      if (held > 0) text(count, `${held} more came, held while you look`);
-    },
-  };
+  function update(what) {
+    held += what.records.length;
+    if (what.anew) kept = kept.map(nameless);
+    if (what.all || held > 0) {
+      const [first] = list;
+      show();
+      // Whoever reads further down is left where they are.
+      table.shift(Math.max(0, list.indexOf(first)));
+    }
+  }
+  hold.addEventListener("change", () => update({ records: [], all: true }));
+
+  return { update };
 }
 
 function row() {

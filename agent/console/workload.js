@@ -3,10 +3,10 @@
 import { chart } from "./chart.js";
 import { h, key, mark, text, tiles } from "./dom.js";
 import { explain } from "./explain.js";
-import { nameless, reason, store } from "./store.js";
+import { bound, nameless, reason, store } from "./store.js";
 import { cpus, glyph, granted, moment, percent, size, span, states, trouble, used } from "./units.js";
 
-/** What is kept of its course, and how much of it is shown. */
+/** What is kept of its course and of its records, at four a second as much as is shown, and how much that is. */
 const POINTS = 2400;
 const WINDOW_MS = 10 * 60_000;
 const WAITS = [["memory", "bad"], ["cpu", "used"], ["io", "warn"]];
@@ -151,6 +151,7 @@ export function mount(main, [tenant = "", short = ""]) {
       if (what.anew) records = records.map(nameless);
       if (what.anew || fresh.length > 0) {
         records.push(...fresh);
+        bound(records, POINTS);
         list();
       }
       if (what.all || fresh.length > 0 || performance.now() - drawn > 450) {

@@ -30,3 +30,12 @@ test("decisions of a journal that is gone are listed, and have no why", async ()
   assert.deepEqual(listed().slice(0, 2), [["grow 1", true], ["grow 20", false]]);
   assert.equal(listed().length, 21);
 });
+
+test("a page that stays open keeps so many decisions", async () => {
+  for (let told = 0; told < 3000; told += 100) {
+    there.tell(100);
+    await settled();
+  }
+  assert.equal(main.all(({ tag }) => tag === "canvas")[0].circles, 2400);
+  assert.deepEqual(listed()[0], ["grow 3001", true]);
+});

@@ -57,6 +57,7 @@ deb: build
 test-console: build setup
 	@for tool in node npm chromium; do command -v $$tool >/dev/null || { \
 		echo "$$tool is missing: apt-get install nodejs npm chromium"; exit 1; }; done
+	node --test tests/console/*.test.mjs
 	npm ci --prefix tests/console --ignore-scripts --no-audit --no-fund --silent
 	mkdir -p target/console
 	$(KERNEL) with --memory 4G --forward 9464 --forward 9465 --timeout 900 -- \

@@ -8,6 +8,8 @@
 //!
 //! `BELLOWS_FUZZ_SEED` says where to begin, `BELLOWS_FUZZ_SECONDS` for how long to go on.
 
+#[path = "../../agent/init/src/accounts.rs"]
+mod accounts;
 mod mutate;
 #[path = "../../agent/init/src/order.rs"]
 mod order;

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::accounts::{User, look_up};
 use crate::order::{KINDS, Mount, Order};
 use bellows::access::{Access, Api};
 use bellows::api::types::{ApplyRequest, ExecRequest, LaunchRequest, PinRequest, SignalRequest, StopRequest};
@@ -33,6 +34,7 @@ pub(crate) const TARGETS: &[Target] = &[
     ("policies", policies),
     ("config", configuration),
     ("order", order),
+    ("accounts", accounts),
     ("units", units),
     ("trace", trace),
 ];
@@ -243,6 +245,19 @@ fn order(input: &[u8]) {
         assert!(pid > 0, "a group of processes, or all, would be meant by {pid}");
     }
     let _ = records::parse(&text);
+}
+
+/// Who a command is by what a tenant has written into its root file system: who is asked for, users and groups, parted by empty lines.
+fn accounts(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let mut parts = text.splitn(3, "\n\n");
+    let [asked, users, groups] = std::array::from_fn(|_| parts.next().unwrap_or_default());
+    if let Ok(User { uid, gid, groups: more }) = look_up(asked, users, groups) {
+        let (who, group) = asked.split_once(':').map_or((asked, None), |(who, group)| (who, Some(group)));
+        assert!(who.parse().is_ok_and(|number: u32| number == uid.as_raw()) || users.contains(who), "{uid}");
+        assert!(more.len() <= 64 && !more.contains(&gid));
+        assert!(group.is_none() || more.is_empty(), "who asks for a group has no other");
+    }
 }
 
 /// Names, sizes, bounds, durations, signals: one in each line. What is read is within its bounds, and reads back where nothing is

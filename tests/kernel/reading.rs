@@ -179,6 +179,10 @@ fn a_stream_tells_changes_four_times_a_second_and_a_gap() {
         "{state}"
     );
     assert!(records.iter().any(|record| record["workload"] == "default/second"), "{state}");
+    // A browser says once more what it had asked for.
+    let resume = format!("Last-Event-ID: {seen}\r\n");
+    let (_, next, _) = Stream::open(&agent, "/api/v1/events?follow=true&since=0", &resume).next();
+    assert_eq!(next, seen + 1);
     for path in ["/api/v1/watch", "/api/v1/events?follow=true"] {
         let (name, _, told) = Stream::open(&agent, path, "Last-Event-ID: 99999\r\n").next();
         let is_told = told["gap"].as_str().or(told.as_str()).is_some_and(|gap| gap.contains("began anew"));

@@ -80,14 +80,14 @@ fn waiting_for_a_cpu_is_told() {
     let mut journal = agent.follow();
     let load = crate::rig::program("bellows-load").display().to_string();
     let scrape = |name: &str, what: &str| {
-        let series = format!(
-            "bellows_workload_pressure_cpu_{what}_seconds_total{{tenant=\"default\",workload=\"{name}\"}} "
-        );
+        let series =
+            format!("bellows_workload_{what}_seconds_total{{tenant=\"default\",workload=\"{name}\"}} ");
         let text = agent.http("/metrics");
         text.lines().find_map(|line| line.strip_prefix(&series)?.parse::<f64>().ok())
     };
     let _busy =
         agent.run_with("busy", "16M..64M", &["--cpu", "0.1..0.1"], &[&load, "burn", "--threads", "2"]);
+    let _free = agent.run("free", "16M..64M", &[&load, "burn", "--threads", "1"]);
     let _calm = agent.run("calm", "16M..64M", &["sleep", "300"]);
     journal.wait("default/busy", is_launched);
     journal.wait("default/calm", is_launched);
@@ -97,14 +97,21 @@ fn waiting_for_a_cpu_is_told() {
         let total = text.lines().find(|l| l.starts_with(line)).and_then(|l| l.split("total=").nth(1));
         total.and_then(|us| us.parse::<f64>().ok()).expect("a total") / 1e6
     };
-    for (what, line) in [("waiting", "some"), ("stalled", "full")] {
+    for (what, line) in [("pressure_cpu_waiting", "some"), ("pressure_cpu_stalled", "full")] {
         let first = kernel(line);
         crate::rig::eventually("what the kernel had is told", || scrape("busy", what) >= Some(first));
         let told = scrape("busy", what).expect("told");
         assert!(told > 0.0 && told <= kernel(line), "{what}: {told} of {}", kernel(line));
     }
-    let (busy, calm) = (scrape("busy", "waiting"), scrape("calm", "waiting"));
+    let waited = |name| scrape(name, "pressure_cpu_waiting");
+    let (busy, calm) = (waited("busy"), waited("calm"));
     assert!(busy > Some(1.0) && calm.is_some() && calm < busy, "{calm:?}, {busy:?}");
+    // So is what is used without a quota, which no loop looks at.
+    journal.wait("default/free", is_launched);
+    crate::rig::eventually("its use is told", || scrape("free", "cpu_usage") > Some(1.0));
+    let told = scrape("free", "cpu_usage").expect("told") * 1e6;
+    let stat = agent.tree.root.join("workloads/default/free/cpu.stat");
+    assert!(told <= crate::rig::field(&stat, "usage_usec") as f64, "{told}");
 }
 
 /// What could not be read is counted, and has no series that says that nobody has waited since.

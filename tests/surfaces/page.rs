@@ -36,7 +36,7 @@ pub(super) fn text() -> String {
                 "Each workload",
                 "`metrics.workloads` of the configuration says how much: `off`, `core` or `full`, which is the default. The counters of one that \
                  has ended stay for five minutes (a thousand of them at most), so that its last ones are scraped; its gauges end with it. \
-                 Cpu series are there where a quota is governed, those of would-be limits while it is only observed.",
+                 Series of the quota are there where one is governed, those of would-be limits while it is only observed.",
             ),
         };
         let _ = write!(text, "\n## {title}\n\n`collect[]={}`. {about}\n\n", group.as_str());

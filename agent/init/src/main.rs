@@ -18,6 +18,7 @@
 //! terminal a terminal for the command, made inside
 //! keeper   ... of a detached one: who is attached to it
 //! user     who the command is
+//! accounts ... by the names of a root file system
 //! rights   capabilities, no_new_privs
 //! seccomp  the system calls that are refused
 //! ```
@@ -34,6 +35,7 @@
 
 #![cfg_attr(not(test), no_main)]
 
+mod accounts;
 mod apart;
 mod enter;
 mod keeper;

@@ -127,7 +127,11 @@ pub(super) async fn workload(
     let is_it = |view: &WorkloadView| view.tenant == tenant.as_str() && view.name == name.as_str();
     let Some(view) = shared.views(&rights).into_iter().find(is_it) else {
         let text = format!("nothing is known of {tenant}/{name}");
-        return Err(hinted(StatusCode::NOT_FOUND, &text, "/api/v1/workloads lists what there is"));
+        return Err(hinted(
+            StatusCode::NOT_FOUND,
+            &text,
+            "`bellows ps`, or /api/v1/workloads, lists what there is",
+        ));
     };
     let place = shared.node.ground.workloads.child(tenant.as_str());
     let place = place.and_then(|tenant| tenant.child(name.as_str())).ok();

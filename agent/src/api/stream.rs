@@ -83,16 +83,18 @@ pub(super) async fn events(
         ..Filter::default()
     };
     let mut missing = None;
-    match wanted.since.map(|text| since::parse(&text, clock::unix_nanoseconds())).transpose() {
-        Ok(Some(Since::After(id))) if id > bounds.1 => return Err(explain::unknown(id, bounds)),
-        Ok(Some(Since::After(id))) => filter.after = id,
-        Ok(Some(Since::From(unix_ns))) => filter.from_unix_ns = unix_ns,
-        Ok(None) => {
-            let resumed = resumed(&headers);
-            missing = resumed.and_then(|id| gap(id, bounds));
-            filter.after = resumed.filter(|id| *id <= bounds.1).unwrap_or(0);
+    let since = wanted.since.map(|text| since::parse(&text, clock::unix_nanoseconds())).transpose();
+    // Whoever was cut off asks for the same once more, and says besides how far it had come.
+    match (since, resumed(&headers)) {
+        (Err(text), _) => return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, &text)),
+        (Ok(_), Some(id)) => {
+            missing = gap(id, bounds);
+            filter.after = Some(id).filter(|id| *id <= bounds.1).unwrap_or(0);
         }
-        Err(text) => return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, &text)),
+        (Ok(Some(Since::After(id))), None) if id > bounds.1 => return Err(explain::unknown(id, bounds)),
+        (Ok(Some(Since::After(id))), None) => filter.after = id,
+        (Ok(Some(Since::From(unix_ns))), None) => filter.from_unix_ns = unix_ns,
+        (Ok(None), None) => {}
     }
     let told = move |record: &Arc<Record>| {
         let record = shown(record, &rights);

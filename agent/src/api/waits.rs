@@ -1,5 +1,5 @@
-//! `cpu.pressure` of each workload, for `/metrics`. No law asks for it, so no loop reads it: a scrape has it read behind its back, and
-//! the next one shows it. Where nobody scrapes it costs nothing, and no scrape waits for it.
+//! `cpu.pressure` of each workload, and what it has used of the cpus where it has no quota, for `/metrics`. No law asks for these, so no loop
+//! reads them: a scrape has them read behind its back, and the next one shows them. Where nobody scrapes it costs nothing, and no scrape waits for it.
 //!
 //! What could not be read of one that is there is counted, and no series of it is shown until it can be again: an old value would say
 //! that nobody has waited since.
@@ -15,7 +15,7 @@ use bellows_policies::units::Instant;
 
 use super::Shared;
 use super::detail::{Waits, waits};
-use crate::kernel::clock;
+use crate::kernel::{clock, parse};
 use crate::metrics::{MOST_WORKLOADS, Published};
 
 /// Least time from the end of one reading to the begin of the next, however many scrape.
@@ -46,7 +46,7 @@ impl Reading {
     }
 }
 
-/// Has `cpu.pressure` of all workloads read on a thread of its own, unless that was done just now.
+/// Has all of it read on a thread of its own, unless that was done just now.
 pub(super) fn read_behind(shared: &Shared) {
     let began = clock::now();
     if !shared.reading.begin(began) {
@@ -66,6 +66,13 @@ pub(super) fn read_behind(shared: &Shared) {
 fn read(shared: &Shared, published: &Published) {
     let place = shared.node.ground.workloads.child(&published.facts.tenant);
     let place = place.and_then(|tenant| tenant.child(&published.facts.workload));
+    if published.facts.cpu.is_none()
+        && let Ok(place) = &place
+        && let Ok(text) = place.read("cpu.stat")
+        && let Some(usage_us) = parse::value_of(text.as_bytes(), "usage_usec")
+    {
+        published.cpu_used(usage_us);
+    }
     match place.and_then(|place| waits(&place, "cpu.pressure")) {
         Ok(Waits { some_us, full_us }) => published.cpu_waits(Some((some_us, full_us))),
         Err(error) if error.is_gone() || error.is_unsupported() => {}

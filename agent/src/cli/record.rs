@@ -125,7 +125,8 @@ fn life(workload: &WorkloadView) -> Life {
 fn row(at: u64, workload: &WorkloadView, before: Option<&Seen>) -> Row {
     // Need is known as of the last look into memory.stat, which may be older than use.
     let need = workload.memory_need.min(workload.memory_current);
-    let cores = before.map_or(Cpus::ZERO, |before| {
+    // Without a quota it is looked at for scrapes alone, and nothing in a replay comes of it.
+    let cores = before.filter(|_| workload.cpu.is_some()).map_or(Cpus::ZERO, |before| {
         let (used_us, since) = before.used;
         let fresh_us = workload.cpu_usage_us.saturating_sub(used_us);
         Cpus::used(fresh_us, Duration::from_nanos(at.saturating_sub(since)))
@@ -153,7 +154,8 @@ mod tests {
             "tenant": "acme", "name": name, "class": "standard", "mode": "enforce", "state": "running", "pid": 1,
             "memory_current": current << 20, "memory_high": null, "memory_max": null, "memory_need": need << 20,
             "memory": "32M..1G".parse::<bellows_policies::Bounds>().unwrap(), "limit_moves": 0, "oom_kills": 0,
-            "cpu_quota": null, "cpu": null, "cpu_usage_us": cpu_usage_us, "quota_moves": 0, "started_unix_ns": 7,
+            "cpu_quota": null, "cpu": "0.1..4".parse::<bellows_policies::CpuBounds>().unwrap(), "cpu_usage_us": cpu_usage_us,
+            "quota_moves": 0, "started_unix_ns": 7,
         });
         serde_json::from_value(text).unwrap()
     }

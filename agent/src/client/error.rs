@@ -10,12 +10,14 @@ use hyper::StatusCode;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The agent has answered, and it is a problem.
-    #[error("{detail}")]
+    #[error("{detail}{}", .hint.as_ref().map_or(String::new(), |hint| format!(" ({hint})")))]
     Problem {
         /// The HTTP status.
         status: u16,
         /// What is wrong and what to do.
         detail: String,
+        /// What may help, where that is not said yet.
+        hint: Option<String>,
     },
     /// The sockets are there, for others.
     #[error(

@@ -103,9 +103,9 @@ impl Client {
             return Ok(response);
         }
         let body = response.into_body().collect().await.map_err(broke_off(LOST))?.to_bytes();
-        let detail =
-            serde_json::from_slice::<Problem>(&body).map_or_else(|_| status.to_string(), |p| p.detail);
-        Err(ClientError::Problem { status: status.as_u16(), detail })
+        let (detail, hint) = serde_json::from_slice::<Problem>(&body)
+            .map_or_else(|_| (status.to_string(), None), |problem| (problem.detail, problem.hint));
+        Err(ClientError::Problem { status: status.as_u16(), detail, hint })
     }
 
     fn unreachable(&self, error: std::io::Error) -> ClientError {

@@ -56,7 +56,7 @@ pub struct Metrics {
     pub launch: Histogram,
     /// What a scrape takes of the agent's time, seconds.
     pub scrape: Histogram,
-    /// What one reading of `cpu.pressure` of all workloads takes, seconds.
+    /// What one reading of `cpu.pressure` of all workloads, and what belongs to it, takes, seconds.
     pub pressure_read: Histogram,
     decisions: Box<[AtomicU64]>,
     /// Grows that the budget could not serve now.

@@ -236,6 +236,11 @@ impl Published {
         }
     }
 
+    /// Publishes the cpu time that one without a quota has used, microseconds: no loop reads its `cpu.stat`.
+    pub fn cpu_used(&self, usage_us: u64) {
+        self.count(&self.cpu[0], usage_us, Some(Sum::CpuUsage));
+    }
+
     /// Publishes for how long tasks have waited for a cpu, some of them and all of them, microseconds; nothing where that is not known.
     pub fn cpu_waits(&self, waits: Option<(u64, u64)>) {
         let (some_us, full_us) = waits.unwrap_or((ABSENT, ABSENT));

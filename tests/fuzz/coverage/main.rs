@@ -8,6 +8,8 @@
 
 #![no_main]
 
+#[path = "../../../agent/init/src/accounts.rs"]
+mod accounts;
 #[path = "../../../agent/init/src/order.rs"]
 mod order;
 #[path = "../targets.rs"]

@@ -50,7 +50,7 @@ pub(super) const AGENT: &[Metric] = &[
         Histogram,
         "bellows_pressure_read_seconds",
         Unit::Seconds,
-        "One reading of cpu.pressure of all workloads, behind a scrape and for the next one, five seconds after the last one at least.",
+        "One reading of cpu.pressure of all workloads, and of cpu.stat of those without a quota, behind a scrape and for the next one, five seconds after the last one at least.",
     ),
     metric(
         Counter,

@@ -98,7 +98,7 @@ pub(in crate::metrics) const TENANT: &[Series<PublishedTenant>] = &[
         "bellows_tenant_cpu_usage_seconds_total",
         Unit::Seconds,
         Millionths,
-        "Cpu time that its workloads with a governed quota used, gone ones included.",
+        "Cpu time that its workloads used, gone ones included; those without a quota as of the scrape before.",
         |t| t.sum(Sum::CpuUsage),
     ),
     series(
@@ -106,7 +106,7 @@ pub(in crate::metrics) const TENANT: &[Series<PublishedTenant>] = &[
         "bellows_tenant_cpu_throttled_seconds_total",
         Unit::Seconds,
         Millionths,
-        "Time that the cpus of these were throttled, gone ones included.",
+        "Time that the cpus of those with a quota were throttled, gone ones included.",
         |t| t.sum(Sum::CpuThrottled),
     ),
 ];

@@ -211,8 +211,8 @@ pub(in crate::metrics) const WORKLOAD: &[Series<Published>] = &[
     seconds(
         Core,
         "bellows_workload_cpu_usage_seconds_total",
-        "Cpu time used, at the last look into cpu.stat, where a quota is governed.",
-        |w| if_quota(w, &w.cpu[0]),
+        "Cpu time used, at the last look into cpu.stat; without a quota as it was right after the scrape before.",
+        |w| Some(read(&w.cpu[0])).filter(|used| *used > 0 || w.facts.cpu.is_some()).unwrap_or(ABSENT),
     ),
     count(
         Core,

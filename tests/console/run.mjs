@@ -167,6 +167,8 @@ const steps = {
 
   async "the agent is killed and started while the page is open: nothing is missing"({ page, stage }) {
     await page.goto(`${BASE}/#/journal`);
+    // Under the pointer the list is held.
+    await page.mouse.move(0, 0);
     await page.getByText("live", { exact: true }).waitFor();
     await stage.order("kill");
     await page.getByText("not connected").waitFor();

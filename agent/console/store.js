@@ -235,6 +235,11 @@ export const name = (view) => `${view.tenant}/${view.name}`;
 
 /** Use of cpus, from the times at which the agent's figure changed; it looks at what is idle seldom. */
 function measure(view, before) {
+  // Without a quota it looks for scrapes alone, too seldom for a course.
+  if (!view.cpu && view.cpu_quota === null) {
+    view.cpus_used = 0;
+    return;
+  }
   const now = performance.now();
   const mark = before?.mark ?? { at: now, us: view.cpu_usage_us };
   view.cpus_used = before?.cpus_used ?? 0;

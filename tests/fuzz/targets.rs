@@ -255,6 +255,7 @@ fn accounts(input: &[u8]) {
     if let Ok(User { uid, gid, groups: more }) = look_up(asked, users, groups) {
         let (who, group) = asked.split_once(':').map_or((asked, None), |(who, group)| (who, Some(group)));
         assert!(who.parse().is_ok_and(|number: u32| number == uid.as_raw()) || users.contains(who), "{uid}");
+        assert!(uid.as_raw() != u32::MAX && gid.as_raw() != u32::MAX, "nothing would be changed");
         assert!(more.len() <= 64 && !more.contains(&gid));
         assert!(group.is_none() || more.is_empty(), "who asks for a group has no other");
     }

@@ -71,6 +71,8 @@ fn who_fails_is_started_again_ever_later() {
     eventually("it is over", is_over);
     let count = lines(&runs);
     assert_eq!(told(&agent, "rm", &["fails"], 0), "default/fails: forgotten, with its log\n");
+    let by = journal.wait("default/fails", is_deed(&Deed::Removed {})).by.expect("who asked");
+    assert!(by.uid == 0 && by.pid > 0 && by.command == "bellows", "{by}");
     assert!(!log_directory(&agent, "fails").join("kept.json").exists());
     assert_eq!(lines(&runs), count);
     told(&agent, "rm", &["fails"], 4);

@@ -1,16 +1,20 @@
 //! Launches that cannot be: each is refused by name, before the command is there, and nothing of it is left, not even a zombie.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::process::{Child, Stdio};
 
 use bellows::kernel::Cgroup;
 use bellows::kernel::spawn::{IdRange, Launch, Program, Users, start};
 use bellows::workload::isolation::{Isolation, Namespaces, Whose};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::asking::{Answer, ask, launch, spec, token};
 use crate::boxed::{TENANT, boxed};
-use crate::rig::{Agent, Tree, eventually, is_launched, program, read};
+use crate::rig::{Agent, Tree, eventually, is_launched, number, program, read};
 
 /// The zombies among the children of a process.
 fn zombies(parent: u32) -> Vec<String> {
@@ -24,8 +28,8 @@ fn zombies(parent: u32) -> Vec<String> {
     processes.filter_map(|process| of(fs::read_to_string(process.path().join("stat")).ok()?)).collect()
 }
 
-/// Why `true` cannot be started there.
-fn refused(cgroup: &Cgroup, users: Option<Users>) -> String {
+/// Why `true` cannot be started there. `announce` hears the pid of its init.
+fn refused(cgroup: &Cgroup, users: Option<Users>, announce: impl FnOnce(i32) -> io::Result<()>) -> String {
     let program = Program::load(&program("bellows-init"), 1024, None).expect("init");
     let null = || OwnedFd::from(File::options().read(true).write(true).open("/dev/null").expect("/dev/null"));
     let namespaces = Namespaces { user: users.map_or(Whose::Host, |_| Whose::New), ..Namespaces::default() };
@@ -42,7 +46,7 @@ fn refused(cgroup: &Cgroup, users: Option<Users>) -> String {
         stdio: [null(), null(), null()],
         record: File::create("/dev/null").expect("/dev/null"),
     };
-    start(&program, started, |_| Ok(())).expect_err("it was started").to_string()
+    start(&program, started, announce).expect_err("it was started").to_string()
 }
 
 #[test]
@@ -53,18 +57,18 @@ fn a_cgroup_that_takes_no_process_is_told() {
     let inner = root.create_child("inner").expect("cgroup");
     root.write("cgroup.subtree_control", "+memory").expect("controllers");
     inner.write("cgroup.subtree_control", "+memory").expect("controllers");
-    let text = refused(&inner, None);
+    let text = refused(&inner, None, |_| Ok(()));
     assert!(text.contains("/inner") && text.contains("busy"), "{text}");
 
     let removed = root.create_child("removed").expect("cgroup");
     root.remove_child("removed").expect("removed");
-    let text = refused(&removed, None);
+    let text = refused(&removed, None, |_| Ok(()));
     assert!(text.contains("/removed") && text.contains("No such"), "{text}");
 
     // Who is born there would stop before it executes, and the agent would wait for it.
     let frozen = root.create_child("frozen").expect("cgroup");
     root.write("cgroup.freeze", "1").expect("frozen");
-    let text = refused(&frozen, None);
+    let text = refused(&frozen, None, |_| Ok(()));
     root.write("cgroup.freeze", "0").expect("thawed");
     assert!(text.contains("/frozen") && text.contains("thaw that first"), "{text}");
 }
@@ -74,8 +78,23 @@ fn a_cgroup_that_takes_no_process_is_told() {
 fn users_that_cannot_be_are_told() {
     let tree = Tree::new();
     let cgroup = Cgroup::open(&tree.root).and_then(|root| root.create_child("mapped")).expect("cgroup");
-    let text = refused(&cgroup, Some(Users::Range(IdRange { first: 2_000_000_000, count: 3_000_000_000 })));
+    let text =
+        refused(&cgroup, Some(Users::Range(IdRange { first: 2_000_000_000, count: 3_000_000_000 })), |_| {
+            Ok(())
+        });
     assert!(text.contains("uid_map") && text.contains("Invalid argument"), "{text}");
+    eventually("nobody is left of it", || !cgroup.is_populated().expect("it is there"));
+    assert_eq!(zombies(std::process::id()), Vec::<String>::new());
+}
+
+/// An init that stands still is not waited for without end.
+#[test]
+fn who_does_not_answer_is_given_up() {
+    let tree = Tree::new();
+    let cgroup = Cgroup::open(&tree.root).and_then(|root| root.create_child("silent")).expect("cgroup");
+    let stop = |pid| kill(Pid::from_raw(pid), Signal::SIGSTOP).map_err(io::Error::from);
+    let text = refused(&cgroup, None, stop);
+    assert!(text.contains("did not answer in 20 s"), "{text}");
     eventually("nobody is left of it", || !cgroup.is_populated().expect("it is there"));
     assert_eq!(zombies(std::process::id()), Vec::<String>::new());
 }
@@ -207,6 +226,35 @@ fn null_is_the_kernels_own() {
     fs::remove_dir_all(ground).expect("removed");
 }
 
+/// What enters a workload is born there, and executes when that lets it: here a thousandth of a cpu, shared by many.
+#[test]
+fn who_crawls_into_a_workload_keeps_no_other_waiting() {
+    let agent = Agent::start(&[]);
+    let mut journal = agent.follow();
+    let spin = "for i in 1 2 3 4 5 6 7 8 9; do (while :; do :; done) & done; wait";
+    let _box = agent.run_with("box", "32M..64M", &TENANT, &["sh", "-c", spin]);
+    journal.wait("default/box", is_launched);
+    let cgroup = agent.tree.workload("box");
+    let lives = || number(&cgroup.join("pids.current"));
+    eventually("all spin", || lives() == 11);
+    fs::write(cgroup.join("cpu.max"), "1000 1000000").expect("a quota");
+    let enter = || {
+        let mut exec = agent.command("exec");
+        exec.args(["box", "--", "true"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        exec.spawn().expect("bellows exec")
+    };
+    let entering: Vec<Child> = (0..8).map(|_| enter()).collect();
+    eventually("they are about to enter", || lives() == 19);
+    let refused = enter().wait_with_output().expect("refused");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() != Some(0) && said.contains("too much to do"), "{refused:?}");
+    assert_eq!(agent.run("other", "16M..64M", &["true"]).finish().code, 0, "launches go on");
+    fs::write(cgroup.join("cpu.max"), "max 100000").expect("no quota");
+    for mut exec in entering {
+        assert!(exec.wait().expect("it enters").success());
+    }
+}
+
 /// Who is in the box meets what enters it, before that has given up its rights and executed: it can be neither traced nor looked into, whatever
 /// is kept inside. The search through a long PATH holds it there for a while.
 #[test]
@@ -216,7 +264,7 @@ fn what_enters_is_out_of_reach_until_it_executes() {
         sub is_init { open(my $f, "<", "/proc/$_[0]/comm") or return 0; my $c = <$f>; defined $c and $c =~ /^(\d+|memfd.*|bellows-init)$/ }
         until (-e "/dev/shm/enough") { opendir(my $d, "/proc"); for my $p (grep { /^\d+$/ and $_ > 1 and $_ != $$ } readdir $d) {
             next unless is_init($p);
-            $met++;
+            $met++ or mkdir "/dev/shm/met";
             my $try = sub { my ($name, $worked) = @_; $won{$name}++ if $worked and is_init($p) };
             $try->("read its memory", do { open(my $m, "<", "/proc/$p/mem") });
             $try->("list its descriptors", do { opendir(my $l, "/proc/$p/fd") });
@@ -245,10 +293,15 @@ fn what_enters_is_out_of_reach_until_it_executes() {
     let spy = agent.run_with("box", "32M..128M", &[&TENANT[..], &all].concat(), &["sh", "-c", SPY]);
     journal.wait("default/box", is_launched);
     let path = format!("PATH={}/usr/bin:/bin", "/nowhere/at/all:".repeat(4000));
-    for _ in 0..8 {
+    let has_met =
+        || agent.output("exec", &["box", "--", "test", "-e", "/dev/shm/met"]).status.code() != Some(1);
+    eventually("somebody is met", || {
         // Where the spy has won there is no box any more.
-        agent.output("exec", &["box", "--env", &path, "--", "true"]);
-    }
+        for _ in 0..4 {
+            agent.output("exec", &["box", "--env", &path, "--", "true"]);
+        }
+        has_met()
+    });
     agent.output("exec", &["box", "--", "touch", "/dev/shm/enough"]);
     let finished = spy.finish();
     assert_eq!(finished.out, "met some; won \n", "{finished:?}");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
@@ -258,5 +259,43 @@ fn mistakes_are_problems() {
         let told: Value = serde_json::from_str(&told).unwrap_or_else(|e| panic!("{path}: {e}: {told}"));
         author.fits(&path, &told, &problem);
         assert_eq!(told["status"], expected, "{path}");
+    }
+    // It may be answered before all of it was sent.
+    let mut stream = UnixStream::connect(agent.runtime_dir.join(API_SOCKET)).expect("the socket");
+    stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    let large = vec![b' '; (4 << 20) + 1];
+    let head = format!(
+        "POST /api/v1/workloads HTTP/1.1\r\nhost: x\r\ncontent-type: {JSON}\r\ncontent-length: {}\r\n\r\n",
+        large.len()
+    );
+    stream.write_all(head.as_bytes()).expect("the head");
+    let _ = stream.write_all(&large);
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).expect("an answer");
+    assert!(line.contains(" 413 "), "{line}");
+}
+
+/// What changes something is on the control socket alone.
+#[test]
+fn nothing_is_changed_over_tcp() {
+    let agent = Agent::start(&[]);
+    let document = bellows::api::openapi();
+    let paths = document["paths"].as_object().expect("paths");
+    let changing: Vec<&String> =
+        paths.iter().filter(|(_, path)| path["post"].is_object()).map(|(path, _)| path).collect();
+    assert!(changing.len() > 12, "{changing:?}");
+    for method in ["POST", "PUT", "DELETE", "PATCH"] {
+        for path in &changing {
+            let path = path.replace("{tenant}", "default").replace("{name}", "web").replace("{token}", "x");
+            let mut stream = TcpStream::connect(&agent.address).expect("connect");
+            stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+            let request = format!(
+                "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {JSON}\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}"
+            );
+            stream.write_all(request.as_bytes()).expect("request");
+            let mut line = String::new();
+            BufReader::new(stream).read_line(&mut line).expect("an answer");
+            assert!(line.contains(" 404 ") || line.contains(" 405 "), "{method} {path}: {line}");
+        }
     }
 }

@@ -134,7 +134,9 @@ impl Ground {
         script: &str,
         bounds: impl FnOnce(&Agent, &Path),
     ) -> Finished {
+        let begun = self.agent_since(None);
         let calm = (self.neighbour.asked(CALM), self.agent_since(None));
+        let agent_calm = self.agent_since(Some(&begun));
         let flags: Vec<&str> = [&["--tenant", "storm"][..], &TENANT, flags].concat();
         let run = self.agent.run_with(name, "32M..64M", &flags, &["sh", "-c", script]);
         let cgroup = self.storm(name);
@@ -149,7 +151,7 @@ impl Ground {
         let calm = calm.0.and(self.neighbour.asked(CALM));
         let ((c50, c99), (s50, s99)) = ((calm.at(50), calm.at(99)), (stormy.at(50), stormy.at(99)));
         println!(
-            "{name}: neighbour p50 {c50} -> {s50} us ({:.2}x), p99 {c99} -> {s99} us ({:.2}x); agent p99: {meanwhile}; ended {}",
+            "{name}: neighbour p50 {c50} -> {s50} us ({:.2}x), p99 {c99} -> {s99} us ({:.2}x); agent p99: {agent_calm}-> {meanwhile}; ended {}",
             f64::from(s50) / f64::from(c50),
             f64::from(s99) / f64::from(c99),
             finished.code
@@ -222,19 +224,23 @@ fn processes() {
     ground
         .weather("spinners", &[], threads, |_, cgroup| assert!(number(&cgroup.join("pids.current")) <= PIDS));
     let descriptors = "perl -e 'for (1..60) { fork() or last } 1 while open($f[$n++], \"<\", \"/dev/null\"); print \"$n\\n\"; sleep 300'";
-    ground.weather("descriptors", &[], descriptors, |_, cgroup| {
-        let open: Vec<u64> = read(Path::new("/proc/sys/fs/file-nr"))
-            .split_whitespace()
-            .filter_map(|n| n.parse().ok())
-            .collect();
-        println!(
-            "{} of {} files are open; the storm holds {} KiB of the kernel's",
-            open[0],
-            open[2],
-            field(&cgroup.join("memory.stat"), "kernel") / 1024
-        );
-        assert!(open[0] * 2 < open[2], "{open:?}");
-    });
+    let finished =
+        ground.weather("descriptors", &["--ulimit", "nofile=1024:1024"], descriptors, |_, cgroup| {
+            let open: Vec<u64> = read(Path::new("/proc/sys/fs/file-nr"))
+                .split_whitespace()
+                .filter_map(|n| n.parse().ok())
+                .collect();
+            println!(
+                "{} of {} files are open; the storm holds {} KiB of the kernel's",
+                open[0],
+                open[2],
+                field(&cgroup.join("memory.stat"), "kernel") / 1024
+            );
+            assert!(open[0] * 2 < open[2], "{open:?}");
+        });
+    // It has some open before.
+    let most = finished.out.lines().filter_map(|line| line.parse::<u64>().ok()).max();
+    assert!(most.is_none_or(|most| most <= 1024), "{finished:?}");
 }
 
 #[test]
@@ -333,7 +339,9 @@ fn what_the_kernel_has_few_of() {
 #[test]
 fn words() {
     let mut ground = Ground::new("words");
+    let begun = ground.agent_since(None);
     let calm = ground.neighbour.asked(CALM);
+    let (before, agent_calm) = (ground.agent_since(None), ground.agent_since(Some(&begun)));
     let base = ["--tenant", "storm", "--name", "words", "--memory", "16M..64M", "--detach"];
     let bounds = ["--log-size", "64K", "--log-files", "3", "--", "yes", "a line of which there are many"];
     told(&ground.agent, "run", &[&base[..], &TENANT, &bounds].concat(), 0);
@@ -341,11 +349,12 @@ fn words() {
     eventually("it has been all around", || log.join("log.2").exists());
     let stormy = ground.neighbour.asked(STORMY);
     println!(
-        "words: neighbour p50 {} -> {} us, p99 {} -> {} us",
+        "words: neighbour p50 {} -> {} us, p99 {} -> {} us; agent p99: {agent_calm}-> {}",
         calm.at(50),
         stormy.at(50),
         calm.at(99),
-        stormy.at(99)
+        stormy.at(99),
+        ground.agent_since(Some(&before))
     );
     let size: u64 =
         ["log", "log.1", "log.2"].iter().filter_map(|name| Some(log.join(name).metadata().ok()?.len())).sum();

@@ -1,6 +1,12 @@
 //! What a workload can reach of the cgroup tree: its own view, nothing to write.
 
-use crate::rig::{Agent, number};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::boxed::TENANT;
+use crate::life::told;
+use crate::rig::{Agent, is_launched, number, program, read};
 
 /// As root, which it still is, a workload tries to raise its own limits and to find those of others.
 #[test]
@@ -44,23 +50,54 @@ fn a_workload_has_namespaces_and_descriptors_of_its_own() {
     );
     let rest: String = lines.collect::<Vec<_>>().join("\n");
     // 3 is the directory that ls itself reads.
-    assert!(rest.starts_with("0 1 2 3 "), "no descriptor leaks in: {rest}");
+    assert!(rest.starts_with("0 1 2 3 pid:["), "no descriptor leaks in: {rest}");
     for namespace in ["pid", "mnt", "uts", "ipc", "cgroup"] {
-        let own = std::fs::read_link(format!("/proc/self/ns/{namespace}")).expect("ns").display().to_string();
+        let own = fs::read_link(format!("/proc/self/ns/{namespace}")).expect("ns").display().to_string();
         assert!(rest.contains(&format!("{namespace}:[")) && !rest.contains(&own), "{own}: {rest}");
+    }
+}
+
+/// Whatever the agent was started with: its groups, umask, signals, capabilities and its place before the OOM killer.
+#[test]
+fn what_the_agent_inherited_is_not_handed_on() {
+    let mut agent = Agent::start(&[]);
+    let script = format!(
+        "#!/bin/sh\numask 077; trap '' USR1; echo -500 > /proc/self/oom_score_adj; exec setpriv --groups 7,8 --inh-caps +net_raw,+chown \\\n\
+         --ambient-caps +net_raw perl -MPOSIX -e 'sigprocmask(SIG_BLOCK, POSIX::SigSet->new(SIGUSR2)); exec @ARGV' {} \"$@\"\n",
+        program("bellows").display()
+    );
+    agent.program = agent.runtime_dir.join("odd");
+    fs::write(&agent.program, script).expect("script");
+    fs::set_permissions(&agent.program, fs::Permissions::from_mode(0o755)).expect("mode");
+    agent.kill();
+    agent.restart();
+    let own = read(Path::new(&format!("/proc/{}/status", agent.child.id())));
+    assert!(own.contains("Groups:\t7 8") && own.contains("CapAmb:\t0000000000002000"), "{own}");
+    let script = "umask; cat /proc/self/oom_score_adj; grep -E '^(Groups|SigBlk|SigIgn|CapInh|CapAmb):' /proc/self/status | tr -d ' \\t'";
+    let expected = "0022\n0\nGroups:\nSigBlk:0000000000000000\nSigIgn:0000000000000000\nCapInh:0000000000000000\n\
+                    CapAmb:0000000000000000\n";
+    let mut journal = agent.follow();
+    for flags in [&[][..], &TENANT, &["--user", "65534"]] {
+        let finished = agent.run_with("clean", "16M..64M", flags, &["sh", "-c", script]).finish();
+        assert_eq!(finished.out, expected, "{flags:?}: {finished:?}");
+        let _stays = agent.run_with("stays", "16M..64M", flags, &["sleep", "300"]);
+        journal.wait("default/stays", is_launched);
+        assert_eq!(told(&agent, "exec", &["stays", "--", "sh", "-c", script], 0), expected, "{flags:?}");
+        told(&agent, "stop", &["stays", "--grace", "0s"], 0);
+        journal.seen.clear();
     }
 }
 
 #[test]
 fn a_fork_bomb_stops_at_its_limit() {
     let config = std::env::temp_dir().join("bellows-pids.toml");
-    std::fs::write(&config, "[workload]\npids = 64\n").expect("config");
+    fs::write(&config, "[workload]\npids = 64\n").expect("config");
     let agent = Agent::start(&["--config", &config.display().to_string()]);
     let mut journal = agent.follow();
     let bomb = agent.run("bomb", "32M..64M", &["sh", "-c", "f() { f | f & }; f; sleep 300"]);
-    journal.wait("default/bomb", crate::rig::is_launched);
+    journal.wait("default/bomb", is_launched);
     let events = agent.tree.workload("bomb").join("pids.events");
-    crate::rig::eventually("it meets pids.max", || !crate::rig::read(&events).contains("max 0"));
+    crate::rig::eventually("it meets pids.max", || !read(&events).contains("max 0"));
     assert!(number(&agent.tree.workload("bomb").join("pids.current")) <= 64);
     let killed = agent.output("kill", &["--signal", "9", "bomb"]);
     assert!(killed.status.success(), "{killed:?}");

@@ -16,7 +16,7 @@ pub(crate) struct User {
 /// Looks up `WHO[:GROUP]`. Without a group: its own by the list of users, and those that list it; of a number that is not listed, the same number.
 pub(crate) fn look_up(text: &str, users: &str, groups: &str) -> Result<User, String> {
     let (who, group) = text.split_once(':').map_or((text, None), |(who, group)| (who, Some(group)));
-    let number: Option<u32> = who.parse().ok();
+    let number = id(who);
     let listed = fields(users)
         .find(|f| f.first() == Some(&who))
         .or_else(|| fields(users).find(|f| number.is_some() && at(f, 2) == number));
@@ -27,9 +27,7 @@ pub(crate) fn look_up(text: &str, users: &str, groups: &str) -> Result<User, Str
     let own = listed.as_ref().and_then(|fields| at(fields, 3)).unwrap_or(uid);
     let gid = match group {
         None => own,
-        Some(group) => group
-            .parse()
-            .ok()
+        Some(group) => id(group)
             .or_else(|| fields(groups).find(|f| f.first() == Some(&group)).and_then(|f| at(&f, 2)))
             .ok_or_else(|| format!("there is no group {group} in /etc/group of the root file system"))?,
     };
@@ -47,7 +45,12 @@ fn fields(text: &str) -> impl Iterator<Item = Vec<&str>> {
 }
 
 fn at(fields: &[&str], place: usize) -> Option<u32> {
-    fields.get(place)?.parse().ok()
+    id(fields.get(place)?)
+}
+
+/// The largest number is nobody's: to the kernel it says that nothing is to be changed, and root would stay root.
+fn id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|id| *id != u32::MAX)
 }
 
 #[cfg(test)]
@@ -70,7 +73,7 @@ mod tests {
         assert_eq!(found("web:logs"), Ok((33, 50, vec![])), "a group that is asked for is the only one");
         assert_eq!(found("1000"), Ok((1000, 1000, vec![])), "not listed");
         assert_eq!(found("1000:5"), Ok((1000, 5, vec![])));
-        for wrong in ["nobody", "web:none", "broken", ""] {
+        for wrong in ["nobody", "web:none", "broken", "", "4294967295", "web:4294967295"] {
             assert!(found(wrong).is_err(), "{wrong}");
         }
     }

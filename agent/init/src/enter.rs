@@ -73,9 +73,9 @@ pub(crate) fn run(order: &Order, command: &[CString]) -> ! {
 }
 
 fn prepare(order: &Order) -> Result<Option<User>, String> {
-    // The agent waits for the execution of this program only, and not for what comes from here on.
-    write(sys::borrow(PLACE), b"0").map_err(|errno| format!("cannot enter its cgroup: {}", errno.desc()))?;
     be_killable()?;
+    // Where it may be stopped from here on.
+    write(sys::borrow(PLACE), b"0").map_err(|errno| format!("cannot enter its cgroup: {}", errno.desc()))?;
     // While it has the host's rights: by those it is judged who may be sent that signal.
     end_with_client().map_err(|errno| format!("cannot listen for the end of the client: {errno}"))?;
     rights::make_room(&order.rlimits)?;

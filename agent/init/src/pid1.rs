@@ -124,6 +124,7 @@ pub(crate) fn user(order: &Order) -> Result<Option<User>, String> {
 /// Undoes what is the agent's own and is inherited.
 pub(crate) fn reset(order: &Order) -> Result<(), String> {
     umask(Mode::from_bits_truncate(0o022));
+    drop_groups().step("drop the agent's groups")?;
     if let Some(files) = order.files {
         getrlimit(Resource::RLIMIT_NOFILE)
             .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, files.min(hard), hard))
@@ -142,12 +143,16 @@ pub(crate) fn go_to(directory: &str) -> Result<(), String> {
 pub(crate) fn become_root() -> nix::Result<()> {
     let (user, group) = (Uid::from_raw(0), Gid::from_raw(0));
     setresgid(group, group, group)?;
-    match setgroups(&[]) {
-        // Where an ordinary user has made the namespace, nobody may.
-        Err(Errno::EPERM) => {}
-        other => other?,
-    }
+    drop_groups()?;
     setresuid(user, user, user)
+}
+
+/// Where an ordinary user has made the namespace, nobody may, and they stay.
+fn drop_groups() -> nix::Result<()> {
+    match setgroups(&[]) {
+        Err(Errno::EPERM) => Ok(()),
+        other => other,
+    }
 }
 
 /// Becomes the command; comes back only as an exit.

@@ -45,6 +45,8 @@ pub(crate) fn limit(rlimits: &[Rlimit]) -> Result<(), String> {
 
 /// Gives up what is not to be kept, for this process and all that come of it. Last of all steps: the others need it.
 pub(crate) fn give_up(order: &Order) -> Result<(), String> {
+    // Whatever is kept: those of the agent's are none of the command's, which may be another user by then.
+    sys::clear_inheritable().and_then(|()| sys::clear_ambient()).step("clear inheritable capabilities")?;
     let filter = || if order.seccomp { seccomp::install(order.nested) } else { Ok(()) };
     // Whoever has not promised to gain nothing by an execution must still be root to install a filter.
     if !order.no_new_privs {
@@ -84,6 +86,5 @@ fn bound(kept: u64) -> nix::Result<u64> {
             other => other?,
         }
     }
-    sys::clear_ambient()?;
     Ok((0..CAPABILITIES).filter(|c| sys::is_in_bounds(*c)).fold(0, |left, c| left | 1 << c))
 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::signal::SigSet;
 use nix::unistd::{ForkResult, Pid};
 
 /// Stack of stage 2, in bytes. It is a copy-on-write copy there; only touched pages cost memory.
@@ -57,12 +57,20 @@ pub(crate) fn fork_child(body: impl FnOnce()) -> nix::Result<Pid> {
     }
 }
 
-/// Gives every signal its default disposition and an empty mask: what a fresh program expects.
+/// Gives every signal its default disposition and an empty mask: what a fresh program expects. Those that the C library keeps to itself, too, and
+/// would not let be set: whoever ignored one before the agent was started has it ignored by all.
 pub(crate) fn reset_signals() {
-    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    for signal in Signal::iterator() {
-        // SAFETY: the default disposition runs no code of ours. Fails for SIGKILL and SIGSTOP, which have no other.
-        let _ = unsafe { sigaction(signal, &default) };
+    /// Of the kernel's `_NSIG`, and the bytes of its set.
+    const SIGNALS: libc::c_int = 64;
+    const SET: usize = 8;
+    // The kernel's sigaction: handler, flags, restorer, mask; nothing of it is the default.
+    let default = [0_u64; 4];
+    for signal in 1..=SIGNALS {
+        // SAFETY: the structure is as long as the kernel's and only read; the default disposition runs no code of ours. Fails for
+        // SIGKILL and SIGSTOP, which have no other.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<c_void>(), SET)
+        };
     }
     let _ = SigSet::empty().thread_set_mask();
 }
@@ -287,26 +295,43 @@ pub(crate) fn clear_ambient() -> nix::Result<()> {
     done(i64::from(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) }))
 }
 
+/// Of linux/capability.h: sets of 64 bits, in two halves.
+const CAPABILITIES_3: u32 = 0x2008_0522;
+
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CapabilityHalf {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
 /// Makes `set` the effective and permitted capabilities, and nothing inheritable.
 pub(crate) fn set_capabilities(set: u64) -> nix::Result<()> {
-    /// Of linux/capability.h: sets of 64 bits, in two halves.
-    const VERSION_3: u32 = 0x2008_0522;
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        pid: i32,
-    }
-    #[repr(C)]
-    struct Half {
-        effective: u32,
-        permitted: u32,
-        inheritable: u32,
-    }
     let half = |bits: u64| {
         let bits = u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(0);
-        Half { effective: bits, permitted: bits, inheritable: 0 }
+        CapabilityHalf { effective: bits, permitted: bits, inheritable: 0 }
     };
-    let (header, halves) = (Header { version: VERSION_3, pid: 0 }, [half(set), half(set >> 32)]);
+    put_capabilities([half(set), half(set >> 32)])
+}
+
+/// Leaves nothing inheritable, and the others as they are.
+pub(crate) fn clear_inheritable() -> nix::Result<()> {
+    let mut header = CapabilityHeader { version: CAPABILITIES_3, pid: 0 };
+    let mut halves = [CapabilityHalf::default(); 2];
+    // SAFETY: both structures are as the kernel declares them for this version, which writes both halves.
+    done(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, halves.as_mut_ptr()) })?;
+    put_capabilities(halves.map(|half| CapabilityHalf { inheritable: 0, ..half }))
+}
+
+fn put_capabilities(halves: [CapabilityHalf; 2]) -> nix::Result<()> {
+    let header = CapabilityHeader { version: CAPABILITIES_3, pid: 0 };
     // SAFETY: both structures are as the kernel declares them for this version, and are only read.
     done(unsafe { libc::syscall(libc::SYS_capset, &raw const header, halves.as_ptr()) })
 }

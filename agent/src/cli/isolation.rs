@@ -95,8 +95,14 @@ pub(super) struct Flags {
 impl Flags {
     /// The box that they ask for.
     pub(super) fn isolation(self) -> Isolation {
-        let preset = Isolation::of(self.isolation);
+        let preset = self.preset();
         self.change(preset)
+    }
+
+    /// What it begins with. What runs in a nested one may have any capability.
+    fn preset(&self) -> Isolation {
+        let preset = Isolation::of(self.isolation);
+        if self.nested { Isolation { capabilities: None, ..preset } } else { preset }
     }
 
     fn change(self, mut isolation: Isolation) -> Isolation {
@@ -109,9 +115,6 @@ impl Flags {
         isolation.domainname = self.domainname;
         isolation.user = self.user;
         isolation.nested = self.nested;
-        if self.nested {
-            isolation.capabilities = None;
-        }
         let Namespaces { user, pid, mount, net, ipc, uts, cgroup, time } = &mut isolation.namespaces;
         for (whose, asked) in [
             (user, self.userns),
@@ -152,7 +155,7 @@ pub(super) fn of_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Isol
     if flags.overlay.is_some() && flags.rootfs.is_none() {
         return Err(D::Error::custom("overlay needs rootfs: the directory below it"));
     }
-    let mut whole = Table::try_from(Isolation::of(flags.isolation)).map_err(D::Error::custom)?;
+    let mut whole = Table::try_from(flags.preset()).map_err(D::Error::custom)?;
     for (key, value) in other {
         match (whole.get_mut(&key), value) {
             (Some(Value::Table(own)), Value::Table(value)) => own.extend(value),
@@ -278,6 +281,9 @@ mod tests {
         ];
         let flags: Vec<&str> = flags.iter().flat_map(|line| line.split(' ')).collect();
         assert_eq!(filed(text).unwrap(), parsed(&flags));
+        let nested =
+            filed("isolation = { preset = \"tenant\", nested = true, capabilities = [\"chown\"] }").unwrap();
+        assert_eq!(nested.capabilities.map(|kept| kept.len()), Some(1), "what is asked for");
         for (text, said) in [
             ("overlay = \"1M\"", "overlay needs rootfs"),
             ("bind = [\"/usr\"]", "expected SOURCE:TARGET"),

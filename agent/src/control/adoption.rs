@@ -157,6 +157,7 @@ impl Control {
         published.limits(Limits { high: in_force(found), max: Bytes(u64::MAX) });
         published.would(Some(law.limits()));
         published.sample(&sample);
+        published.inherits();
         self.tenants.adds_to(tenant, &published);
         let (isolation, life) = (Isolation::default(), Life::default());
         let (argv, env, cwd) = (Vec::new(), Vec::new(), "/".to_owned());

@@ -1,6 +1,7 @@
 //! Commands beside a workload: admitted and told here, started by the workers, waited for by whoever asked.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 
@@ -20,10 +21,34 @@ use crate::workload::walls;
 /// Characters of a command's name that the journal tells.
 const TOLD: usize = 128;
 
+/// Commands that may be about to enter a workload: each holds a thread until it executes, and the tenant can have that last.
+const ENTERING: usize = 8;
+
+/// One of these.
+#[derive(Debug)]
+struct Entering(Arc<Running>);
+
+impl Entering {
+    fn begin(running: &Arc<Running>) -> Option<Self> {
+        // Only this thread adds.
+        let is_free = running.entering.load(Ordering::Relaxed) < ENTERING;
+        is_free.then(|| {
+            running.entering.fetch_add(1, Ordering::Relaxed);
+            Self(Arc::clone(running))
+        })
+    }
+}
+
+impl Drop for Entering {
+    fn drop(&mut self) {
+        self.0.entering.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A command that is to be started.
 #[derive(Debug)]
 pub(super) struct Execution {
-    running: Arc<Running>,
+    running: Entering,
     command: Beside,
     reply: oneshot::Sender<Result<Process, Refused>>,
 }
@@ -31,14 +56,16 @@ pub(super) struct Execution {
 impl Execution {
     /// Starts it. Blocks until it was executed.
     pub(super) fn carry_out(self, program: &Program) {
-        let Self { running, command, reply } = self;
+        let Self { running: entering, command, reply } = self;
+        let running = &entering.0;
         let ended = || Refused::Failed("it has ended".to_owned());
         let started = running.process.as_ref().ok_or_else(ended).and_then(|first| {
             let failed = |error: CgroupError| Refused::Failed(error.to_string());
             let place = adopt::place(&running.cgroup, first.pid).map_err(failed)?.ok_or_else(ended)?;
             // A nested workload's own cgroup takes no processes, and those of its payload are the tenant's to freeze.
-            let is_nested = place.id() != running.cgroup.id();
-            let keeper = is_nested.then(|| running.cgroup.child(KEEPER)).transpose().map_err(failed)?;
+            let is_below = place.id() != running.cgroup.id();
+            let keeper =
+                is_below.then(|| running.cgroup.child(KEEPER).unwrap_or_else(|_| running.cgroup.clone()));
             let (born, to) = keeper.as_ref().map_or((&place, None), |keeper| (keeper, Some(&place)));
             enter(program, born, to, first, command).map_err(|error| Refused::Failed(error.to_string()))
         });
@@ -69,8 +96,8 @@ impl Control {
                 "{full} was not started by bellows: whoever made it enters it"
             ))),
             // What stands still would be joined by what stands still.
-            Some(entry) if entry.is_frozen() || entry.state != State::Running => {
-                let state = if entry.is_frozen() { State::Frozen } else { entry.state };
+            Some(entry) if !entry.is_moving() || entry.state != State::Running => {
+                let state = if entry.is_moving() { entry.state } else { State::Frozen };
                 Err(Refused::NotAllowed(format!("{full} is {}", state.as_str())))
             }
             Some(entry) if only_boxed && !walls::are_whole(&entry.spec.isolation) => {
@@ -80,7 +107,7 @@ impl Control {
             Some(entry) => match &entry.open {
                 Some(open) => {
                     command.isolation = walls::words(&entry.spec.isolation);
-                    Ok(Arc::clone(&open.running))
+                    Entering::begin(&open.running).ok_or(Refused::Busy)
                 }
                 None => Err(Refused::NotFound(full.to_string())),
             },

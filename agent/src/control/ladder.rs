@@ -86,6 +86,11 @@ pub(super) enum Standing {
 }
 
 impl Entry {
+    /// Whether it runs, and is not about to be stopped: by the ladder, or by an operator.
+    pub(super) fn is_moving(&self) -> bool {
+        matches!(self.way.standing, Standing::Running) && self.pausing.is_none()
+    }
+
     /// Whether it stands still: what it seems to want is from before.
     pub(super) fn is_frozen(&self) -> bool {
         matches!(self.way.standing, Standing::Frozen | Standing::Thawing(_))

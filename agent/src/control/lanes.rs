@@ -98,7 +98,7 @@ pub(super) enum Job {
     Launch(Key, Box<LaunchOrder>),
     /// Clear away what is left of one.
     Clear(Key, Arc<Spec>, Arc<Running>, Last),
-    /// Start a command beside one, and answer at once.
+    /// Start a command beside one, on a thread of its own: it is born in the workload's cgroup, and as slow as its tenant has made that.
     Exec(Box<Execution>),
     /// Make a tenant's cgroup ready for adoption, with these limits.
     Furnish(Name, Vec<(&'static str, String)>),
@@ -180,7 +180,7 @@ fn read_details(queue: &Receiver<(Key, Arc<Later<DetailFiles>>)>, answers: &Hand
     }
 }
 
-fn work(queue: &Mutex<Receiver<Job>>, answers: &Handle, ground: &Ground) {
+fn work(queue: &Mutex<Receiver<Job>>, answers: &Handle, ground: &Arc<Ground>) {
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let answer = match job {
@@ -202,7 +202,9 @@ fn work(queue: &Mutex<Receiver<Job>>, answers: &Handle, ground: &Ground) {
                 Command::ClearDone { key, result }
             }
             Ok(Job::Exec(execution)) => {
-                execution.carry_out(&ground.init);
+                let ground = Arc::clone(ground);
+                // Without a thread it is dropped, and whoever waits is told that nothing came of it.
+                let _ = spawn("bellows-exec", move || execution.carry_out(&ground.init));
                 continue;
             }
             Ok(Job::Furnish(tenant, limits)) => {

@@ -187,6 +187,7 @@ impl Control {
         if is_running {
             // An earlier agent has told of what was counted until now.
             published.sample(&sample);
+            published.inherits();
             self.tenants.adds_to(&identity.tenant, &published);
         } else {
             self.tenants.adds_to(&identity.tenant, &published);

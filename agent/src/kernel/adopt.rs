@@ -7,17 +7,12 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::time::Duration;
 
 use nix::unistd::Pid;
 
 use super::cgroup::{Cgroup, CgroupError, read_whole};
 use super::spawn::Process;
 use super::sys;
-
-const FREEZE: &str = "cgroup.freeze";
-/// How long it may take to stand still.
-const STANDING: Duration = Duration::from_secs(1);
 
 /// How many pid namespaces deep this process lives; 0 when that cannot be found out, and then no init is certain.
 #[must_use]
@@ -37,7 +32,7 @@ pub fn init(
     // Whatever the refusal: there is no such process that could be listened to.
     let Ok(pidfd) = sys::pidfd_open(Pid::from_raw(pid)) else { return Ok(None) };
     let is_it = || noted.map_or_else(|| is_first(pidfd.as_fd(), depth), |noted| began(pid) == Some(noted));
-    let is_init = is_it() && is_in(cgroup, pid)?;
+    let is_init = place(cgroup, pid)?.is_some() && is_it();
     let is_unreaped = sys::pidfd_send_signal(pidfd.as_fd(), 0).is_ok();
     Ok((is_init && is_unreaped).then_some(Process { pid, pidfd }))
 }
@@ -55,21 +50,6 @@ pub fn place(cgroup: &Cgroup, pid: i32) -> Result<Option<Cgroup>, CgroupError> {
         }
     }
     Ok(None)
-}
-
-/// Whether a process is there. Cgroups are looked at one after the other, so who makes and moves among its own could always be in
-/// another one: it is held still meanwhile.
-fn is_in(cgroup: &Cgroup, pid: i32) -> Result<bool, CgroupError> {
-    if place(cgroup, pid)?.is_some() {
-        return Ok(true);
-    }
-    if cgroup.read(FREEZE)?.starts_with('1') || cgroup.below()?.next().is_none() {
-        return Ok(false);
-    }
-    cgroup.write(FREEZE, "1")?;
-    let found = cgroup.wait_for("frozen", 1, STANDING).and_then(|_| place(cgroup, pid));
-    cgroup.write(FREEZE, "0")?;
-    found.map(|place| place.is_some())
 }
 
 /// When a process began, in the kernel's ticks since the boot.

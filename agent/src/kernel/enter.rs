@@ -1,7 +1,8 @@
 //! Starting a command beside a workload's own, in its namespaces: the agent's half. The other half is `agent/init/src/enter.rs`.
 //!
-//! A nested workload owns cgroups, and may freeze or throttle what is in them. Whoever was born there would stop or crawl before it
-//! executes, and a thread of the agent would wait for it. So that one is born where the tenant has no say, and moves itself.
+//! Its tenant may have frozen the workload just now, or throttled it: whoever is born there stops or crawls before it executes, and a
+//! thread waits for it. That is one of its own. A nested workload owns cgroups besides, and may freeze those: what enters it is born
+//! where the tenant has no say, and moves itself.
 
 use std::fs::File;
 use std::io;
@@ -50,7 +51,7 @@ pub fn enter(
         let text = "a command beside a workload takes root: this agent is rootless";
         return Err(SpawnError::Init(text.to_owned()));
     }
-    if to.map_or(Ok(false), Cgroup::is_frozen).map_err(io::Error::from)? {
+    if to.unwrap_or(cgroup).is_frozen().map_err(io::Error::from)? {
         return Err(SpawnError::Init("the cgroup of its first process is frozen".to_owned()));
     }
     let (ours, theirs) = channel()?;

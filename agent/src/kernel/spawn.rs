@@ -13,8 +13,8 @@
 //!           <-- "error ..." or end of file = executed --------
 //! ```
 //!
-//! Who is born into a frozen cgroup stops before it executes, and we would wait for that (CLONE_VFORK). So that is refused; and nobody
-//! is born where a tenant could freeze it in between: see `enter`.
+//! Who is born into a frozen cgroup stops before it executes, and we would wait for that (CLONE_VFORK). So that is refused; who may be
+//! stopped in between, since a tenant has a hand in it, is waited for by a thread of its own: see `enter`.
 //!
 //! Descriptors of the child: 0-2 stdio, 3 the channel (SOCK_SEQPACKET), 4 the exit record, 5 the order: words that end with a NUL
 //! each, in a memfd, since they may be more than a message holds. `agent/init/src/order.rs` reads them.

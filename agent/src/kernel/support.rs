@@ -258,4 +258,19 @@ mod tests {
         assert_eq!(failures(&checks).as_deref(), Some("b: broken\n    fix: mend it"));
         assert_eq!(failures(&checks[..1]), None);
     }
+
+    /// Without it a root workload writes its own limits, so nothing is governed there.
+    #[test]
+    fn a_mount_without_nsdelegate_is_named() {
+        let checked = |options: &[&str]| {
+            let options = options.iter().map(|&option| option.to_owned()).collect();
+            mount_options(&CgroupMount { root: "/".into(), point: "/sys/fs/cgroup".into(), options })
+        };
+        let checks = checked(&["rw", "memory_recursiveprot"]);
+        assert_eq!(checks.each_ref().map(|check| check.status), [Status::Fail, Status::Ok]);
+        let told = failures(&checks).unwrap();
+        assert!(told.contains("nsdelegate: off") && told.contains("mount -o remount,nsdelegate"), "{told}");
+        let checks = checked(&["rw", "nsdelegate"]);
+        assert_eq!(checks.each_ref().map(|check| check.status), [Status::Ok, Status::Warn]);
+    }
 }

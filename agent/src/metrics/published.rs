@@ -85,6 +85,8 @@ pub struct Published {
     bounds: [AtomicU64; 4],
     /// Its decisions are only told.
     observed: AtomicBool,
+    /// Its cpu time until now adds to no sum.
+    inherits: AtomicBool,
     /// Its limits are somebody else's.
     yielded: AtomicBool,
     /// `memory.high` and `memory.max` as they would be, while it is observed.
@@ -126,6 +128,7 @@ impl Published {
             quota_moves: AtomicU64::new(0),
             held: AtomicU8::new(0),
             observed: AtomicBool::new(false),
+            inherits: AtomicBool::new(false),
             yielded: AtomicBool::new(false),
             would: [const { AtomicU64::new(0) }; 2],
             would_moves: AtomicU64::new(0),
@@ -238,7 +241,8 @@ impl Published {
 
     /// Publishes the cpu time that one without a quota has used, microseconds: no loop reads its `cpu.stat`.
     pub fn cpu_used(&self, usage_us: u64) {
-        self.count(&self.cpu[0], usage_us, Some(Sum::CpuUsage));
+        let is_counted = !self.inherits.swap(false, Ordering::Relaxed);
+        self.count(&self.cpu[0], usage_us, Some(Sum::CpuUsage).filter(|_| is_counted));
     }
 
     /// Publishes for how long tasks have waited for a cpu, some of them and all of them, microseconds; nothing where that is not known.
@@ -292,13 +296,19 @@ impl Published {
         self.count(&self.moves, self.moves.load(Ordering::Relaxed) + 1, Some(Sum::Moves));
     }
 
+    /// It was there before: what it has used of the cpus until the first look was told by an earlier agent, or is nobody's here.
+    pub fn inherits(&self) {
+        self.inherits.store(true, Ordering::Relaxed);
+    }
+
     /// Publishes a sample of `cpu.stat`.
     pub fn cpu(&self, sample: &CpuSample) {
+        let is_counted = !self.inherits.swap(false, Ordering::Relaxed);
         let values = [
-            (sample.usage_us, Some(Sum::CpuUsage)),
+            (sample.usage_us, Some(Sum::CpuUsage).filter(|_| is_counted)),
             (sample.nr_periods, None),
             (sample.nr_throttled, None),
-            (sample.throttled_us, Some(Sum::CpuThrottled)),
+            (sample.throttled_us, Some(Sum::CpuThrottled).filter(|_| is_counted)),
         ];
         for (cell, (value, sum)) in self.cpu.iter().zip(values) {
             self.count(cell, value, sum);

@@ -4,6 +4,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use bellows_policies::sample::MemoryEvents;
+
 use super::ids::IdsError;
 use super::parts::PartsError;
 use crate::kernel::cgroup::{Cgroup, CgroupError};
@@ -75,19 +77,24 @@ pub(super) fn explain(error: LaunchError, cgroup: &Cgroup) -> LaunchError {
 }
 
 fn met(cgroup: &Cgroup) -> Result<Option<Met>, CgroupError> {
-    if parse::memory_events(cgroup.read("memory.events")?.as_bytes()).oom_kill > 0 {
+    let MemoryEvents { oom, oom_kill, .. } = parse::memory_events(cgroup.read("memory.events")?.as_bytes());
+    // Who is not to be killed is refused instead.
+    if oom > 0 || oom_kill > 0 {
         return Ok(Some(Met::Memory));
     }
-    let refused = |cgroup: &Cgroup| {
-        let events = cgroup.read("pids.events")?;
-        Ok::<_, CgroupError>(parse::value_of(events.as_bytes(), "max").is_some_and(|count| count > 0))
-    };
-    // Older kernels count where the fork was tried, of a nested workload below; newer ones (6.11) from the limit that it met upwards.
-    let is_refused =
-        refused(cgroup)? || cgroup.below()?.any(|below| below.is_ok_and(|b| refused(&b).unwrap_or(false)));
-    if !is_refused {
+    if !has_no_room_for_processes(cgroup)? {
         return Ok(None);
     }
     let limit = cgroup.read("pids.max")?.trim().parse().ok();
     Ok(Some(limit.filter(|limit| *limit < ENOUGH).map_or(Met::ProcessesAbove, Met::Processes)))
+}
+
+/// Older kernels count where the fork was tried, which may be below; newer ones (6.11) from the limit that it met upwards.
+fn has_no_room_for_processes(cgroup: &Cgroup) -> Result<bool, CgroupError> {
+    let events = cgroup.read("pids.events")?;
+    let is_refused = parse::value_of(events.as_bytes(), "max").is_some_and(|count| count > 0);
+    let is_below = |below: Result<Cgroup, CgroupError>| {
+        below.and_then(|b| has_no_room_for_processes(&b)).unwrap_or(false)
+    };
+    Ok(is_refused || cgroup.below()?.any(is_below))
 }

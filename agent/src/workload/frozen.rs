@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::cgroup::{Cgroup, CgroupError};
+use crate::kernel::clock;
 
 /// The extended attribute that holds it, as JSON.
 const FROZEN: &str = "frozen";
@@ -23,6 +24,9 @@ const FREEZE: &str = "cgroup.freeze";
 /// How long a workload may take to stand still. The kernel may have a task that it throttles at `memory.high` sleep for 2 s; one
 /// that hangs for longer goes on.
 const DEADLINE: Duration = Duration::from_secs(3);
+
+/// How long it may take where somebody only wants to look: a watchdog waits for that.
+const GLIMPSE: Duration = Duration::from_millis(500);
 
 /// Why a workload is frozen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +45,17 @@ pub fn freeze(cgroup: &Cgroup, note: &Note) -> Result<bool, CgroupError> {
         thaw(cgroup)?;
     }
     frozen
+}
+
+/// Looks at a workload while it stands still, as it runs otherwise. One that does not is looked at all the same. The note has
+/// it thawed, should the agent die meanwhile.
+pub fn still<T>(cgroup: &Cgroup, look: impl FnOnce() -> Result<T, CgroupError>) -> Result<T, CgroupError> {
+    let note = Note { waiter: "".into(), unix_ns: clock::unix_nanoseconds() };
+    cgroup.set_attribute(FROZEN, &serde_json::to_vec(&note).unwrap_or_default())?;
+    let looked =
+        cgroup.write(FREEZE, "1").and_then(|()| cgroup.wait_for("frozen", 1, GLIMPSE)).and_then(|_| look());
+    thaw(cgroup)?;
+    looked
 }
 
 /// Ends the lease: thaws a workload, unless an operator has frozen it; one that is not frozen stays as it is.

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -97,6 +98,8 @@ pub struct Running {
     pub process: Option<Process>,
     /// What writes its log, if it was started here.
     logger: Option<Process>,
+    /// How many commands are about to enter it.
+    pub entering: AtomicUsize,
     /// Its output goes to a log: what it said last is still to be written when it has ended.
     is_logged: bool,
     /// How that ended: the kernel tells once, and a teardown may be tried again.
@@ -107,7 +110,14 @@ impl Running {
     /// What was launched here, or found.
     #[must_use]
     pub fn new(cgroup: Cgroup, process: Option<Process>) -> Self {
-        Self { cgroup, process, logger: None, is_logged: false, ended: OnceLock::new() }
+        Self {
+            cgroup,
+            process,
+            logger: None,
+            entering: AtomicUsize::new(0),
+            is_logged: false,
+            ended: OnceLock::new(),
+        }
     }
 
     /// The same of a detached one. `logger` is what writes its log, where it is a child of this process.

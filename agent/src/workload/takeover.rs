@@ -29,6 +29,7 @@ use super::supervisor::{Birth, Ground, IDENTITY, INIT, Running, remove};
 use super::walls;
 use super::yielded;
 use crate::kernel::cgroup::{Cgroup, CgroupError};
+use crate::kernel::spawn::Process;
 use crate::kernel::{adopt, parse, thread};
 
 /// How long what has lost its init, or a launch that was cut short, may take to end by itself. Less than the watchdog's patience.
@@ -186,7 +187,7 @@ fn look(
             [name.0, name.1].iter().all(|n| n.parse::<Name>().is_ok()) && cgroup.children()?.is_empty();
         return Ok(if ours { Kind::HalfMade } else { Kind::Nothing });
     };
-    let process = adopt::init(cgroup, birth.pid, depth, birth.began)?;
+    let process = find_init(cgroup, birth, depth)?;
     if process.is_none() {
         if birth.began.is_some() {
             // Not having been PID 1, it has taken nobody with it.
@@ -214,6 +215,16 @@ fn look(
         isolation: walls::read(cgroup)?,
         stated: stated::read(cgroup)?,
     })))
+}
+
+/// Cgroups are looked at one after the other, so who has made more and moves among them could always be in another one: it is held still for a
+/// second look.
+fn find_init(cgroup: &Cgroup, birth: Birth, depth: usize) -> Result<Option<Process>, CgroupError> {
+    let find = || adopt::init(cgroup, birth.pid, depth, birth.began);
+    let found = find()?;
+    let may_move =
+        || Ok(cgroup.is_populated()? && cgroup.below()?.next().is_some() && !frozen::is_frozen(cgroup)?);
+    if found.is_none() && may_move()? { frozen::still(cgroup, find) } else { Ok(found) }
 }
 
 fn sort(

@@ -46,7 +46,7 @@ fn stands(detail: &WorkloadDetail) -> String {
         let mut out = workload::state(view, &age(view.started_unix_ns));
         let mode = if view.mode == "observe" { "observed only" } else { "enforced" };
         let _ = write!(out, "  {mode}, pid {}, {} OOM kills", view.pid, view.oom_kills);
-        // Without a quota it is not looked at.
+        // Without a quota it is looked at for scrapes alone.
         if view.cpu.is_some() {
             let _ = write!(out, ", {:.1} s of cpu time used", view.cpu_usage_us as f64 / 1e6);
         }

@@ -219,7 +219,7 @@ impl Top {
         self.past.get(id).into_iter().flat_map(|past| past.points.iter().copied())
     }
 
-    /// Cpus that it used lately. None without a quota: then the agent does not look at it.
+    /// Cpus that it used lately. None without a quota: then the agent looks at it for scrapes alone.
     pub(super) fn cpus(&self, workload: &WorkloadView) -> Option<f64> {
         let point = || self.points(&id(workload)).next_back().map_or(0.0, |point| point.cpus);
         (workload.cpu.is_some() || workload.cpu_quota.is_some()).then(point)

@@ -1,6 +1,6 @@
 //! `bellows-init --enter`: a command beside a workload, in its namespaces, for `bellows exec`.
 //!
-//! Started by the agent in the workload's cgroup. A pid namespace is that of children only, so this process stays outside of it,
+//! Started by the agent in its own cgroup, and moves itself into the workload's. A pid namespace is that of children only, so this process stays outside of it,
 //! waits for the command, passes signals on, and ends as it did. Its end takes the command with it. It ends with the client, too, whose
 //! line it has, and by which it says how the command ended: the agent may be gone by then.
 //!
@@ -11,7 +11,7 @@
 //!
 //! Descriptors: 0-2 stdio, 3 the channel to the agent (closed when the command is executed, or a message why not), 4 a pidfd of
 //! the workload's PID 1, 5 its root directory: the root of its mount namespace may be another one, 6 the order, 7 the line to the client
-//! (a socket; `/dev/null` where there is none), 8 the `cgroup.procs` that it moves itself by (`/dev/null` where it is in its place).
+//! (a socket; `/dev/null` where there is none), 8 the `cgroup.procs` that it moves itself by.
 
 use std::ffi::CString;
 use std::process::exit;

@@ -12,7 +12,6 @@ use crate::journal::{Caller, Deed, What};
 use crate::kernel::enter::{Beside, enter};
 use crate::kernel::spawn::{self, Process, Program};
 use crate::kernel::{CgroupError, adopt, clock};
-use crate::workload::KEEPER;
 use crate::workload::lifecycle::State;
 use crate::workload::spec::Name;
 use crate::workload::supervisor::Running;
@@ -21,7 +20,8 @@ use crate::workload::walls;
 /// Characters of a command's name that the journal tells.
 const TOLD: usize = 128;
 
-/// Commands that may be about to enter a workload: each holds a thread until it executes, and the tenant can have that last.
+/// Commands that may be about to enter a workload: each holds a thread until it executes, and the tenant can have that last for as long as an
+/// answer is waited for.
 const ENTERING: usize = 8;
 
 /// One of these.
@@ -62,12 +62,7 @@ impl Execution {
         let started = running.process.as_ref().ok_or_else(ended).and_then(|first| {
             let failed = |error: CgroupError| Refused::Failed(error.to_string());
             let place = adopt::place(&running.cgroup, first.pid).map_err(failed)?.ok_or_else(ended)?;
-            // A nested workload's own cgroup takes no processes, and those of its payload are the tenant's to freeze.
-            let is_below = place.id() != running.cgroup.id();
-            let keeper =
-                is_below.then(|| running.cgroup.child(KEEPER).unwrap_or_else(|_| running.cgroup.clone()));
-            let (born, to) = keeper.as_ref().map_or((&place, None), |keeper| (keeper, Some(&place)));
-            enter(program, born, to, first, command).map_err(|error| Refused::Failed(error.to_string()))
+            enter(program, &place, first, command).map_err(|error| Refused::Failed(error.to_string()))
         });
         if let Err(Ok(process)) = reply.send(started) {
             // Whoever asked has gone meanwhile.

@@ -98,7 +98,7 @@ pub(super) enum Job {
     Launch(Key, Box<LaunchOrder>),
     /// Clear away what is left of one.
     Clear(Key, Arc<Spec>, Arc<Running>, Last),
-    /// Start a command beside one, on a thread of its own: it is born in the workload's cgroup, and as slow as its tenant has made that.
+    /// Start a command beside one, on a thread of its own: it is as slow as its tenant has made the workload.
     Exec(Box<Execution>),
     /// Make a tenant's cgroup ready for adoption, with these limits.
     Furnish(Name, Vec<(&'static str, String)>),

@@ -1,8 +1,8 @@
 //! Starting a command beside a workload's own, in its namespaces: the agent's half. The other half is `agent/init/src/enter.rs`.
 //!
-//! Its tenant may have frozen the workload just now, or throttled it: whoever is born there stops or crawls before it executes, and a
-//! thread waits for it. That is one of its own. A nested workload owns cgroups besides, and may freeze those: what enters it is born
-//! where the tenant has no say, and moves itself.
+//! Its tenant has a hand in the workload's cgroup: it may freeze, throttle or fill it at this moment. Whoever was born there would stop or
+//! crawl before it executes, with the agent's memory and descriptors, and be killed with the agent. So it is born in the agent's own
+//! cgroup, and moves itself. The agent pays for the little that it had touched by then.
 
 use std::fs::File;
 use std::io;
@@ -37,12 +37,10 @@ pub struct Beside {
 }
 
 /// Starts a command beside the first process of a workload, in its namespaces; the process that comes back is one outside that ends as the
-/// command does, and takes it along. It is born in `cgroup`, and moves itself `to` where the workload could freeze or throttle it
-/// while we wait.
+/// command does, and takes it along. It moves itself into `cgroup`, and may be slow from then on: waits for its answer.
 pub fn enter(
     program: &Program,
     cgroup: &Cgroup,
-    to: Option<&Cgroup>,
     first: &Process,
     command: Beside,
 ) -> Result<Process, SpawnError> {
@@ -51,7 +49,7 @@ pub fn enter(
         let text = "a command beside a workload takes root: this agent is rootless";
         return Err(SpawnError::Init(text.to_owned()));
     }
-    if to.unwrap_or(cgroup).is_frozen().map_err(io::Error::from)? {
+    if cgroup.is_frozen().map_err(io::Error::from)? {
         return Err(SpawnError::Init("the cgroup of its first process is frozen".to_owned()));
     }
     let (ours, theirs) = channel()?;
@@ -72,10 +70,10 @@ pub fn enter(
     signal(&first.pidfd, 0)?;
     let nobody = || File::options().write(true).open("/dev/null").map(OwnedFd::from);
     let line = command.line.map_or_else(nobody, Ok)?;
-    let place = to.map_or_else(nobody, |to| Ok(to.open_write("cgroup.procs")?.into()))?;
+    let place = OwnedFd::from(cgroup.open_write("cgroup.procs").map_err(io::Error::from)?);
     let descriptors =
         [stdin, stdout, stderr, theirs, first.pidfd.try_clone()?, root.into(), order, line, place];
-    let process = start_helper(program, cgroup, &arguments, descriptors)?;
+    let process = start_helper(program, None, &arguments, descriptors)?;
     let refused = match receive(&ours) {
         Ok(None) => return Ok(process),
         Ok(Some(text)) => SpawnError::Init(text),

@@ -13,8 +13,8 @@
 //!           <-- "error ..." or end of file = executed --------
 //! ```
 //!
-//! Who is born into a frozen cgroup stops before it executes, and we would wait for that (CLONE_VFORK). So that is refused; who may be
-//! stopped in between, since a tenant has a hand in it, is waited for by a thread of its own: see `enter`.
+//! Who is born into a frozen cgroup stops before it executes, and we would wait for that (CLONE_VFORK). So that is refused; and nobody
+//! is born where a tenant has a hand in it: see `enter`.
 //!
 //! Descriptors of the child: 0-2 stdio, 3 the channel (SOCK_SEQPACKET), 4 the exit record, 5 the order: words that end with a NUL
 //! each, in a memfd, since they may be more than a message holds. `agent/init/src/order.rs` reads them.
@@ -182,7 +182,7 @@ pub fn start(
     let own = ["bellows-init", "--"].map(str::to_owned);
     let arguments: Vec<String> = own.into_iter().chain(launch.argv.iter().cloned()).collect();
     let descriptors = [stdin, stdout, stderr, theirs, launch.record.into(), order];
-    let stage1 = start_helper(program, launch.cgroup, &arguments, descriptors)
+    let stage1 = start_helper(program, Some(launch.cgroup), &arguments, descriptors)
         .map_err(|source| SpawnError::Clone { cgroup: launch.cgroup.path().display().to_string(), source })?;
 
     let announce = |pid: Pid| {
@@ -197,11 +197,11 @@ pub fn start(
     })
 }
 
-/// Starts the program by `arguments`, in `cgroup`. The n-th of `descriptors` becomes its descriptor n, and ours are closed: the end
+/// Starts the program by `arguments`, in `cgroup`, where nobody else may live yet, or in our own. The n-th of `descriptors` becomes its descriptor n, and ours are closed: the end
 /// of its copies is the end of file.
 pub fn start_helper<const N: usize>(
     program: &Program,
-    cgroup: &Cgroup,
+    cgroup: Option<&Cgroup>,
     arguments: &[String],
     descriptors: [OwnedFd; N],
 ) -> io::Result<Process> {
@@ -217,11 +217,11 @@ pub fn start_helper<const N: usize>(
         descriptors: &descriptors,
         mounts: program.mounts.as_ref().map(AsFd::as_fd),
     };
-    if cgroup.is_frozen()? {
+    if cgroup.map_or(Ok(false), Cgroup::is_frozen)? {
         let text = "it is frozen, or one above it is: thaw that first (echo 0 > cgroup.freeze)";
         return Err(io::Error::other(text));
     }
-    let (pid, pidfd) = sys::clone_exec(cgroup.as_fd(), &exec)?;
+    let (pid, pidfd) = sys::clone_exec(cgroup.map(AsFd::as_fd), &exec)?;
     Ok(Process { pid: pid.as_raw(), pidfd })
 }
 

@@ -177,11 +177,13 @@ pub(super) struct Exec<'a> {
     pub(super) mounts: Option<BorrowedFd<'a>>,
 }
 
-/// Clones a child straight into `cgroup` and executes a program in it; returns its pid and pidfd.
+/// Clones a child straight into `cgroup`, or into this process' own, and executes a program in it; returns its pid and pidfd.
 ///
 /// `CLONE_VM | CLONE_VFORK` makes the cost independent of the agent's size (a plain fork of a 300 MB agent costs 11 ms);
-/// the calling thread sleeps until the child has executed or failed.
-pub(super) fn clone_exec(cgroup: BorrowedFd<'_>, exec: &Exec<'_>) -> io::Result<(Pid, OwnedFd)> {
+/// the calling thread sleeps until the child has executed or failed. Until then the child shares our memory and has all our descriptors: so
+/// nobody else may have a hand in where it lives. Who stops it there stops the caller and keeps our locks and listeners open, and where a
+/// cgroup is killed whole for want of memory, all who share that memory are.
+pub(super) fn clone_exec(cgroup: Option<BorrowedFd<'_>>, exec: &Exec<'_>) -> io::Result<(Pid, OwnedFd)> {
     const STACK: usize = 64 * 1024;
     assert!(exec.argv.last().is_some_and(|p| p.is_null()), "argv ends with NULL");
     assert!(exec.envp.last().is_some_and(|p| p.is_null()), "envp ends with NULL");
@@ -204,14 +206,15 @@ pub(super) fn clone_exec(cgroup: BorrowedFd<'_>, exec: &Exec<'_>) -> io::Result<
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     #[expect(clippy::cast_sign_loss, reason = "flags and descriptors are passed as u64 by the ABI")]
     {
-        args.flags = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64
-            | CLONE_INTO_CGROUP
-            | CLONE_CLEAR_SIGHAND;
+        args.flags = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64 | CLONE_CLEAR_SIGHAND;
         args.pidfd = (&raw mut pidfd) as u64;
         args.exit_signal = libc::SIGCHLD as u64;
         args.stack = stack.as_mut_ptr() as u64;
         args.stack_size = STACK as u64;
-        args.cgroup = cgroup.as_raw_fd() as u64;
+        if let Some(cgroup) = cgroup {
+            args.flags |= CLONE_INTO_CGROUP;
+            args.cgroup = cgroup.as_raw_fd() as u64;
+        }
     }
     // SAFETY: the child runs only `child_main` on its own stack; VFORK keeps this frame, `stack`, `child` and all that
     // it points to alive until the child has executed or exited.

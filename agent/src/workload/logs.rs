@@ -66,11 +66,11 @@ pub fn connect(
         let (ours, theirs) = terminal::pair()?;
         let listener = terminal::listen_in(&directory)?;
         let descriptors = [ours, null()?, null()?, File::open(directory)?.into(), listener];
-        let keeper = spawn::start_helper(program, cgroup, &arguments, descriptors)?;
+        let keeper = spawn::start_helper(program, Some(cgroup), &arguments, descriptors)?;
         return Ok(([theirs.try_clone()?, theirs.try_clone()?, theirs], Some(keeper)));
     }
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     let descriptors = [read, null()?, null()?, File::open(directory)?.into()];
-    let logger = spawn::start_helper(program, cgroup, &arguments, descriptors)?;
+    let logger = spawn::start_helper(program, Some(cgroup), &arguments, descriptors)?;
     Ok(([null()?, write.try_clone()?, write], Some(logger)))
 }

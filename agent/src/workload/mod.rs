@@ -68,5 +68,3 @@ pub mod unpack;
 pub mod walls;
 pub mod whose;
 pub mod yielded;
-
-pub use nest::KEEPER;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <workload>/            its limits; no processes, and nothing of it can be seen from inside
-//!   keeper/              what writes its log; and where what enters it is born, since the tenant can freeze what is below payload
+//!   keeper/              what writes its log
 //!   payload/             what is / inside: it belongs to the tenant's root, but for files that limit it
 //!     init/              where it begins, so that / can hand controllers on at once
 //! ```
@@ -15,9 +15,6 @@ use crate::workload::supervisor::enable_controllers;
 /// Most cgroups below the workload's: each costs the kernel some 30 KiB, on the workload's account. How deep they
 /// may be is the tenant's bound.
 const DESCENDANTS: &str = "1000";
-/// The cgroup of what belongs to the workload and is not the tenant's to move.
-pub const KEEPER: &str = "keeper";
-
 /// Where the parts of a nested workload go.
 #[derive(Debug)]
 pub(super) struct Nest {
@@ -33,7 +30,7 @@ impl Nest {
         workload.write("cgroup.max.descendants", DESCENDANTS)?;
         enable_controllers(workload)?;
         let payload = workload.create_child("payload")?;
-        Ok(Self { keeper: workload.create_child(KEEPER)?, init: payload.create_child("init")?, payload })
+        Ok(Self { keeper: workload.create_child("keeper")?, init: payload.create_child("init")?, payload })
     }
 
     /// Moves the first process, which has its namespaces by now, and gives the tree below to its `root`.

@@ -1,6 +1,6 @@
 //! `bellows-init --enter`: a command beside a workload, in its namespaces, for `bellows exec`.
 //!
-//! Started by the agent in its own cgroup, and moves itself into the workload's. A pid namespace is that of children only, so this process stays outside of it,
+//! Started by the agent in its own cgroup, it starts another one in the workload's, as the agent's child, says which, and ends. A pid namespace is that of children only, so this process stays outside of it,
 //! waits for the command, passes signals on, and ends as it did. Its end takes the command with it. It ends with the client, too, whose
 //! line it has, and by which it says how the command ended: the agent may be gone by then.
 //!
@@ -11,7 +11,7 @@
 //!
 //! Descriptors: 0-2 stdio, 3 the channel to the agent (closed when the command is executed, or a message why not), 4 a pidfd of
 //! the workload's PID 1, 5 its root directory: the root of its mount namespace may be another one, 6 the order, 7 the line to the client
-//! (a socket; `/dev/null` where there is none), 8 the `cgroup.procs` that it moves itself by.
+//! (a socket; `/dev/null` where there is none), 8 the cgroup.
 
 use std::ffi::CString;
 use std::process::exit;
@@ -24,6 +24,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{chroot, close, fchdir, setsid, write};
 
 use crate::order::{CLONE_NEWTIME, Order};
+use crate::tree::Step;
 use crate::user::User;
 use crate::{CHANNEL, be_killable, pid1, rights, say, sys};
 
@@ -35,12 +36,26 @@ const ROOT: i32 = 5;
 pub(crate) const ORDER: i32 = 6;
 /// The line to the client.
 const LINE: i32 = 7;
-/// Where it is to be.
+/// The cgroup that it is to be in.
 const PLACE: i32 = 8;
 
 /// Enters, starts the command, and ends as it does. Never returns.
 pub(crate) fn run(order: &Order, command: &[CString]) -> ! {
     sys::close_from_on_exec(3);
+    // Here are only the descriptors that are meant for it, and little memory: whatever becomes of it there, nobody else is held up by it.
+    match be_killable()
+        .and_then(|()| sys::fork_sibling_into(sys::borrow(PLACE)).step("start it in its cgroup"))
+    {
+        Ok(Some(pid)) => {
+            say(&format!("pid {pid}"));
+            exit(0);
+        }
+        Ok(None) => drop(close(PLACE)),
+        Err(text) => {
+            say(&text);
+            exit(1);
+        }
+    }
     // Out of the agent's process group.
     let _ = setsid();
     let user = match prepare(order) {
@@ -73,9 +88,6 @@ pub(crate) fn run(order: &Order, command: &[CString]) -> ! {
 }
 
 fn prepare(order: &Order) -> Result<Option<User>, String> {
-    be_killable()?;
-    // Where it may be stopped from here on.
-    write(sys::borrow(PLACE), b"0").map_err(|errno| format!("cannot enter its cgroup: {}", errno.desc()))?;
     // While it has the host's rights: by those it is judged who may be sent that signal.
     end_with_client().map_err(|errno| format!("cannot listen for the end of the client: {errno}"))?;
     rights::make_room(&order.rlimits)?;

@@ -45,6 +45,21 @@ pub(crate) fn clone_sibling(namespaces: CloneFlags, mut stage2: impl FnMut()) ->
     unsafe { nix::sched::clone(body, &mut stack, namespaces | CloneFlags::CLONE_PARENT, None) }
 }
 
+/// Forks, into a cgroup and as another child of the caller's parent; nothing in the child.
+pub(crate) fn fork_sibling_into(cgroup: BorrowedFd<'_>) -> nix::Result<Option<Pid>> {
+    /// Of linux/sched.h.
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    // SAFETY: it is plain data for which all zeroes is valid.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = CLONE_INTO_CGROUP | u64::from(libc::CLONE_PARENT.cast_unsigned());
+    args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
+    // SAFETY: without CLONE_VM and a stack it is a fork, and this process has one thread, so the child may do anything.
+    let pid = Errno::result(unsafe {
+        libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>())
+    })?;
+    Ok((pid > 0).then(|| Pid::from_raw(i32::try_from(pid).unwrap_or(-1))))
+}
+
 /// Forks; the child runs `body` and ends.
 pub(crate) fn fork_child(body: impl FnOnce()) -> nix::Result<Pid> {
     // SAFETY: this process has one thread, so the child may do anything.
@@ -57,20 +72,14 @@ pub(crate) fn fork_child(body: impl FnOnce()) -> nix::Result<Pid> {
     }
 }
 
-/// Gives every signal its default disposition and an empty mask: what a fresh program expects. Those that the C library keeps to itself, too, and
-/// would not let be set: whoever ignored one before the agent was started has it ignored by all.
+/// Gives every signal its default disposition and an empty mask: what a fresh program expects. So the two that the C library does not let be set.
 pub(crate) fn reset_signals() {
-    /// Of the kernel's `_NSIG`, and the bytes of its set.
-    const SIGNALS: libc::c_int = 64;
-    const SET: usize = 8;
     // The kernel's sigaction: handler, flags, restorer, mask; nothing of it is the default.
     let default = [0_u64; 4];
-    for signal in 1..=SIGNALS {
-        // SAFETY: the structure is as long as the kernel's and only read; the default disposition runs no code of ours. Fails for
-        // SIGKILL and SIGSTOP, which have no other.
-        unsafe {
-            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<c_void>(), SET)
-        };
+    for signal in 1..=64 {
+        let (none, set) = (std::ptr::null::<c_void>(), size_of::<u64>());
+        // SAFETY: the structure is as long as the kernel's and only read. Fails for SIGKILL and SIGSTOP, which have no other.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, set) };
     }
     let _ = SigSet::empty().thread_set_mask();
 }
@@ -91,7 +100,7 @@ pub(crate) fn close_from(first: u32) {
 /// A descriptor that the agent placed and that stays open as long as this process lives.
 pub(crate) fn borrow(number: i32) -> BorrowedFd<'static> {
     // SAFETY: the agent placed it before init was executed: 0 to 2 are standard input, output and error, 4 and 5 the exit record
-    // and the order; with `--enter` 4 is a pidfd, 5 a directory, 6 the order, 7 the line, 8 a `cgroup.procs`; with `--log` 3 is a directory and 4 a
+    // and the order; with `--enter` 4 is a pidfd, 5 a directory, 6 the order, 7 the line, 8 a cgroup; with `--log` 3 is a directory and 4 a
     // socket that is listened on. An order is not
     // borrowed when it is closed, and the others never are.
     unsafe { BorrowedFd::borrow_raw(number) }

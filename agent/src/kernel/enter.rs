@@ -1,19 +1,22 @@
 //! Starting a command beside a workload's own, in its namespaces: the agent's half. The other half is `agent/init/src/enter.rs`.
 //!
 //! Its tenant has a hand in the workload's cgroup: it may freeze, throttle or fill it at this moment. Whoever was born there would stop or
-//! crawl before it executes, with the agent's memory and descriptors, and be killed with the agent. So it is born in the agent's own
-//! cgroup, and moves itself. The agent pays for the little that it had touched by then.
+//! crawl before it executes, with the agent's memory and descriptors, and be killed with the agent. So a helper executes in the agent's own
+//! cgroup, and has the kernel make the one that enters there at once. It is not moved there: for a move the kernel stops all forks of the
+//! machine, and waits for those that are under way, also of who is throttled.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
+use nix::unistd::Pid;
+
 use super::cgroup::Cgroup;
-use super::privilege;
 use super::spawn::{
-    Process, Program, SpawnError, TERMINAL, channel, receive, sheet, signal, start_helper, wait,
+    Process, Program, SpawnError, TERMINAL, channel, receive, sheet, signal, start_helper, told_pid, wait,
 };
+use super::{privilege, sys};
 
 /// A command beside a workload's own.
 #[derive(Debug)]
@@ -37,7 +40,7 @@ pub struct Beside {
 }
 
 /// Starts a command beside the first process of a workload, in its namespaces; the process that comes back is one outside that ends as the
-/// command does, and takes it along. It moves itself into `cgroup`, and may be slow from then on: waits for its answer.
+/// command does, and takes it along. In `cgroup` it may be slow: waits for its answers.
 pub fn enter(
     program: &Program,
     cgroup: &Cgroup,
@@ -70,10 +73,16 @@ pub fn enter(
     signal(&first.pidfd, 0)?;
     let nobody = || File::options().write(true).open("/dev/null").map(OwnedFd::from);
     let line = command.line.map_or_else(nobody, Ok)?;
-    let place = OwnedFd::from(cgroup.open_write("cgroup.procs").map_err(io::Error::from)?);
+    let place = cgroup.as_fd().try_clone_to_owned()?;
     let descriptors =
         [stdin, stdout, stderr, theirs, first.pidfd.try_clone()?, root.into(), order, line, place];
-    let process = start_helper(program, None, &arguments, descriptors)?;
+    let helper = start_helper(program, None, &arguments, descriptors)?;
+    let answer = receive(&ours);
+    let _ = wait(&helper.pidfd);
+    let text = answer?.ok_or(SpawnError::Silent)?;
+    let pid = told_pid(&text).ok_or(SpawnError::Init(text))?;
+    // It is our child, too, and nobody else reaps it: the number is still its own.
+    let process = Process { pid, pidfd: sys::pidfd_open(Pid::from_raw(pid))? };
     let refused = match receive(&ours) {
         Ok(None) => return Ok(process),
         Ok(Some(text)) => SpawnError::Init(text),

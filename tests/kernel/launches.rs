@@ -177,6 +177,7 @@ fn no_working_directory_leads_out() {
         let Answer::Refused(text) = &answer else { panic!("{leaked}: {answer:?}") };
         assert!(text.contains("working directory"), "{leaked}: {text}");
     }
+    assert_eq!(zombies(agent.child.id()), Vec::<String>::new());
 }
 
 /// Whoever has its own file as `/dev/null` would be shown it in place of what is masked, and have it written to (CVE-2025-31133).

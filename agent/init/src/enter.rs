@@ -1,15 +1,16 @@
 //! `bellows-init --enter`: a command beside a workload, in its namespaces, for `bellows exec`.
 //!
-//! Started by the agent in its own cgroup, it starts another one in the workload's, as the agent's child, says which, and ends. A pid namespace is that of children only, so this process stays outside of it,
-//! waits for the command, passes signals on, and ends as it did. Its end takes the command with it. It ends with the client, too, whose
-//! line it has, and by which it says how the command ended: the agent may be gone by then.
+//! The agent starts it in its own cgroup. There it makes another one in the workload's, as the agent's child, says which, and ends. A pid
+//! namespace is that of children only, so the one that enters stays outside of it, waits for the command, passes signals on, and ends as it
+//! did. Its end takes the command with it. It ends with the client, too, whose line it has, and by which it says how the command ended: the
+//! agent may be gone by then.
 //!
 //! It is a part of the workload by then, and whoever is in there can take it over: so it gives up all that the workload's own command
 //! has given up. Where that is not known, since an earlier agent started it, a box is not entered.
 //!
 //! `bellows-init --enter -- COMMAND [ARG]...`
 //!
-//! Descriptors: 0-2 stdio, 3 the channel to the agent (closed when the command is executed, or a message why not), 4 a pidfd of
+//! Descriptors: 0-2 stdio, 3 the channel to the agent (a pid, the word to go, and closed when the command is executed, or a message why not), 4 a pidfd of
 //! the workload's PID 1, 5 its root directory: the root of its mount namespace may be another one, 6 the order, 7 the line to the client
 //! (a socket; `/dev/null` where there is none), 8 the cgroup.
 
@@ -42,6 +43,8 @@ const PLACE: i32 = 8;
 /// Enters, starts the command, and ends as it does. Never returns.
 pub(crate) fn run(order: &Order, command: &[CString]) -> ! {
     sys::close_from_on_exec(3);
+    // Out of the agent's process group; the one that enters is in ours.
+    let _ = setsid();
     // Here are only the descriptors that are meant for it, and little memory: whatever becomes of it there, nobody else is held up by it.
     match be_killable()
         .and_then(|()| sys::fork_sibling_into(sys::borrow(PLACE)).step("start it in its cgroup"))
@@ -50,14 +53,13 @@ pub(crate) fn run(order: &Order, command: &[CString]) -> ! {
             say(&format!("pid {pid}"));
             exit(0);
         }
-        Ok(None) => drop(close(PLACE)),
+        Ok(None) if pid1::may_go() => drop(close(PLACE)),
+        Ok(None) => exit(1),
         Err(text) => {
             say(&text);
             exit(1);
         }
     }
-    // Out of the agent's process group.
-    let _ = setsid();
     let user = match prepare(order) {
         Ok(user) => user,
         Err(text) => {

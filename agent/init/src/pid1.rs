@@ -28,11 +28,8 @@ const NOT_EXECUTABLE: i32 = 126;
 
 /// Waits for the agent's word, sets up, starts the command, and stays until it has ended. Never returns.
 pub(crate) fn run(order: &Order, command: &[CString], view: Option<&OwnedFd>) {
-    let mut word = [0_u8; 8];
-    match recv(CHANNEL, &mut word, MsgFlags::empty()) {
-        Ok(length) if &word[..length] == b"go" => {}
-        // The agent is gone or changed its mind before anything was started.
-        _ => give_up(),
+    if !may_go() {
+        give_up();
     }
     let user = match prepare(order, view) {
         Ok(user) => user,
@@ -58,6 +55,12 @@ pub(crate) fn run(order: &Order, command: &[CString], view: Option<&OwnedFd>) {
         Ended::Signaled(signal) => format!("signaled {}", signal as i32),
     });
     exit(ended.code());
+}
+
+/// Waits for the agent's word. Without it the agent is gone, or has changed its mind before anything was started.
+pub(crate) fn may_go() -> bool {
+    let mut word = [0_u8; 8];
+    recv(CHANNEL, &mut word, MsgFlags::empty()).is_ok_and(|length| &word[..length] == b"go")
 }
 
 #[derive(Clone, Copy)]

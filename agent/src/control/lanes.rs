@@ -203,7 +203,7 @@ fn work(queue: &Mutex<Receiver<Job>>, answers: &Handle, ground: &Arc<Ground>) {
             }
             Ok(Job::Exec(execution)) => {
                 let ground = Arc::clone(ground);
-                // Without a thread it is dropped, and whoever waits is told that nothing came of it.
+                // Without a thread it is dropped, and whoever waits is told as at the agent's end.
                 let _ = spawn("bellows-exec", move || execution.carry_out(&ground.init));
                 continue;
             }

@@ -10,13 +10,11 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
-use nix::unistd::Pid;
-
 use super::cgroup::Cgroup;
+use super::privilege;
 use super::spawn::{
-    Process, Program, SpawnError, TERMINAL, channel, receive, sheet, signal, start_helper, told_pid, wait,
+    Process, Program, SpawnError, TERMINAL, channel, end, hand_over, sheet, signal, start_helper,
 };
-use super::{privilege, sys};
 
 /// A command beside a workload's own.
 #[derive(Debug)]
@@ -77,19 +75,5 @@ pub fn enter(
     let descriptors =
         [stdin, stdout, stderr, theirs, first.pidfd.try_clone()?, root.into(), order, line, place];
     let helper = start_helper(program, None, &arguments, descriptors)?;
-    let answer = receive(&ours);
-    let _ = wait(&helper.pidfd);
-    let text = answer?.ok_or(SpawnError::Silent)?;
-    let pid = told_pid(&text).ok_or(SpawnError::Init(text))?;
-    // It is our child, too, and nobody else reaps it: the number is still its own.
-    let process = Process { pid, pidfd: sys::pidfd_open(Pid::from_raw(pid))? };
-    let refused = match receive(&ours) {
-        Ok(None) => return Ok(process),
-        Ok(Some(text)) => SpawnError::Init(text),
-        Err(error) => error,
-    };
-    // Nothing of it may outlive the attempt, nor be a zombie.
-    let _ = signal(&process.pidfd, libc::SIGKILL);
-    let _ = wait(&process.pidfd);
-    Err(refused)
+    hand_over(&ours, &helper, |_| Ok(())).inspect_err(|_| end(&helper))
 }

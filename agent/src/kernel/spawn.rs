@@ -28,6 +28,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{Signal, killpg};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, recvmsg, send, setsockopt, socketpair, sockopt,
 };
@@ -190,14 +191,13 @@ pub fn start(
         launch.users.map_or(Ok(()), |users| users::map(pid, users))
     };
     hand_over(&ours, &stage1, announce).inspect_err(|_| {
-        // Nothing of it may outlive the attempt. Both stages are our children, and one process group: stage 1 made it, if it came so far.
         let _ = launch.cgroup.kill();
-        while waitpid(Pid::from_raw(-stage1.pid), None).is_ok() {}
-        let _ = wait(&stage1.pidfd);
+        end(&stage1);
     })
 }
 
-/// Starts the program by `arguments`, in `cgroup`, where nobody else may live yet, or in our own. The n-th of `descriptors` becomes its descriptor n, and ours are closed: the end
+/// Starts the program by `arguments`, in `cgroup`, where no tenant may have a hand in yet, or in our own. The n-th of `descriptors`
+/// becomes its descriptor n, and ours are closed: the end
 /// of its copies is the end of file.
 pub fn start_helper<const N: usize>(
     program: &Program,
@@ -225,8 +225,16 @@ pub fn start_helper<const N: usize>(
     Ok(Process { pid: pid.as_raw(), pidfd })
 }
 
+/// Nothing of an attempt may outlive it, nor be a zombie. Both stages are our children, and one process group: stage 1 made it, if it came so far.
+pub(super) fn end(stage1: &Process) {
+    let _ = killpg(Pid::from_raw(stage1.pid), Signal::SIGKILL);
+    let _ = signal(&stage1.pidfd, libc::SIGKILL);
+    while waitpid(Pid::from_raw(-stage1.pid), None).is_ok() {}
+    let _ = wait(&stage1.pidfd);
+}
+
 /// The agent's side of the conversation, from the first answer to the execution of the command.
-fn hand_over(
+pub(super) fn hand_over(
     ours: &OwnedFd,
     stage1: &Process,
     announce: impl FnOnce(Pid) -> io::Result<()>,
@@ -315,7 +323,7 @@ pub(super) fn channel() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// One message, `None` at the end of file.
-pub(super) fn receive(socket: &OwnedFd) -> Result<Option<String>, SpawnError> {
+fn receive(socket: &OwnedFd) -> Result<Option<String>, SpawnError> {
     let mut buffer = [0_u8; 4096];
     loop {
         let mut parts = [IoSliceMut::new(&mut buffer)];

@@ -241,8 +241,8 @@ impl Published {
 
     /// Publishes the cpu time that one without a quota has used, microseconds: no loop reads its `cpu.stat`.
     pub fn cpu_used(&self, usage_us: u64) {
-        let is_counted = !self.inherits.swap(false, Ordering::Relaxed);
-        self.count(&self.cpu[0], usage_us, Some(Sum::CpuUsage).filter(|_| is_counted));
+        let sum = (!self.begins_inherited()).then_some(Sum::CpuUsage);
+        self.count(&self.cpu[0], usage_us, sum);
     }
 
     /// Publishes for how long tasks have waited for a cpu, some of them and all of them, microseconds; nothing where that is not known.
@@ -301,9 +301,14 @@ impl Published {
         self.inherits.store(true, Ordering::Relaxed);
     }
 
+    /// Once, of what it inherits.
+    fn begins_inherited(&self) -> bool {
+        self.inherits.swap(false, Ordering::Relaxed)
+    }
+
     /// Publishes a sample of `cpu.stat`.
     pub fn cpu(&self, sample: &CpuSample) {
-        let is_counted = !self.inherits.swap(false, Ordering::Relaxed);
+        let is_counted = !self.begins_inherited();
         let values = [
             (sample.usage_us, Some(Sum::CpuUsage).filter(|_| is_counted)),
             (sample.nr_periods, None),

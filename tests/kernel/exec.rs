@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::process::{Child, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use bellows::journal::{Deed, What};
 use nix::sys::signal::{Signal, kill};
@@ -102,6 +104,34 @@ fn a_command_outlives_the_agent_and_not_its_client() {
     eventually("they have ended with their clients", alone);
     agent.restart();
     told(&agent, "exec", &["box", "--", "sh", "-c", "exit 7"], 7);
+    told(&agent, "stop", &["box", "--grace", "0s"], 0);
+}
+
+/// Whoever it is, and however soon: the kernel forgets with whom a process is to end when that becomes another user.
+#[test]
+fn a_command_ends_with_a_client_that_goes_at_any_moment() {
+    let agent = Agent::start(&[]);
+    let mut journal = agent.follow();
+    let _run = agent.run("box", "32M..128M", &["sleep", "300"]);
+    journal.wait("default/box", is_launched);
+    let procs = agent.tree.workload("box").join("cgroup.procs");
+    let alone = || read(&procs).lines().count() == 2;
+    for user in [&[][..], &["--user", "65534:65534"]] {
+        for turn in 0..24 {
+            let mut left = agent.command("exec");
+            left.args(user).args(["box", "--", "sleep", "300"]);
+            left.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            let mut left = left.spawn().expect("bellows exec");
+            // As a rule it has only just come into the cgroup then, and not executed.
+            while alone() {
+                assert!(left.try_wait().expect("exec").is_none(), "{user:?}: it ended by itself");
+            }
+            thread::sleep(Duration::from_millis(turn));
+            left.kill().expect("kill");
+            left.wait().expect("exec");
+            eventually(&format!("{user:?}: it has ended, {turn} ms after it came"), alone);
+        }
+    }
     told(&agent, "stop", &["box", "--grace", "0s"], 0);
 }
 

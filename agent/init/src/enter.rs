@@ -15,14 +15,16 @@
 //! (a socket; `/dev/null` where there is none), 8 the cgroup.
 
 use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::exit;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl::{set_dumpable, set_pdeathsig};
 use nix::sys::signal::{SigSet, Signal};
-use nix::unistd::{chroot, close, fchdir, setsid, write};
+use nix::unistd::{chroot, close, fchdir, pipe2, setsid, write};
 
 use crate::order::{CLONE_NEWTIME, Order};
 use crate::tree::Step;
@@ -69,13 +71,13 @@ pub(crate) fn run(order: &Order, command: &[CString]) -> ! {
     };
     // Blocked, not ignored: they queue up for `supervise`, from before the command exists.
     let _ = SigSet::all().thread_set_mask();
-    let command = sys::fork_child(|| {
-        // It comes too late where this process has just died: then the command ends with the workload.
-        let _ = set_pdeathsig(Signal::SIGKILL);
-        pid1::execute(order, command, user.as_ref());
+    let command = pipe2(OFlag::O_CLOEXEC).and_then(|(pipe, kept)| {
+        let tie = || end_with_parent(&pipe, &kept).step("tie the command to its client");
+        let command = sys::fork_child(|| pid1::execute(order, command, user.as_ref(), tie))?;
+        Ok((command, kept))
     });
     match command {
-        Ok(command) => {
+        Ok((command, _kept)) => {
             let _ = close(CHANNEL);
             let code = pid1::supervise(command).code();
             // Who does not listen hears of it from the agent.
@@ -107,7 +109,19 @@ fn end_with_client() -> nix::Result<()> {
     let line = sys::borrow(LINE);
     sys::end_with(line)?;
     // It may have gone before that.
-    let mut ends = [PollFd::new(line, PollFlags::empty())];
+    is_open(line)
+}
+
+/// Has this process killed when its parent dies, which keeps the other end of a pipe. The kernel forgets that when the user changes.
+fn end_with_parent(pipe: &OwnedFd, kept: &OwnedFd) -> nix::Result<()> {
+    close(kept.as_raw_fd())?;
+    set_pdeathsig(Signal::SIGKILL)?;
+    // It may have died before that: whoever dies closes what it has, and only then are its children sent their signal.
+    is_open(pipe.as_fd())
+}
+
+fn is_open(end: BorrowedFd<'_>) -> nix::Result<()> {
+    let mut ends = [PollFd::new(end, PollFlags::empty())];
     poll(&mut ends, PollTimeout::ZERO)?;
     let is_closed = ends[0].revents().is_some_and(|seen| seen.contains(PollFlags::POLLHUP));
     if is_closed { Err(Errno::EPIPE) } else { Ok(()) }

@@ -40,7 +40,7 @@ pub(crate) fn run(order: &Order, command: &[CString], view: Option<&OwnedFd>) {
     };
     // Blocked, not ignored: they queue up for `wait` below, from before the command exists.
     let _ = SigSet::all().thread_set_mask();
-    let command = match sys::fork_child(|| execute(order, command, user.as_ref())) {
+    let command = match sys::fork_child(|| execute(order, command, user.as_ref(), || Ok(()))) {
         Ok(pid) => pid,
         Err(errno) => {
             say(&format!("cannot fork the command: {errno}"));
@@ -158,11 +158,17 @@ fn drop_groups() -> nix::Result<()> {
     }
 }
 
-/// Becomes the command; comes back only as an exit.
-pub(crate) fn execute(order: &Order, command: &[CString], user: Option<&User>) {
+/// Becomes the command, with a last step as the user that it is; comes back only as an exit.
+pub(crate) fn execute(
+    order: &Order,
+    command: &[CString],
+    user: Option<&User>,
+    last: impl FnOnce() -> Result<(), String>,
+) {
     let taken = if order.terminal { terminal::control() } else { Ok(()) };
     let limited = taken.and_then(|()| rights::limit(&order.rlimits));
-    if let Err(text) = limited.and_then(|()| user.map_or(Ok(()), |user| rights::become_user(user, order))) {
+    let become_it = || user.map_or(Ok(()), |user| rights::become_user(user, order));
+    if let Err(text) = limited.and_then(|()| become_it()).and_then(|()| last()) {
         say(&text);
         exit(NOT_EXECUTABLE);
     }

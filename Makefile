@@ -23,7 +23,7 @@ help:
 	@echo "make surfaces  writes docs/metrics.md, docs/json.md, the dashboards and the rules from what is in the code"
 	@echo "make check   formatting, lints, tidy, licences and bans of dependencies"
 	@echo "make check-kubernetes  the manifests: rendered, against Kubernetes' schemas, and what they have to say; needs kubectl"
-	@echo "make bench   reaction, growth, hearing, squeezing, an idle agent, takeover, launches, how many copies fit: target/bench.json; an hour"
+	@echo "make bench   reaction, growth, hearing, squeezing, an idle agent, storms, takeover, launches, how many copies fit: target/bench.json; an hour"
 
 # About three minutes; a machine that is busy otherwise may take longer. A guest cannot see whether this is a terminal.
 demo: build setup
@@ -109,7 +109,7 @@ check-kubernetes: toolchain
 
 bench: build
 	$(KERNEL) setup --bench
-	$(KERNEL) run --memory 4G --out target --timeout 4500 -- $(BIN)/bellows-bench
+	$(KERNEL) run --memory 4G --out target --timeout 5400 -- $(BIN)/bellows-bench
 
 build: toolchain
 	cargo build --release --locked --workspace

@@ -27,7 +27,7 @@ const START_DEADLINE: Duration = Duration::from_secs(30);
 /// Ending a thousand workloads takes a while, too.
 const STOP_DEADLINE: Duration = Duration::from_secs(90);
 const PAUSE: Duration = Duration::from_millis(5);
-const TENANT: &str = "bench";
+pub(crate) const TENANT: &str = "bench";
 
 /// The agent, and the cgroup that it governs.
 #[derive(Debug)]

@@ -25,6 +25,7 @@
 //! tick         what a tick of the cpu loop costs
 //! takeover     a killed agent, and the one that comes after it
 //! scraped      reaction while the agent is scraped, and while it is not
+//! stormed      reaction while a tenant storms, and in the calm beside
 //! scrape       a scrape of 10 000 workloads; by itself and anywhere, `bellows-bench scrape`
 //! launch       a launch beside crun, runc, bubblewrap and unshare; what a box costs who lives in it
 //! cell         figures that go into both the table and bench.json
@@ -34,7 +35,7 @@
 //!
 //! Runs as root in `$BELLOWS_CGROUP` and writes `$BELLOWS_OUT/bench.json`. It exits with 0 when everything was measured,
 //! whatever the figures are. `BELLOWS_BENCH_ONLY` measures only the parts that it lists, of
-//! 1,1000,growth,hearing,idle,isolation,scraped,shrink,squeeze,cpu,takeover,launch,density. `BELLOWS_BENCH_SAMPLES=N` takes fewer or more samples.
+//! 1,1000,growth,hearing,idle,isolation,scraped,stormed,shrink,squeeze,cpu,takeover,launch,density. `BELLOWS_BENCH_SAMPLES=N` takes fewer or more samples.
 
 mod agent;
 mod cell;
@@ -60,6 +61,7 @@ mod shrink;
 mod spinners;
 mod squeeze;
 mod stats;
+mod stormed;
 #[expect(unsafe_code, reason = "memory that is touched page by page; see the file's head")]
 mod sys;
 mod takeover;
@@ -175,6 +177,9 @@ fn measure_into(
     }
     if is_wanted("scraped") {
         note("scraped", keep(&mut report.scraped, scraped::measure(place, fewer)));
+    }
+    if is_wanted("stormed") {
+        note("stormed", stormed::measure(place, fewer, &mut report.stormed));
     }
     if is_wanted("isolation") {
         note("isolation", keep(&mut report.isolation, isolation::measure(place, fewer)));

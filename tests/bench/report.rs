@@ -40,6 +40,7 @@ pub(crate) struct Report {
     pub(crate) idle: Option<Idle>,
     pub(crate) isolation: Option<Isolation>,
     pub(crate) scraped: Option<Scraped>,
+    pub(crate) stormed: Cell,
     pub(crate) shrink: Cell,
     pub(crate) squeeze: Cell,
     pub(crate) cpu: Cell,
@@ -60,6 +61,7 @@ impl Report {
             idle: None,
             isolation: None,
             scraped: None,
+            stormed: Cell::new("while a tenant storms"),
             shrink: Cell::new("taking back"),
             squeeze: Cell::new("fed by its neighbours"),
             cpu: Cell::new("cpu quotas"),
@@ -99,6 +101,7 @@ impl Report {
             "idle_1000": self.idle.as_ref().map(idle_json),
             "isolation": self.isolation.as_ref().map(isolation_json),
             "scraped": self.scraped.as_ref().map(Scraped::json),
+            "stormed": self.stormed.json(),
             "shrink": self.shrink.json(),
             "squeeze": self.squeeze.json(),
             "cpu": self.cpu.json(),
@@ -148,7 +151,15 @@ impl Report {
             let ratio = scraped.rows(&mut out);
             bar(&mut out, "wake to write p99, ratio", ratio, scraped::P99);
         }
-        for cell in [&self.shrink, &self.squeeze, &self.cpu, &self.takeover, &self.launch, &self.density] {
+        for cell in [
+            &self.stormed,
+            &self.shrink,
+            &self.squeeze,
+            &self.cpu,
+            &self.takeover,
+            &self.launch,
+            &self.density,
+        ] {
             out.push_str(&cell.table());
         }
         out

@@ -1,6 +1,7 @@
 //! A command beside a workload is in its namespaces and its cgroup, and ends with it and with who asked.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -42,6 +43,9 @@ fn a_command_beside_a_workload_is_inside_it() {
     assert_eq!(shown[..5], outside, "{said}");
     assert_eq!(shown[5..7], ["box", "0::/"], "{said}");
     assert!(shown[7].trim().parse::<u32>().expect("a count") < 10, "its processes alone: {said}");
+    // The fourth is the listing's own: nothing of what the one that entered has open.
+    let said = told(&agent, "exec", &["box", "--", "sh", "-c", "ls /proc/self/fd | tr '\\n' ' '"], 0);
+    assert_eq!(said, "0 1 2 3 ");
     let record = journal.wait("default/box", is_deed(&Deed::Executed { command: "sh".to_owned() }));
     assert!(record.by.is_some());
     told(&agent, "exec", &["box", "--", "sh", "-c", "exit 7"], 7);
@@ -117,7 +121,7 @@ fn a_command_ends_with_a_client_that_goes_at_any_moment() {
     let procs = agent.tree.workload("box").join("cgroup.procs");
     let alone = || read(&procs).lines().count() == 2;
     for user in [&[][..], &["--user", "65534:65534"]] {
-        for turn in 0..24 {
+        for turn in 0..16 {
             let mut left = agent.command("exec");
             left.args(user).args(["box", "--", "sleep", "300"]);
             left.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -133,6 +137,72 @@ fn a_command_ends_with_a_client_that_goes_at_any_moment() {
         }
     }
     told(&agent, "stop", &["box", "--grace", "0s"], 0);
+
+    // Nor does it take rights that the box has not: init has them to send it signals.
+    let flags = [&TENANT[..], &["--cap-drop", "kill"]].concat();
+    let _walled = agent.run_with("walled", "32M..128M", &flags, &["sleep", "300"]);
+    journal.wait("default/walled", is_launched);
+    let procs = agent.tree.workload("walled").join("cgroup.procs");
+    let alone = || read(&procs).lines().count() == 2;
+    for ends in [Signal::SIGKILL, Signal::SIGINT] {
+        let mut left = agent.command("exec");
+        left.args(["--user", "65534:65534", "walled", "--", "sleep", "300"]);
+        left.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut left = left.spawn().expect("bellows exec");
+        eventually("it is another user's", || {
+            let of =
+                |pid: &str| read(Path::new(&format!("/proc/{pid}/cmdline"))).starts_with("sleep\u{0}300");
+            read(&procs).lines().filter(|pid| of(pid)).count() == 2
+        });
+        kill(Pid::from_raw(left.id().cast_signed()), ends).expect("signal");
+        left.wait().expect("exec");
+        eventually(&format!("it has ended by {ends}"), alone);
+    }
+    told(&agent, "stop", &["walled", "--grace", "0s"], 0);
+}
+
+/// An agent that is told to end leaves commands to their clients, as one does that is killed.
+#[test]
+fn a_command_outlives_an_agent_that_is_stopped() {
+    let mut agent = Agent::start(&[]);
+    let mut journal = agent.follow();
+    let _run = agent.run("box", "32M..128M", &["sleep", "300"]);
+    journal.wait("default/box", is_launched);
+    let go = std::env::temp_dir().join(format!("go-on-{}", std::process::id()));
+    let until = format!("until [ -e {} ]; do sleep 0.1; done; exit 7", go.display());
+    let procs = agent.tree.workload("box").join("cgroup.procs");
+    let mut waits = exec(&agent, &["sh", "-c", &until]);
+    eventually("it runs", || read(&procs).lines().count() >= 4);
+    kill(Pid::from_raw(agent.child.id().cast_signed()), Signal::SIGTERM).expect("signal");
+    agent.child.wait().expect("the agent's end");
+    fs::write(&go, "").expect("go");
+    assert_eq!(waits.wait().expect("exec").code(), Some(7), "it went on, and its end is told");
+    fs::remove_file(&go).expect("go");
+    agent.restart();
+    told(&agent, "stop", &["box", "--grace", "0s"], 0);
+}
+
+/// Real-time signals have no names, and are as good as others.
+#[test]
+fn any_signal_is_passed_on_and_told() {
+    let agent = Agent::start(&[]);
+    let mut journal = agent.follow();
+    let waits = "trap 'exit 3' RTMIN+3; while :; do sleep 0.05; done";
+    let run = agent.run_with("own", "16M..64M", &["--stop-signal", "37"], &["bash", "-c", waits]);
+    journal.wait("default/own", is_launched);
+    let said = told(&agent, "exec", &["own", "--", "bash", "-c", "kill -s RTMIN+1 $$"], 128 + 35);
+    assert_eq!(said, "");
+    told(&agent, "stop", &["own"], 0);
+    assert_eq!(run.finish().code, 3, "by the signal that it was to be stopped by");
+    let killed = agent.run("dies", "16M..64M", &["bash", "-c", "kill -s RTMIN+1 $$"]).finish();
+    assert_eq!(killed.code, 128 + 35, "{killed:?}");
+    // To root inside, PID 1 is a process like any other.
+    let beside = agent.run(
+        "pid1",
+        "16M..64M",
+        &["bash", "-c", "trap 'exit 4' RTMIN+2; kill -s RTMIN+2 1; sleep 20 & wait"],
+    );
+    assert_eq!(beside.finish().code, 4, "it is passed on to the command");
 }
 
 /// Whoever is in the box could take over what enters it: so all that cannot be done from inside cannot be done by that either.

@@ -44,13 +44,14 @@ const PLACE: i32 = 8;
 
 /// Enters, starts the command, and ends as it does. Never returns.
 pub(crate) fn run(order: &Order, command: &[CString]) -> ! {
-    sys::close_from_on_exec(3);
     // Out of the agent's process group; the one that enters is in ours.
     let _ = setsid();
     // Here are only the descriptors that are meant for it, and little memory: whatever becomes of it there, nobody else is held up by it.
-    match be_killable()
-        .and_then(|()| sys::fork_sibling_into(sys::borrow(PLACE)).step("start it in its cgroup"))
-    {
+    let started = sys::close_from_on_exec(3)
+        .step("keep the agent's descriptors from the command")
+        .and_then(|()| be_killable())
+        .and_then(|()| sys::fork_sibling_into(sys::borrow(PLACE)).step("start it in its cgroup"));
+    match started {
         Ok(Some(pid)) => {
             say(&format!("pid {pid}"));
             exit(0);
@@ -72,7 +73,11 @@ pub(crate) fn run(order: &Order, command: &[CString]) -> ! {
     // Blocked, not ignored: they queue up for `supervise`, from before the command exists.
     let _ = SigSet::all().thread_set_mask();
     let command = pipe2(OFlag::O_CLOEXEC).and_then(|(pipe, kept)| {
-        let tie = || end_with_parent(&pipe, &kept).step("tie the command to its client");
+        let tie = || {
+            // What it sends to its own group is not for this process; at a terminal it has a session already.
+            let apart = if order.terminal { Ok(()) } else { setsid().map(drop) };
+            apart.and_then(|()| end_with_parent(&pipe, &kept)).step("tie the command to its client")
+        };
         let command = sys::fork_child(|| pid1::execute(order, command, user.as_ref(), tie))?;
         Ok((command, kept))
     });
@@ -92,11 +97,14 @@ pub(crate) fn run(order: &Order, command: &[CString]) -> ! {
 }
 
 fn prepare(order: &Order) -> Result<Option<User>, String> {
-    // While it has the host's rights: by those it is judged who may be sent that signal.
-    end_with_client().map_err(|errno| format!("cannot listen for the end of the client: {errno}"))?;
+    let listen =
+        || end_with_client().map_err(|errno| format!("cannot listen for the end of the client: {errno}"));
+    listen()?;
     rights::make_room(&order.rlimits)?;
     pid1::reset(order)?;
     enter(order)?;
+    // Once more: the kernel judges who may be sent that signal by who has asked for it, and that may be another one now.
+    listen()?;
     // From here on whoever is in there could look into this process, and take its descriptors.
     set_dumpable(false).map_err(|errno| format!("cannot hide init's memory: {errno}"))?;
     pid1::go_to(&order.cwd)?;

@@ -47,6 +47,8 @@ mod pid1;
 mod rights;
 mod root;
 mod seccomp;
+#[expect(unsafe_code, reason = "calls by number, where nix has only names; see the file's head")]
+mod signals;
 #[expect(unsafe_code, reason = "clone, fork, exec, and calls that nix lacks; see the file's head")]
 mod sys;
 mod terminal;
@@ -66,6 +68,7 @@ use nix::sys::socket::{MsgFlags, send};
 use nix::unistd::setsid;
 
 use order::Order;
+use tree::Step;
 
 /// The channel to the agent.
 const CHANNEL: i32 = 3;
@@ -95,7 +98,6 @@ fn run() {
     if is_beside {
         enter::run(&order, &command);
     }
-    sys::close_from_on_exec(3);
     // Fails only for a group leader, which a fresh clone is not.
     let _ = setsid();
     let view = prepare(&mut order).unwrap_or_else(|text| {
@@ -119,6 +121,7 @@ fn run() {
 
 /// What is done with the host's rights, before there are namespaces. A view of joined cgroups waits for stage 2.
 fn prepare(order: &mut Order) -> Result<Option<OwnedFd>, String> {
+    sys::close_from_on_exec(3).step("keep the agent's descriptors from the command")?;
     be_killable()?;
     rights::make_room(&order.rlimits)?;
     apart::make(order)?;

@@ -10,14 +10,14 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::sys::prctl::{set_child_subreaper, set_dumpable};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::SigSet;
 use nix::sys::socket::{MsgFlags, recv};
 use nix::sys::stat::{Mode, umask};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{
     Gid, Pid, Uid, chdir, close, fsync, getcwd, setgroups, sethostname, setresgid, setresuid, write,
 };
 
+use crate::signals::{self, Ended};
 use crate::tree::Step;
 use crate::user::{self, User};
 use crate::{CHANNEL, ORDER, Order, RECORD, apart, mounts, rights, say, sys, terminal};
@@ -52,7 +52,7 @@ pub(crate) fn run(order: &Order, command: &[CString], view: Option<&OwnedFd>) {
     let ended = supervise(command);
     record(&match ended {
         Ended::Exited(code) => format!("exited {code}"),
-        Ended::Signaled(signal) => format!("signaled {}", signal as i32),
+        Ended::Signaled(signal) => format!("signaled {signal}"),
     });
     exit(ended.code());
 }
@@ -61,22 +61,6 @@ pub(crate) fn run(order: &Order, command: &[CString], view: Option<&OwnedFd>) {
 pub(crate) fn may_go() -> bool {
     let mut word = [0_u8; 8];
     recv(CHANNEL, &mut word, MsgFlags::empty()).is_ok_and(|length| &word[..length] == b"go")
-}
-
-#[derive(Clone, Copy)]
-pub(crate) enum Ended {
-    Exited(i32),
-    Signaled(Signal),
-}
-
-impl Ended {
-    /// As a shell would see it.
-    pub(crate) fn code(self) -> i32 {
-        match self {
-            Self::Exited(code) => code,
-            Self::Signaled(signal) => 128 + signal as i32,
-        }
-    }
 }
 
 fn prepare(order: &Order, view: Option<&OwnedFd>) -> Result<Option<User>, String> {
@@ -172,7 +156,7 @@ pub(crate) fn execute(
         say(&text);
         exit(NOT_EXECUTABLE);
     }
-    sys::reset_signals();
+    signals::reset();
     let errno = sys::execute(command, &order.env);
     let name: &CStr = &command[0];
     say(&format!("cannot execute {}: {}", name.to_string_lossy(), errno.desc()));
@@ -181,18 +165,15 @@ pub(crate) fn execute(
 
 /// Reaps and forwards until `command` has ended.
 pub(crate) fn supervise(command: Pid) -> Ended {
-    let all = SigSet::all();
     loop {
-        match all.wait() {
-            Ok(Signal::SIGCHLD) => {
+        match signals::next() {
+            Some(libc::SIGCHLD) => {
                 if let Some(ended) = reap(command) {
                     return ended;
                 }
             }
-            Ok(signal) => {
-                let _ = kill(command, signal);
-            }
-            Err(_) => {}
+            Some(number) => signals::send(command, number),
+            None => {}
         }
     }
 }
@@ -200,16 +181,10 @@ pub(crate) fn supervise(command: Pid) -> Ended {
 /// Reaps every child that has ended; tells when the command was among them.
 fn reap(command: Pid) -> Option<Ended> {
     let mut ended = None;
-    loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) if pid == command => ended = Some(Ended::Exited(code)),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == command => {
-                ended = Some(Ended::Signaled(signal));
-            }
-            Ok(WaitStatus::StillAlive) | Err(_) => return ended,
-            Ok(_) => {}
-        }
+    while let Some((pid, how)) = signals::reap() {
+        ended = ended.or((pid == command).then_some(how));
     }
+    ended
 }
 
 /// Nothing was started. Who reads the record, after the agent's death perhaps, must not take it for a killed command.

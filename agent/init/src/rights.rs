@@ -9,8 +9,8 @@ use crate::tree::Step;
 use crate::user::User;
 use crate::{seccomp, sys};
 
-/// Setgid, setuid, setpcap: what it takes to become another user, and to leave nothing of it to that one.
-const TO_BECOME: u64 = 1 << 6 | 1 << 7 | 1 << 8;
+/// Kill, setgid, setuid, setpcap: what it takes to become another user, to leave nothing of it to that one, and to send it signals.
+const TO_BECOME: u64 = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8;
 /// The kernel's sets have this many bits; it knows fewer capabilities than that.
 const CAPABILITIES: u8 = 64;
 

@@ -7,7 +7,6 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
-use nix::sys::signal::SigSet;
 use nix::unistd::{ForkResult, Pid};
 
 /// Stack of stage 2, in bytes. It is a copy-on-write copy there; only touched pages cost memory.
@@ -72,23 +71,11 @@ pub(crate) fn fork_child(body: impl FnOnce()) -> nix::Result<Pid> {
     }
 }
 
-/// Gives every signal its default disposition and an empty mask: what a fresh program expects. So the two that the C library does not let be set.
-pub(crate) fn reset_signals() {
-    // The kernel's sigaction: handler, flags, restorer, mask; nothing of it is the default.
-    let default = [0_u64; 4];
-    for signal in 1..=64 {
-        let (none, set) = (std::ptr::null::<c_void>(), size_of::<u64>());
-        // SAFETY: the structure is as long as the kernel's and only read. Fails for SIGKILL and SIGSTOP, which have no other.
-        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, set) };
-    }
-    let _ = SigSet::empty().thread_set_mask();
-}
-
-/// Marks all descriptors from `first` on as closed at execution.
-pub(crate) fn close_from_on_exec(first: u32) {
-    // SAFETY: no pointers are involved. An old kernel without the flag answers EINVAL: everything is CLOEXEC already,
-    // this is the second lock on that door.
-    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+/// Marks all descriptors from `first` on as closed at execution: those that the agent has placed are not. Linux 5.11; the agent needs a
+/// later one.
+pub(crate) fn close_from_on_exec(first: u32) -> nix::Result<()> {
+    // SAFETY: no pointers are involved.
+    done(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })
 }
 
 /// Closes all descriptors from `first` on. What owned one must be gone, or never look at it again.

@@ -1,5 +1,5 @@
 //! `POST /api/v1/workloads/{tenant}/{name}/exec`: a command beside a workload. The answer comes when it has ended; a client that
-//! goes away before takes its command along.
+//! goes away before takes its command along; an agent that ends does not.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -17,18 +17,31 @@ use super::routes::{Body, problem, refused};
 use super::stdio::Passed;
 use super::types::{ExecRequest, Executed, Peer, SignalRequest};
 use crate::access::Rights;
+use crate::control::Attended;
 use crate::kernel::enter::Beside;
-use crate::kernel::spawn::{self, Ended, Process};
+use crate::kernel::spawn::{self, Ended};
 use crate::workload::isolation::Isolation;
 use crate::workload::life::signal_problem;
 use crate::workload::spec::{Name, command_problem};
 
 /// Commands under way, by the token of their standard input and output.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Executing(Arc<Mutex<HashMap<String, Arc<OwnedFd>>>>);
+pub(super) struct Executing(Arc<Mutex<UnderWay>>);
+
+#[derive(Debug, Default)]
+struct UnderWay {
+    processes: HashMap<String, Arc<OwnedFd>>,
+    /// The agent ends, and they go on.
+    are_left: bool,
+}
 
 impl Executing {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<OwnedFd>>> {
+    /// Leaves all of them to their clients, as an agent does that is killed.
+    pub(super) fn leave(&self) {
+        self.lock().are_left = true;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, UnderWay> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -57,10 +70,10 @@ async fn exec(
     };
     let isolation = Vec::new();
     let command = Beside { argv, env, cwd, isolation, terminal, user, stdio: descriptors, line };
-    let process =
+    let attended =
         shared.control.exec(tenant, name, command, !rights.is_operator(), by).await.map_err(refused)?;
-    let guard = Guard::new(process, stdio, shared.executing.clone());
-    let code = guard.wait().await.map_err(|error| {
+    let listed = Listed::new(attended, stdio, shared.executing.clone());
+    let code = listed.wait().await.map_err(|error| {
         problem(StatusCode::INTERNAL_SERVER_ERROR, &format!("how it ended is not known: {error}"))
     })?;
     Ok(Json(Executed { code }))
@@ -74,7 +87,7 @@ async fn send_signal(
     if let Some(text) = signal_problem(request.signal) {
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, &text));
     }
-    let Some(process) = shared.executing.lock().get(&token).map(Arc::clone) else {
+    let Some(process) = shared.executing.lock().processes.get(&token).map(Arc::clone) else {
         return Err(problem(StatusCode::NOT_FOUND, "no command with this token runs"));
     };
     spawn::signal(&process, request.signal)
@@ -82,27 +95,21 @@ async fn send_signal(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// A command that is waited for. Dropped before its end, it is ended: nobody is there any more for what it says.
-struct Guard {
-    process: Arc<OwnedFd>,
+/// A command that is waited for, and found by its token meanwhile.
+struct Listed {
+    attended: Attended,
     token: String,
     executing: Executing,
-    has_ended: bool,
 }
 
-impl Guard {
-    fn new(process: Process, token: String, executing: Executing) -> Self {
-        let process = Arc::new(process.pidfd);
-        executing.lock().insert(token.clone(), Arc::clone(&process));
-        Self { process, token, executing, has_ended: false }
+impl Listed {
+    fn new(attended: Attended, token: String, executing: Executing) -> Self {
+        executing.lock().processes.insert(token.clone(), attended.process());
+        Self { attended, token, executing }
     }
 
-    /// Waits for its end, on a thread of the runtime's pool for what blocks: that bounds how many are waited for at a time.
     async fn wait(mut self) -> std::io::Result<i32> {
-        let process = Arc::clone(&self.process);
-        let ended = tokio::task::spawn_blocking(move || spawn::wait(&process)).await;
-        self.has_ended = true;
-        match ended.map_err(std::io::Error::other)?? {
+        match self.attended.wait().await? {
             Some(Ended::Exited(code)) => Ok(code),
             Some(Ended::Signaled(signal)) => Ok(128 + signal),
             None => Err(std::io::Error::other("somebody else has waited for it")),
@@ -110,12 +117,12 @@ impl Guard {
     }
 }
 
-impl Drop for Guard {
+impl Drop for Listed {
     fn drop(&mut self) {
-        self.executing.lock().remove(&self.token);
-        if !self.has_ended {
-            // Who waits for it in the pool goes on, and reaps it.
-            let _ = spawn::signal(&self.process, libc::SIGKILL);
+        let mut under_way = self.executing.lock();
+        under_way.processes.remove(&self.token);
+        if under_way.are_left {
+            self.attended.leave();
         }
     }
 }

@@ -71,12 +71,15 @@ pub struct Server {
     pub address: SocketAddr,
     ending: tokio::sync::watch::Sender<bool>,
     tasks: Vec<JoinHandle<std::io::Result<()>>>,
+    executing: exec::Executing,
 }
 
 impl Server {
-    /// Takes no more requests and lets those under way have their answers, for a moment: followers of events never end.
+    /// Takes no more requests and lets those under way have their answers, for a moment: followers of events never end, and commands beside
+    /// workloads go on.
     pub async fn finish(self) {
         const MOMENT: Duration = Duration::from_millis(500);
+        self.executing.leave();
         let _ = self.ending.send(true);
         let all = async {
             for task in self.tasks {
@@ -152,6 +155,7 @@ pub async fn serve(
             let _ = told.wait_for(|ends| *ends).await;
         }
     };
+    let executing = shared.executing.clone();
     let router = routes::control(shared.clone()).into_make_service_with_connect_info::<types::Peer>();
     let control = axum::serve(api, router).with_graceful_shutdown(ended());
     let tcp = bounded::Bounded::new(tcp);
@@ -159,7 +163,7 @@ pub async fn serve(
         .with_graceful_shutdown(ended());
     let tasks = vec![tokio::spawn(control.into_future()), tokio::spawn(reading.into_future())];
     tokio::spawn(stdio::serve(descriptors, shared.stdio, gate));
-    Ok(Server { address, ending, tasks })
+    Ok(Server { address, ending, tasks, executing })
 }
 
 /// Binds a Unix socket, over a leftover of a dead agent. That none lives is certain: the tree is locked.

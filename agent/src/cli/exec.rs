@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -13,7 +14,7 @@ use super::apply::PATH;
 use super::run::Signals;
 use super::terminal::{Ordered, Seat};
 use crate::api::types::ExecRequest;
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::workload::spec::Name;
 
 /// Variables that say how to talk to who sits here, and nothing about him.
@@ -62,6 +63,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     tokio::pin!(end);
     let mut seat: Option<Seat> = None;
     let mut is_awaited = terminal;
+    let mut early = None;
     let ended = loop {
         tokio::select! {
             ended = &mut end => break ended,
@@ -69,11 +71,8 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 is_awaited = false;
                 seat = taken?;
             }
-            number = signals.next() => {
-                if let Err(error) = client.signal_exec(&stdio, number).await {
-                    eprintln!("bellows: signal {number} is not passed on: {error}");
-                }
-            }
+            number = signals.next() => early = pass_on(&client, &stdio, number).await,
+            number = again(early), if early.is_some() => early = pass_on(&client, &stdio, number).await,
         }
     };
     let code = match ended {
@@ -86,6 +85,24 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         seat.stand_up().await;
     }
     Ok(ExitCode::from(u8::try_from(code? & 0xff).unwrap_or(1)))
+}
+
+/// Passes a signal on; gives it back where the command has not begun yet, or has ended.
+async fn pass_on(client: &Client, token: &str, number: i32) -> Option<i32> {
+    match client.signal_exec(token, number).await {
+        Ok(()) => None,
+        Err(ClientError::Problem { status: 404, .. }) => Some(number),
+        Err(error) => {
+            eprintln!("bellows: signal {number} is not passed on: {error}");
+            None
+        }
+    }
+}
+
+/// A signal that came too early, a moment later.
+async fn again(early: Option<i32>) -> i32 {
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    early.unwrap_or_default()
 }
 
 /// A line to who waits for the command: it hears of our end by it, and we of the command's.
@@ -113,7 +130,7 @@ async fn sit_down(ordered: Option<&Ordered>) -> anyhow::Result<Option<Seat>> {
 }
 
 /// What was asked for, which comes last and counts, and what everybody needs. Whoever is in the workload can read it.
-fn with_the_usual(asked: Vec<String>) -> Vec<String> {
+pub(super) fn with_the_usual(asked: Vec<String>) -> Vec<String> {
     let passed_on = PASSED_ON.iter().filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)));
     std::iter::once(format!("PATH={PATH}")).chain(passed_on).chain(asked).collect()
 }

@@ -1,5 +1,7 @@
-//! Commands beside a workload: admitted and told here, started by the workers, waited for by whoever asked.
+//! Commands beside a workload: admitted and told here, started and waited for by a thread each.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,7 +12,7 @@ use super::handle::Refused;
 use super::lanes::Job;
 use crate::journal::{Caller, Deed, What};
 use crate::kernel::enter::{Beside, enter};
-use crate::kernel::spawn::{self, Process, Program};
+use crate::kernel::spawn::{self, Ended, Program};
 use crate::kernel::{CgroupError, adopt, clock};
 use crate::workload::lifecycle::State;
 use crate::workload::spec::Name;
@@ -50,11 +52,11 @@ impl Drop for Entering {
 pub(super) struct Execution {
     running: Entering,
     command: Beside,
-    reply: oneshot::Sender<Result<Process, Refused>>,
+    reply: oneshot::Sender<Result<Attended, Refused>>,
 }
 
 impl Execution {
-    /// Starts it. Blocks until it was executed.
+    /// Starts it, tells so, and waits for its end.
     pub(super) fn carry_out(self, program: &Program) {
         let Self { running: entering, command, reply } = self;
         let running = &entering.0;
@@ -64,10 +66,53 @@ impl Execution {
             let place = adopt::place(&running.cgroup, first.pid).map_err(failed)?.ok_or_else(ended)?;
             enter(program, &place, first, command).map_err(|error| Refused::Failed(error.to_string()))
         });
-        if let Err(Ok(process)) = reply.send(started) {
-            // Whoever asked has gone meanwhile.
-            let _ = spawn::signal(&process.pidfd, libc::SIGKILL);
-            let _ = spawn::wait(&process.pidfd);
+        drop(entering);
+        let process = match started {
+            Ok(process) => Arc::new(process.pidfd),
+            Err(refused) => {
+                let _ = reply.send(Err(refused));
+                return;
+            }
+        };
+        let (over, ended) = oneshot::channel();
+        // Where whoever asked has gone meanwhile it is dropped, which ends the command.
+        let _ = reply.send(Ok(Attended { process: Arc::clone(&process), ended, is_left: false }));
+        let _ = over.send(spawn::wait(&process));
+    }
+}
+
+/// A command that was started and is waited for. Dropped before its end, it is killed: nobody is there any more for what it says.
+#[derive(Debug)]
+pub struct Attended {
+    process: Arc<OwnedFd>,
+    ended: oneshot::Receiver<io::Result<Option<Ended>>>,
+    is_left: bool,
+}
+
+impl Attended {
+    /// Its process, outside.
+    #[must_use]
+    pub fn process(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.process)
+    }
+
+    /// Waits for its end; `None` when somebody else has.
+    pub async fn wait(&mut self) -> io::Result<Option<Ended>> {
+        let ended = (&mut self.ended).await;
+        self.is_left = true;
+        ended.map_err(io::Error::other)?
+    }
+
+    /// Leaves it to its client.
+    pub fn leave(&mut self) {
+        self.is_left = true;
+    }
+}
+
+impl Drop for Attended {
+    fn drop(&mut self) {
+        if !self.is_left {
+            let _ = spawn::signal(&self.process, libc::SIGKILL);
         }
     }
 }
@@ -80,7 +125,7 @@ impl Control {
         mut command: Beside,
         only_boxed: bool,
         by: &Arc<Caller>,
-        reply: oneshot::Sender<Result<Process, Refused>>,
+        reply: oneshot::Sender<Result<Attended, Refused>>,
     ) {
         let full: Arc<str> = format!("{tenant}/{name}").into();
         let told =

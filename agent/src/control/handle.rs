@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::exec::Attended;
 use super::grips::Done;
 use super::operate::Order;
 use super::registry::Open;
@@ -21,7 +22,6 @@ use crate::journal::{Caller, Journal, What, Writer};
 use crate::kernel::cgroup::CgroupError;
 use crate::kernel::clock;
 use crate::kernel::enter::Beside;
-use crate::kernel::spawn::Process;
 use crate::kernel::watch::{Key, Waker};
 use crate::metrics::{Metrics, Table, TenantTable};
 use crate::watchdog::Opened;
@@ -92,7 +92,7 @@ pub enum Command {
         /// Who asks.
         by: Arc<Caller>,
         /// Where the answer goes, when the command has been executed.
-        reply: oneshot::Sender<Result<Process, Refused>>,
+        reply: oneshot::Sender<Result<Attended, Refused>>,
     },
     /// A detached workload that runs is asked for as this from now on.
     Adjust {
@@ -335,7 +335,7 @@ impl Handle {
         command: Beside,
         only_boxed: bool,
         by: Arc<Caller>,
-    ) -> Result<Process, Refused> {
+    ) -> Result<Attended, Refused> {
         let command = Box::new(command);
         self.ask(|reply| Command::Exec { tenant, name, command, only_boxed, by, reply }).await?
     }

@@ -69,6 +69,7 @@ mod turn;
 mod versions;
 mod vigil;
 
+pub use self::exec::Attended;
 pub use control_loop::{Control, Parts, default_reserve};
 pub use handle::{Command, Ended, Handle, Launched, Refused};
 pub use operate::Order;

@@ -227,8 +227,9 @@ pub fn start_helper<const N: usize>(
 
 /// Nothing of an attempt may outlive it, nor be a zombie. Both stages are our children, and one process group: stage 1 made it, if it came so far.
 pub(super) fn end(stage1: &Process) {
-    let _ = killpg(Pid::from_raw(stage1.pid), Signal::SIGKILL);
+    // First this one: then it makes no more groups, nor children.
     let _ = signal(&stage1.pidfd, libc::SIGKILL);
+    let _ = killpg(Pid::from_raw(stage1.pid), Signal::SIGKILL);
     while waitpid(Pid::from_raw(-stage1.pid), None).is_ok() {}
     let _ = wait(&stage1.pidfd);
 }
@@ -247,9 +248,11 @@ pub(super) fn hand_over(
     let pidfd = sys::pidfd_open(pid)?;
     announce(pid)?;
     send(ours.as_raw_fd(), b"go", MsgFlags::MSG_NOSIGNAL)?;
-    // Not before the word: stage 2 works while stage 1 ends.
+    let answer = receive(ours)?;
+    // It has said all that it had to say; in a cgroup that is frozen meanwhile it ends by this alone.
+    let _ = signal(&stage1.pidfd, libc::SIGKILL);
     let _ = wait(&stage1.pidfd);
-    match receive(ours)? {
+    match answer {
         None => Ok(Process { pid: pid.as_raw(), pidfd }),
         Some(text) => Err(SpawnError::Init(text)),
     }

@@ -1,7 +1,10 @@
 //! How a command ends is told as it was.
 
+use std::os::unix::fs::MetadataExt;
+
 use nix::sys::signal::{Signal, kill};
 
+use crate::life::told;
 use crate::rig::{Agent, eventually, is_launched};
 
 #[test]
@@ -53,6 +56,31 @@ fn output_input_and_environment_are_the_clients() {
         .expect("bellows run");
     assert_eq!(String::from_utf8_lossy(&out.stdout), "typed\nhello\n/usr\n");
     assert_eq!(String::from_utf8_lossy(&out.stderr), "oops\n");
+
+    // In a box of somebody else nothing is but what it is given.
+    let agent = &agent;
+    let own = agent
+        .command("run")
+        .args([
+            "--name",
+            "own",
+            "--memory",
+            "16M..64M",
+            "--isolation",
+            "tenant",
+            "--env",
+            "MODE=given",
+            "--cwd",
+            "/usr/bin",
+        ])
+        .args(["--", "sh", "-c", "pwd; env | cut -d= -f1 | sort | tr '\n' ' '; echo $MODE"])
+        .env("GREETING", "hello")
+        .env("LANG", "C")
+        .env_remove("LC_ALL")
+        .env_remove("TERM")
+        .output()
+        .expect("bellows run");
+    assert_eq!(String::from_utf8_lossy(&own.stdout), "/usr/bin\nLANG MODE PATH PWD given\n", "{own:?}");
 }
 
 #[test]
@@ -73,4 +101,18 @@ fn signals_are_forwarded() {
     let killed = agent.output("kill", &["--signal", "KILL", "stubborn"]);
     assert!(killed.status.success(), "{killed:?}");
     assert_eq!(run.finish().code, 137);
+}
+
+/// An empty record would be read as a kill, where the file system is full by the end.
+#[test]
+fn room_for_how_it_ends_is_taken_at_the_launch() {
+    let agent = Agent::start(&[]);
+    let mut journal = agent.follow();
+    let _run = agent.run("box", "16M..64M", &["sleep", "300"]);
+    journal.wait("default/box", is_launched);
+    let records = std::fs::read_dir(agent.runtime_dir.join("exits")).expect("directory").flatten();
+    let room: Vec<(u64, u64)> =
+        records.map(|record| record.metadata().expect("record")).map(|m| (m.len(), m.blocks())).collect();
+    assert!(matches!(room[..], [(0, 1..)]), "{room:?}");
+    told(&agent, "stop", &["box", "--grace", "0s"], 0);
 }

@@ -117,7 +117,10 @@ impl Sitter {
 
 fn run(agent: &Agent, name: &str, flags: &[&str], command: &[&str]) -> Command {
     let mut run = agent.command("run");
-    run.args(["--name", name, "--memory", "16M..64M", "-t"]).args(flags).arg("--").args(command);
+    run.args(["--name", name, "--memory", "16M..64M", "-t", "--env", "PS1=ready> "])
+        .args(flags)
+        .arg("--")
+        .args(command);
     run
 }
 

@@ -46,7 +46,7 @@ const AFTER_HELP: &str = r#"A file, with all that it can say; a name and a comma
   resources = { pids = 256, swap = "0", cpuset_cpus = "0-3", hugetlb = { 2MB = "64M" } }
 
 Several in one file are each a table [[workload]]. What a file does not say is as of `bellows run --detach` without that flag; of
-the environment of this command nothing is passed on. Bounds, class and resources are changed while the workload runs; so is how it
+this command's environment and working directory nothing is passed on. Bounds, class and resources are changed while the workload runs; so is how it
 ends and when it is started again. Anything else stops it and starts it again. Applied twice, a file changes nothing the second time."#;
 
 /// What has failed or was stopped is started; what has ended with code 0 is done, and is started only by a changed file.

@@ -9,6 +9,7 @@ use bellows_policies::units::{Bounds, Bytes};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::exec;
 use super::isolation::Flags;
 use super::kill::SignalNumber;
 use super::stop;
@@ -17,7 +18,7 @@ use super::{Connection, resources};
 use crate::api::types::LaunchRequest;
 use crate::client::Client;
 use crate::control::Ended;
-use crate::workload::isolation::{Isolation, Root};
+use crate::workload::isolation::{Isolation, Root, Whose};
 use crate::workload::life::{Life, LogBounds, Restart};
 use crate::workload::records::{self, Exit};
 use crate::workload::spec::{Asked, Name, Spec};
@@ -46,6 +47,13 @@ pub(super) struct Arguments {
     /// Give it a terminal: the one at standard input, or with --detach one that `bellows attach` sits down at.
     #[arg(long, short)]
     terminal: bool,
+    /// A variable of its environment, which otherwise is this command's; of a box with users of its own, that is PATH, and this
+    /// command's TERM, LANG and LC_ALL. Repeatable.
+    #[arg(long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// Its working directory, as it sees it [default: this command's; / in a root file system or among mounts of somebody else].
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<String>,
     #[command(flatten)]
     life: LifeArguments,
     /// Print how it ended as JSON on standard error; of a detached one, that it was started, on standard output.
@@ -121,7 +129,10 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let resources = arguments.resources.resources();
     let identity = Asked { tenant: owner, name: own, class, memory, cpu, resources };
     let life = Life { terminal: arguments.terminal, ..arguments.life.life() };
-    let spec = spec(identity, arguments.command, arguments.isolation.isolation(), life)?;
+    let isolation = arguments.isolation.isolation();
+    let cwd = arguments.cwd.map_or_else(|| directory(&isolation), Ok)?;
+    let env = environment(&isolation, arguments.env);
+    let spec = Spec { identity, argv: arguments.command, env, cwd, isolation, life };
     if arguments.detach {
         return detach(&client, spec, arguments.json).await;
     }
@@ -194,22 +205,26 @@ pub(super) async fn wait_for_end(client: &Client, label: &str, id: u64) -> anyho
     }
 }
 
-fn spec(identity: Asked, argv: Vec<String>, isolation: Isolation, life: Life) -> anyhow::Result<Spec<Asked>> {
-    // In a root of another directory, there is no reason why ours should be there, nor among somebody else's mounts.
-    let cwd = match &isolation.root {
+/// Where it begins. In a root of another directory, there is no reason why ours should be there, nor among somebody else's mounts.
+fn directory(isolation: &Isolation) -> anyhow::Result<String> {
+    Ok(match &isolation.root {
         Root::Host if isolation.namespaces.mount.is_new() => {
-            std::env::current_dir().context("the working directory is gone")?
+            let own = std::env::current_dir().context("the working directory is gone")?;
+            own.to_string_lossy().into_owned()
         }
-        Root::Host | Root::Directory { .. } => "/".into(),
-    };
-    let env = environment();
-    Ok(Spec { identity, argv, env, cwd: cwd.to_string_lossy().into_owned(), isolation, life })
+        Root::Host | Root::Directory { .. } => "/".to_owned(),
+    })
 }
 
-/// This process' environment, as far as it is text.
-pub(super) fn environment() -> Vec<String> {
+/// This process' environment, as far as it is text, and what was asked for, which counts. Who is somebody else gets no more of it than a command beside
+/// them does: whoever is in the box can read it.
+fn environment(isolation: &Isolation, asked: Vec<String>) -> Vec<String> {
+    if isolation.namespaces.user != Whose::Host {
+        return exec::with_the_usual(asked);
+    }
     std::env::vars_os()
         .filter_map(|(key, value)| Some(format!("{}={}", key.into_string().ok()?, value.into_string().ok()?)))
+        .chain(asked)
         .collect()
 }
 

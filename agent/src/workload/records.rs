@@ -17,6 +17,8 @@ use std::sync::{Mutex, PoisonError};
 
 use bellows_policies::Reason;
 use bellows_policies::units::Bytes;
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +26,8 @@ use super::spec::Name;
 
 /// Ends that are remembered for a client that asks late.
 pub const REMEMBERED: usize = 1024;
+/// Bytes that an exit record may have.
+const ROOM: i64 = 128;
 
 /// How a workload ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -175,10 +179,20 @@ impl Records {
         Ok(Self { directory, kept: Mutex::default() })
     }
 
-    /// Makes the record that init will write to, and where it is.
+    /// Makes the record that init will write to, and where it is. Its room is taken now: an empty one would be read as a kill, where the
+    /// file system is full by the end.
     pub fn create(&self, id: u64) -> (PathBuf, io::Result<File>) {
         let path = self.path(id);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path);
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path).and_then(|file| {
+            match fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, ROOM) {
+                // Not every file system can.
+                Err(Errno::EOPNOTSUPP) | Ok(()) => Ok(file),
+                Err(errno) => {
+                    self.discard(id);
+                    Err(errno.into())
+                }
+            }
+        });
         (path, file)
     }
 

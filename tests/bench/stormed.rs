@@ -4,6 +4,8 @@
 //! Missed are breaches that ask for nothing. The kernel charges 64 pages at a time (`MEMCG_CHARGE_BATCH`), as many as a step of this benchmark;
 //! where others come to the same cpu it takes back those that are not used, and the workload has 248 KiB of room before the agent looks.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::thread::sleep;
 
@@ -25,7 +27,7 @@ const SETUP: Setup = Setup {
 };
 
 /// Key, name and script.
-const STORMS: [(&str, &str, &str); 5] = [
+const STORMS: [(&str, &str, &str); 7] = [
     ("fork_bomb", "fork bomb", "f() { f | f & }; f; exec sleep 300"),
     (
         "zombies",
@@ -43,14 +45,28 @@ const STORMS: [(&str, &str, &str); 5] = [
         "perl -e 'for (1..60) { fork() or last } while (1) { 1 while open($f[$n++], \"<\", \"/dev/null\"); @f = (); $n = 0 }'",
     ),
     (
+        "directories",
+        "directories, made and removed",
+        "perl -e 'while (1) { mkdir(\"/dev/shm/$_\") for 1..20000; rmdir(\"/dev/shm/$_\") for 1..20000 }'",
+    ),
+    (
         "memory",
-        "memory, up to the limit",
+        "40 MiB of memory, taken and given back",
         "while :; do dd if=/dev/zero of=/dev/shm/f bs=1M count=40 2>/dev/null; done",
+    ),
+    (
+        "cache",
+        "page cache, beyond the limit",
+        "while :; do dd if=/dev/zero of=/mnt/f bs=1M count=150 2>/dev/null; cat /mnt/f > /dev/null; done",
     ),
 ];
 
 /// Measures until each side has `wanted` breaches for each storm, in turns of [`PER_BLOCK`].
 pub(crate) fn measure(place: &Place, wanted: usize, cell: &mut Cell) -> anyhow::Result<()> {
+    let disk = place.scratch.join("disk");
+    fs::create_dir(&disk)?;
+    fs::set_permissions(&disk, fs::Permissions::from_mode(0o777))?;
+    let bind = format!("{}:/mnt:rw", disk.display());
     let mut governed = Governed::start(place, &SETUP, &HUNDRED)?;
     let mut name = 0;
     for (key, storm, script) in STORMS {
@@ -63,7 +79,7 @@ pub(crate) fn measure(place: &Place, wanted: usize, cell: &mut Cell) -> anyhow::
             }
             name += 1;
             let name = format!("storm{name}");
-            begin(&governed.agent, &name, script)?;
+            begin(&governed.agent, &name, &bind, script)?;
             sleep(SETTLE);
             governed.block(&mut stormy)?;
             end(&governed.agent, &name)?;
@@ -92,9 +108,20 @@ pub(crate) fn measure(place: &Place, wanted: usize, cell: &mut Cell) -> anyhow::
 }
 
 /// Starts a storm. It has all of its memory from the beginning: the small steps by which reactions are measured would not keep up with it.
-fn begin(agent: &Agent<'_>, name: &str, script: &str) -> anyhow::Result<()> {
-    let flags =
-        ["--detach", "--tenant", TENANT, "--name", name, "--memory", "64M..64M", "--isolation", "tenant"];
+fn begin(agent: &Agent<'_>, name: &str, bind: &str, script: &str) -> anyhow::Result<()> {
+    let flags = [
+        "--detach",
+        "--tenant",
+        TENANT,
+        "--name",
+        name,
+        "--memory",
+        "64M..64M",
+        "--isolation",
+        "tenant",
+        "--bind",
+        bind,
+    ];
     done(agent.command("run").args(flags).args(["--", "/bin/sh", "-c", script]), name)
 }
 

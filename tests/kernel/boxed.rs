@@ -217,3 +217,25 @@ fn launch_with_and_without_the_box() {
         println!("launch to exec, isolation {label}: p50 {p50:.1} ms, longest {last:.1} ms of {RUNS}");
     }
 }
+
+/// What `/proc` and `/sys` tell about the machine is empty, and what changes it is read-only, all of it that this kernel has.
+#[test]
+fn what_tells_of_the_machine_is_masked() {
+    let agent = Agent::start(&[]);
+    let script = "
+        for path in /proc/acpi /proc/asound /proc/interrupts /proc/kcore /proc/keys /proc/key-users /proc/latency_stats /proc/sched_debug \
+            /proc/scsi /proc/timer_list /sys/devices/virtual/powercap /sys/firmware /sys/kernel/debug /sys/kernel/security; do
+            if [ -d $path ]; then ls -A $path; elif [ -e $path ]; then head -c 8 $path; fi
+        done
+        for path in /proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger; do
+            [ ! -e $path ] || grep -q \" $path ro[, ]\" /proc/self/mountinfo || echo $path
+        done
+    ";
+    let flags = &TENANT;
+    let finished = agent.run_with("masked", "16M..64M", flags, &["sh", "-c", script]).finish();
+    assert_eq!((finished.code, finished.out.as_str(), finished.err.as_str()), (0, "", ""), "{finished:?}");
+    // Here they are not, so that this is not empty for want of them.
+    for path in ["/proc/interrupts", "/proc/timer_list", "/proc/keys"] {
+        assert!(!std::fs::read(path).expect(path).is_empty(), "{path}");
+    }
+}

@@ -19,8 +19,18 @@ fn it_tells_what_the_kernel_has_and_what_was_asked_for() {
     let detached = agent
         .command("run")
         .args(["--detach", "--isolation", "tenant", "--name", "box", "--memory", "16M..256M", "--pids", "77"])
-        .args(["--restart", "on-failure", "--", &load, "grow", "48", "--hold-ms", "600000"])
-        .env("SECRET", "not to be told")
+        .args([
+            "--env",
+            "SECRET=not to be told",
+            "--restart",
+            "on-failure",
+            "--",
+            &load,
+            "grow",
+            "48",
+            "--hold-ms",
+            "600000",
+        ])
         .output()
         .expect("bellows run");
     assert!(detached.status.success(), "{detached:?}");

@@ -38,7 +38,7 @@ pub(crate) fn run(order: &Order, command: &[CString], view: Option<&OwnedFd>) {
             give_up();
         }
     };
-    // Blocked, not ignored: they queue up for `wait` below, from before the command exists.
+    // Blocked, not ignored: they queue up for `supervise`, from before the command exists.
     let _ = SigSet::all().thread_set_mask();
     let command = match sys::fork_child(|| execute(order, command, user.as_ref(), || Ok(()))) {
         Ok(pid) => pid,

@@ -216,8 +216,8 @@ fn directory(isolation: &Isolation) -> anyhow::Result<String> {
     })
 }
 
-/// This process' environment, as far as it is text, and what was asked for, which counts. Who is somebody else gets no more of it than a command beside
-/// them does: whoever is in the box can read it.
+/// This process' environment, as far as it is text, and what was asked for, which counts. A box with users of its own gets no more of it than
+/// a command beside it does: whoever is in there can read it.
 fn environment(isolation: &Isolation, asked: Vec<String>) -> Vec<String> {
     if isolation.namespaces.user != Whose::Host {
         return exec::with_the_usual(asked);

@@ -26,7 +26,7 @@ use super::spec::Name;
 
 /// Ends that are remembered for a client that asks late.
 pub const REMEMBERED: usize = 1024;
-/// Bytes that an exit record may have.
+/// Bytes of an exit record at most: how it ended and when, in two short lines (`record` in `agent/init/src/pid1.rs`).
 const ROOM: i64 = 128;
 
 /// How a workload ended.

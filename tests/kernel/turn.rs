@@ -27,11 +27,15 @@ fn control_thread(agent: &Agent) -> String {
 }
 
 /// Reads of what is no workload's, as the trace spells them: the node's own memory is looked at some times a second, in whatever
-/// turn comes.
+/// turn comes, and so is what the kernel has counted for all workloads together, where a slice of the slow pass could wait no longer for a
+/// turn of its own.
 fn reads_of_node(agent: &Agent) -> Vec<String> {
     let files = fs::read_dir(format!("/proc/{}/fd", agent.child.id())).expect("open files").flatten();
     let of_node = files.filter(|fd| {
-        fs::read_link(fd.path()).is_ok_and(|path| !path.to_string_lossy().contains("/workloads/"))
+        // Directly in `workloads` are the files of all together.
+        fs::read_link(fd.path()).is_ok_and(|path| {
+            path.to_string_lossy().split_once("/workloads/").is_none_or(|(_, below)| !below.contains('/'))
+        })
     });
     let number = |fd: fs::DirEntry| fd.file_name().to_string_lossy().parse::<u32>().expect("a number");
     of_node.map(|fd| format!("{READ}{:x},", number(fd))).collect()

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, IoSliceMut, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::cmsg_space;
@@ -108,13 +108,16 @@ fn receive(stream: &UnixStream) -> io::Result<Passed> {
     let mut byte = [0_u8; 1];
     let mut parts = [IoSliceMut::new(&mut byte)];
     // Room for as many as one message can carry (SCM_MAX_FD): what is cut off would be nobody's, and stay open for ever.
-    let mut space = cmsg_space!([std::os::fd::RawFd; 253]);
+    let mut space = cmsg_space!([RawFd; 253]);
     let message =
         recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
-    let mut received = Vec::new();
     // The kernel cuts off what does not fit into the table of open files, and nothing else can be missing.
-    let controls = message.cmsgs().map_err(|_| io::Error::other(FULL))?;
-    for control in controls {
+    if message.flags.contains(MsgFlags::MSG_CTRUNC) {
+        drop(own_received(&numbers_of(&space)));
+        return Err(io::Error::other(FULL));
+    }
+    let mut received = Vec::new();
+    for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(numbers) = control {
             received.extend(own_received(&numbers));
         }
@@ -126,4 +129,58 @@ fn receive(stream: &UnixStream) -> io::Result<Passed> {
         io::Error::new(io::ErrorKind::InvalidData, text)
     })?;
     Ok(Passed { stdio, line })
+}
+
+/// The descriptors of a message that was cut off, which `nix` does not tell and which are ours to close: one header, and their
+/// numbers. Without any there is none: nothing was written.
+fn numbers_of(control: &[u8]) -> Vec<RawFd> {
+    let Some((length, _)) = control.split_first_chunk() else { return Vec::new() };
+    let numbers = control.get(size_of::<libc::cmsghdr>()..usize::from_ne_bytes(*length)).unwrap_or_default();
+    numbers.as_chunks().0.iter().map(|&number| RawFd::from_ne_bytes(number)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+    use std::os::unix::net::UnixStream as StdStream;
+    use std::process::Command;
+
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    use nix::sys::socket::{ControlMessage, sendmsg};
+
+    use super::*;
+
+    /// Says to a process of this test that it is the only test there: it may fill the table of open files.
+    const ALONE: &str = "BELLOWS_TEST_ALONE";
+
+    #[test]
+    fn what_is_cut_off_is_closed() {
+        const NAME: &str = "api::stdio::tests::what_is_cut_off_is_closed";
+        if std::env::var_os(ALONE).is_some() {
+            return cut_off();
+        }
+        let own = std::env::current_exe().unwrap();
+        let alone = Command::new(own).args(["--exact", NAME]).env(ALONE, "").output().unwrap();
+        assert!(alone.status.success(), "{}", String::from_utf8_lossy(&alone.stdout));
+    }
+
+    fn cut_off() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let _entered = runtime.enter();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let theirs: StdStream = theirs.into_std().unwrap();
+        let passed = File::open("/dev/null").unwrap();
+        let numbers = [passed.as_raw_fd(); 3];
+        let rights = [ControlMessage::ScmRights(&numbers)];
+        sendmsg::<()>(theirs.as_raw_fd(), &[IoSlice::new(b"3")], &rights, MsgFlags::empty(), None).unwrap();
+
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, 64, hard).unwrap();
+        let mut full: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+        full.truncate(full.len() - 2);
+        let error = receive(&ours).unwrap_err();
+        assert_eq!(error.to_string(), FULL);
+        let room: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+        assert_eq!(room.len(), 2, "files that can be opened after it");
+    }
 }

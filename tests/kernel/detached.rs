@@ -60,7 +60,7 @@ fn who_fails_is_started_again_ever_later() {
     journal.wait("default/fails", is_due(5));
     assert!(lines(&runs) > before);
     let listed = told(&agent, "ps", &[], 0);
-    assert!(listed.contains("default/fails") && listed.contains(" restarts)"), "{listed}");
+    assert!(listed.contains("default/fails") && listed.contains("restarts: "), "{listed}");
     // Not while it is being started: then there is nothing yet that could be told.
     eventually("it is told", || agent.output("stop", &["fails"]).status.success());
     let is_over = || {
@@ -88,6 +88,23 @@ fn who_fails_is_started_again_ever_later() {
     assert!(told(&agent, "ps", &["--json"], 0).contains("exited with code 0"));
     told(&agent, "rm", &["done"], 0);
     assert_eq!(told(&agent, "ps", &["--json"], 0), "[]\n");
+}
+
+/// Whatever it returns, and until it is told to end.
+#[test]
+fn who_is_to_run_always_is_started_again() {
+    let agent = Agent::start(&[]);
+    let mut journal = agent.follow();
+    let runs = agent.runtime_dir.join("runs");
+    let returns = format!("echo run >> {}; [ $(wc -l < {0}) -lt 4 ] || exec sleep 300", runs.display());
+    let flags = ["--name", "always", "--memory", "16M..64M", "-d", "--restart", "always"];
+    told(&agent, "run", &[&flags[..], &["--", "sh", "-c", &returns]].concat(), 0);
+    eventually("it runs for the fourth time", || lines(&runs) == 4);
+    assert_eq!(waits(&mut journal, "default/always"), [200, 400, 800], "{}", journal.told());
+    told(&agent, "stop", &["always"], 0);
+    eventually("it is over", || told(&agent, "ps", &["--json"], 0).contains("\"state\":\"exited\""));
+    assert!(told(&agent, "ps", &["--json"], 0).contains("\"is_waiting\":false"));
+    assert_eq!(lines(&runs), 4);
 }
 
 /// It ends while no agent runs: the next one starts it again.

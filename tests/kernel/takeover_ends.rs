@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 
 use bellows::journal::What;
 
+use crate::life::told;
 use crate::rig::{Agent, Tree, eventually, is_ended, is_launched, program, read};
 
 #[test]
@@ -79,6 +80,40 @@ fn ends_are_remembered_across_a_restart() {
     assert!(answer.contains("\"code\":9"), "{answer}");
     let answer = ask(&agent, "/api/v1/exits/1");
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+}
+
+/// It ends while no agent runs, and its record is gone: nobody can know how.
+#[test]
+fn whose_end_nobody_knows_is_lost_and_started_again_where_failures_are() {
+    let mut agent = Agent::start(&[]);
+    let mut journal = agent.follow();
+    for (name, rule) in [("once", "never"), ("again", "on-failure")] {
+        let flags = ["--name", name, "--memory", "16M..64M", "-d", "--restart", rule];
+        told(&agent, "run", &[&flags[..], &["--", "sleep", "300"]].concat(), 0);
+        journal.wait(&format!("default/{name}"), is_launched);
+    }
+    agent.kill();
+    for name in ["once", "again"] {
+        let cgroup = agent.tree.workload(name);
+        let id = fs::metadata(&cgroup).expect("cgroup").ino();
+        fs::write(cgroup.join("cgroup.kill"), "1").expect("kill");
+        eventually("it ends", || read(&cgroup.join("cgroup.events")).contains("populated 0"));
+        fs::remove_file(agent.runtime_dir.join("exits").join(id.to_string())).expect("record");
+    }
+    agent.restart();
+    let mut journal = agent.follow();
+    journal.wait("default/once", is_ended);
+    eventually("one is lost, and the other one runs", || {
+        let listed = told(&agent, "ps", &["--json"], 0);
+        let rows: Vec<serde_json::Value> = serde_json::from_str(&listed).expect("json");
+        let is =
+            |name: &str, state: &str| rows.iter().any(|row| row["name"] == name && row["state"] == state);
+        is("once", "lost") && is("again", "running")
+    });
+    let listed = told(&agent, "ps", &["--json"], 0);
+    assert!(listed.contains("nobody knows how it ended: its exit record is gone"), "{listed}");
+    told(&agent, "rm", &["once"], 0);
+    told(&agent, "stop", &["again"], 0);
 }
 
 fn ask(agent: &Agent, path: &str) -> String {

@@ -74,9 +74,9 @@ fn state(workload: &WorkloadView) -> String {
     };
     match &workload.detached {
         Some(DetachedView { is_waiting: true, restarts, .. }) => {
-            format!("{state} (again soon, {restarts} restarts)")
+            format!("{state} (again soon, restarts: {restarts})")
         }
-        Some(DetachedView { restarts: count @ 1.., .. }) => format!("{state} ({count} restarts)"),
+        Some(DetachedView { restarts: count @ 1.., .. }) => format!("{state} (restarts: {count})"),
         Some(_) | None => state.to_owned(),
     }
 }

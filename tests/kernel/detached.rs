@@ -107,6 +107,44 @@ fn who_is_to_run_always_is_started_again() {
     assert_eq!(lines(&runs), 4);
 }
 
+/// A service that ends well when it is told to has not done its work: its file starts it again, also while it is ending.
+#[test]
+fn a_file_starts_what_was_told_to_end() {
+    let mut agent = Agent::start(&[]);
+    let mut journal = agent.follow();
+    let file = agent.runtime_dir.join("service.toml");
+    let text = "name = \"service\"\nmemory = \"16M..64M\"\n\
+                command = [\"sh\", \"-c\", \"trap 'sleep 1; exit 0' TERM; while :; do sleep 0.1; done\"]\n";
+    fs::write(&file, text).expect("file");
+    let apply = |agent: &Agent| told(agent, "apply", &[&file.display().to_string()], 0);
+    let runs = |agent: &Agent| {
+        eventually("it runs", || told(agent, "ps", &["--json"], 0).contains("\"state\":\"running\""));
+    };
+    assert_eq!(apply(&agent), "default/service: started\n");
+    let What::Launched { pid, .. } = journal.wait("default/service", is_launched).what else {
+        unreachable!()
+    };
+    runs(&agent);
+    told(&agent, "stop", &["service", "--no-wait"], 0);
+    assert_eq!(apply(&agent), "default/service: started (it has exited with code 0)\n");
+    let ended = journal.wait("default/service", is_ended);
+    let again =
+        journal.wait("default/service", |w| matches!(w, What::Launched { pid: new, .. } if *new != pid));
+    assert!(ended.id < again.id, "{}", journal.told());
+
+    // The next agent knows it, too.
+    runs(&agent);
+    told(&agent, "stop", &["service"], 0);
+    journal.wait("default/service", is_ended);
+    eventually("it is over", || told(&agent, "ps", &["--json"], 0).contains("\"state\":\"exited\""));
+    agent.kill();
+    agent.restart();
+    assert_eq!(apply(&agent), "default/service: started (it has exited with code 0)\n");
+    runs(&agent);
+    assert_eq!(apply(&agent), "default/service: unchanged\n");
+    told(&agent, "stop", &["service"], 0);
+}
+
 /// It ends while no agent runs: the next one starts it again.
 #[test]
 fn who_fails_without_an_agent_is_started_by_the_next() {

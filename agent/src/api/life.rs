@@ -42,7 +42,7 @@ async fn apply(
     }
     let _seat = shared.admit(&spec, &by, &rights, "apply")?;
     let control = &shared.control;
-    let (plan, class) = control.plan(spec.clone()).await.map_err(refused)?;
+    let (plan, class) = control.plan(&spec).await.map_err(refused)?;
     if !dry_run {
         carry_out(control, spec, &plan, class, by).await.map_err(refused)?;
     }

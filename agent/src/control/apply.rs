@@ -13,14 +13,28 @@ use crate::workload::logs::Stdio;
 use crate::workload::shelf::Kept;
 use crate::workload::spec::{Asked, Name, Spec};
 
+/// What comes of a file.
+#[derive(Debug)]
+pub enum Planned {
+    /// What is to be done, and the class that it has then.
+    Now(ApplyPlan, Name),
+    /// Whoever asks waits until what is in this cgroup has ended: it has been told to, or is being cleared away.
+    After(u64),
+}
+
 impl Control {
     /// What is to be done so that a detached workload is as `spec`, and the class that it has then.
-    pub(super) fn plan_apply(&mut self, spec: &Spec<Asked>) -> Result<(ApplyPlan, Name), Refused> {
+    pub(super) fn plan_apply(&mut self, spec: &Spec<Asked>) -> Result<Planned, Refused> {
         let name = spec.identity.to_string();
         let (admitted, _) = self.admit(spec.clone(), None).map_err(Refused::NotAllowed)?;
-        let kept = self.keep.get(&name);
-        if kept.is_none() && self.registry.find(&spec.identity.tenant, &spec.identity.name).is_some() {
-            return Err(Refused::Exists(name));
+        let is_kept = self.keep.get(&name).is_some();
+        if let Some(entry) = self.registry.find(&spec.identity.tenant, &spec.identity.name) {
+            if !is_kept {
+                return Err(Refused::Exists(name));
+            }
+            if let (State::Stopping, Some(open)) = (entry.state, &entry.open) {
+                return Ok(Planned::After(open.cgroup().id()));
+            }
         }
         let kept = self.keep.get(&name);
         let present = kept.map(|kept| Present {
@@ -28,8 +42,9 @@ impl Control {
             state: kept.state,
             ended: kept.ended.as_ref().map(|ended| ended.text.as_str()),
             is_waiting: kept.again_ms.is_some(),
+            was_told: kept.was_told,
         });
-        Ok((apply::plan(present, spec), admitted.identity.class.clone()))
+        Ok(Planned::Now(apply::plan(present, spec), admitted.identity.class.clone()))
     }
 
     /// A detached workload is asked for as `spec` from now on; what of that concerns a process has been dealt with.
@@ -85,6 +100,7 @@ impl Control {
             state: State::Starting,
             id: None,
             ended: None,
+            was_told: false,
             again_ms: None,
             restarts,
             failures,

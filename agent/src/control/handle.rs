@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::apply::Planned;
 use super::exec::Attended;
 use super::grips::Done;
 use super::operate::Order;
@@ -76,8 +77,8 @@ pub enum Command {
     Plan {
         /// As what.
         spec: Box<Spec<Asked>>,
-        /// Where the answer goes, with the class that it has then.
-        reply: oneshot::Sender<Result<(ApplyPlan, Name), Refused>>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Planned, Refused>>,
     },
     /// Start a command beside a workload.
     Exec {
@@ -322,9 +323,16 @@ impl Handle {
         self.ask(|reply| Command::Operate { tenant, name, order, by, reply }).await?
     }
 
-    /// What is to be done so that a detached workload is as `spec`, and the class that it has then.
-    pub async fn plan(&self, spec: Spec<Asked>) -> Result<(ApplyPlan, Name), Refused> {
-        self.ask(|reply| Command::Plan { spec: Box::new(spec), reply }).await?
+    /// What is to be done so that a detached workload is as `spec`, and the class that it has then. Waits for an end that is under way:
+    /// how it ends decides.
+    pub async fn plan(&self, spec: &Spec<Asked>) -> Result<(ApplyPlan, Name), Refused> {
+        loop {
+            let spec = Box::new(spec.clone());
+            match self.ask(|reply| Command::Plan { spec, reply }).await?? {
+                Planned::Now(plan, class) => return Ok((plan, class)),
+                Planned::After(cgroup) => self.wait(cgroup).await.map(drop)?,
+            }
+        }
     }
 
     /// Starts a command beside a workload and returns when it has been executed.

@@ -136,6 +136,7 @@ impl Control {
             kept.state = State::Running;
             kept.id = Some(id);
             kept.ended = None;
+            kept.was_told = false;
             kept.again_ms = None;
         });
     }
@@ -169,6 +170,7 @@ impl Control {
         self.keep.update(name, again, |kept| {
             kept.state = state;
             kept.ended = Some(ended);
+            kept.was_told = was_told;
             kept.failures = row.failures;
             kept.again_ms = after_ms;
         });
@@ -225,6 +227,7 @@ impl Control {
     pub(super) fn cancel_restart(&mut self, name: &Arc<str>) -> Option<Result<What, Refused>> {
         self.keep.all.get(name)?.again?;
         self.keep.update(name, None, |kept| {
+            kept.was_told = true;
             kept.again_ms = None;
             kept.failures = 0;
         });

@@ -67,6 +67,8 @@ pub struct Present<'a> {
     pub ended: Option<&'a str>,
     /// It is to be started again by its own rule.
     pub is_waiting: bool,
+    /// An operator has told it to end.
+    pub was_told: bool,
 }
 
 /// What is to be done for `wanted`. What has done all that it was to do is not done again, unless it has changed.
@@ -121,7 +123,7 @@ fn own<T>(value: Option<T>) -> Setting<T> {
 
 /// Whether it returned zero of itself: then there is nothing left to do.
 fn is_done(present: &Present<'_>) -> bool {
-    present.ended.is_some_and(|text| text.ends_with("exited with code 0"))
+    !present.was_told && present.ended.is_some_and(|text| text.ends_with("exited with code 0"))
 }
 
 /// Whether a field is one that [`change`] sets.
@@ -157,7 +159,12 @@ fn differences(present: &Spec<Asked>, wanted: &Spec<Asked>) -> Vec<Difference> {
         if from == to {
             continue;
         }
-        let (from, to) = if name == "env" { variables(&from, &to) } else { (text(&from), text(&to)) };
+        let (from, to) = match name.as_str() {
+            "env" => variables(&from, &to),
+            "memory" => bounds(present.identity.memory, wanted.identity.memory, (&from, &to)),
+            "cpu" => bounds(present.identity.cpu, wanted.identity.cpu, (&from, &to)),
+            _ => (text(&from), text(&to)),
+        };
         found.push(Difference { field: name.clone(), from, to });
     }
     found
@@ -181,16 +188,14 @@ fn fields(spec: &Spec<Asked>) -> Vec<(String, Value)> {
             (_, value) => put(name, value),
         }
     }
-    // Bounds as people write them.
-    for (name, value) in &mut fields {
-        let Asked { memory, cpu, .. } = &spec.identity;
-        match (name.as_str(), memory, cpu) {
-            ("memory", Some(bounds), _) => *value = Value::String(bounds.to_string()),
-            ("cpu", _, Some(bounds)) => *value = Value::String(bounds.to_string()),
-            _ => {}
-        }
-    }
     fields
+}
+
+/// Bounds as people write them, and exactly where that is rounded to the same.
+fn bounds<T: ToString>(from: Option<T>, to: Option<T>, exact: (&Value, &Value)) -> (String, String) {
+    let written = |bounds: Option<T>| bounds.map_or_else(|| NONE.to_owned(), |bounds| bounds.to_string());
+    let (before, after) = (written(from), written(to));
+    if before == after { (text(exact.0), text(exact.1)) } else { (before, after) }
 }
 
 fn text(value: &Value) -> String {
@@ -238,7 +243,7 @@ mod tests {
     }
 
     fn told(present: &Spec<Asked>, state: State, ended: Option<&str>, wanted: &Spec<Asked>) -> String {
-        let present = Present { spec: present, state, ended, is_waiting: false };
+        let present = Present { spec: present, state, ended, is_waiting: false, was_told: false };
         let ApplyPlan { action, differences, .. } = plan(Some(present), wanted);
         let told: Vec<String> =
             differences.iter().map(|d| format!("{} {} -> {}", d.field, d.from, d.to)).collect();
@@ -252,6 +257,9 @@ mod tests {
         assert_eq!(told(&base, run, None, &base), "Nothing");
         let wide = spec("64M..2G", "a");
         assert_eq!(told(&base, run, None, &wide), "Change memory 64 MiB..1 GiB -> 64 MiB..2 GiB");
+        let close = told(&spec("64M..1500M", "a"), run, None, &spec("64M..1536M", "a"));
+        assert!(close.starts_with("Change memory ") && close.contains("1572864000"), "{close}");
+        assert!(close.contains("1610612736"), "{close}");
         assert_eq!(told(&base, run, None, &spec("64M..1G", "b")), r#"Restart argv ["a"] -> ["b"]"#);
         let mut patient = base.clone();
         patient.life.grace_seconds = 60;
@@ -283,7 +291,10 @@ mod tests {
         assert_eq!(told(&base, State::Exited, Some("ended by signal 15 (SIGTERM)"), &base), "Start");
         assert_eq!(told(&base, State::Failed, Some("exited with code 3"), &base), "Start");
         assert!(told(&base, State::Exited, done, &spec("64M..1G", "b")).starts_with("Start argv"));
-        let failed = Present { spec: &base, state: State::Failed, ended: done, is_waiting: true };
-        assert_eq!(plan(Some(failed), &base).action, Action::Nothing, "its rule starts it");
+        let present =
+            Present { spec: &base, state: State::Failed, ended: done, is_waiting: true, was_told: false };
+        assert_eq!(plan(Some(present), &base).action, Action::Nothing, "its rule starts it");
+        let stopped = Present { state: State::Exited, is_waiting: false, was_told: true, ..present };
+        assert_eq!(plan(Some(stopped), &base).action, Action::Start, "it did not end of itself");
     }
 }

@@ -37,6 +37,9 @@ pub struct Kept {
     /// How it ended last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Ended>,
+    /// An operator has told it to end.
+    #[serde(default)]
+    pub was_told: bool,
     /// It is to be started again after so many milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again_ms: Option<u64>,
@@ -155,6 +158,7 @@ mod tests {
             state: State::Failed,
             id: Some(7),
             ended: None,
+            was_told: false,
             again_ms: Some(400),
             restarts: 3,
             failures: 2,

@@ -208,6 +208,9 @@ fn spec(wanted: Wanted) -> anyhow::Result<Spec<Asked>> {
             return Err("log: the journal has bounds of its own: no size and no files".to_owned());
         }
         let bytes = wanted.log.size.map(|text| text.parse::<Bytes>().map_err(|e| format!("log.size: {e}")));
+        if let Some(name) = wanted.env.keys().find(|name| name.contains('=')) {
+            return Err(format!("env: {name:?} is no name of a variable"));
+        }
         let mut env: Vec<String> = wanted.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         if !wanted.env.contains_key("PATH") {
             env.push(format!("PATH={PATH}"));
@@ -297,6 +300,8 @@ mod tests {
                 "name = \"web\"\ncommand = [\"x\"]\nlog = { journal = true, files = 2 }\n",
                 "no size and no files",
             ),
+            ("name = \"web\"\ncommand = [\"x\"]\nenv = { \"A=B\" = \"1\" }\n", "is no name of a variable"),
+            ("name = \"web\"\ncommand = [\"x\"]\nenv = { \"\" = \"1\" }\n", "NAME=VALUE is needed"),
             ("[[workload]]\nname = \"web\"\n", "missing field `command`"),
         ];
         for (text, said) in table {

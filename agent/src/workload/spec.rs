@@ -209,6 +209,12 @@ pub fn command_problem(argv: &[String], env: &[String], cwd: &str) -> Option<Str
     if !cwd.starts_with('/') {
         return Some(format!("the working directory {cwd:?} is not absolute"));
     }
+    // It is not repeated: it may be a secret.
+    if env.iter().any(|entry| entry.split_once('=').is_none_or(|(name, _)| name.is_empty())) {
+        return Some(
+            "a variable of the environment has no name or no value: NAME=VALUE is needed".to_owned(),
+        );
+    }
     let mut texts = argv.iter().chain(env).map(String::as_str).chain([cwd]);
     texts.any(|text| text.contains('\0')).then(|| "a NUL byte is in the command".to_owned())
 }
@@ -254,6 +260,11 @@ mod tests {
         assert!(told(&["true"], "tmp").contains("is not absolute"));
         assert!(told(&[], "/").contains("no command"));
         assert!(told(&["true", "a\0b"], "/").contains("NUL"));
+        let variable = |entry: &str| command_problem(&["true".to_owned()], &[entry.to_owned()], "/");
+        assert_eq!((variable("A="), variable("A=B=C")), (None, None));
+        for entry in ["PATH", "=x", ""] {
+            assert!(variable(entry).is_some_and(|told| told.contains("NAME=VALUE is needed")), "{entry}");
+        }
     }
 
     /// Records that an earlier agent wrote are understood.

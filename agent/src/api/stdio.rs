@@ -24,6 +24,9 @@ const MOST: usize = 1024;
 /// What whoever may start nothing reads in place of a token, and as long as one: an agent that dies says nothing.
 pub const REFUSAL: &[u8; 33] = b"--------------------------------\n";
 
+/// What is read in place of a token where there is no room for one: too much of one caller, or of all, is open.
+pub const BUSY: &[u8; 33] = b"................................\n";
+
 /// Why descriptors did not come.
 const FULL: &str = "a launch was not taken: as many files are open as may be; raise LimitNOFILE= of the agent's unit, or `ulimit -Hn`";
 
@@ -81,7 +84,10 @@ pub(super) async fn serve(listener: UnixListener, tokens: Arc<Tokens>, gate: Arc
             tokio::spawn(async move { stream.write_all(REFUSAL).await });
             continue;
         }
-        let Ok(ticket) = gate.connect(&by) else { continue };
+        let Ok(ticket) = gate.connect(&by) else {
+            tokio::spawn(async move { stream.write_all(BUSY).await });
+            continue;
+        };
         let tokens = Arc::clone(&tokens);
         tokio::spawn(async move {
             let _ticket = ticket;
@@ -94,8 +100,16 @@ pub(super) async fn serve(listener: UnixListener, tokens: Arc<Tokens>, gate: Arc
 
 async fn hold(mut stream: UnixStream, tokens: &Tokens) -> io::Result<()> {
     let passed =
-        tokio::time::timeout(DEADLINE, stream.async_io(Interest::READABLE, || receive(&stream))).await??;
-    let token = tokens.open(passed)?;
+        tokio::time::timeout(DEADLINE, stream.async_io(Interest::READABLE, || receive(&stream))).await?;
+    let token = match passed.and_then(|passed| tokens.open(passed)) {
+        Ok(token) => token,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::InvalidData {
+                stream.write_all(BUSY).await?;
+            }
+            return Err(error);
+        }
+    };
     let answered = stream.write_all(format!("{token}\n").as_bytes()).await;
     // Until the client closes.
     let mut rest = [0_u8; 16];
@@ -165,10 +179,11 @@ mod tests {
     }
 
     fn cut_off() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _entered = runtime.enter();
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let theirs: StdStream = theirs.into_std().unwrap();
+        let mut theirs: StdStream = theirs.into_std().unwrap();
+        theirs.set_nonblocking(false).unwrap();
         let passed = File::open("/dev/null").unwrap();
         let numbers = [passed.as_raw_fd(); 3];
         let rights = [ControlMessage::ScmRights(&numbers)];
@@ -178,9 +193,13 @@ mod tests {
         setrlimit(Resource::RLIMIT_NOFILE, 64, hard).unwrap();
         let mut full: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
         full.truncate(full.len() - 2);
-        let error = receive(&ours).unwrap_err();
+        let error = runtime.block_on(hold(ours, &Tokens::default())).unwrap_err();
         assert_eq!(error.to_string(), FULL);
+        let mut said = [0; 33];
+        theirs.read_exact(&mut said).unwrap();
+        assert_eq!(said, *BUSY);
+        // And that of the connection.
         let room: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
-        assert_eq!(room.len(), 2, "files that can be opened after it");
+        assert_eq!(room.len(), 3, "files that can be opened after it");
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! Past the agent, to the process that keeps the terminal: so it works without one, and the end of one breaks off nothing.
 
+use std::io;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
 use clap::Args;
 
 use super::terminal::{self, Left};
-use super::{Connection, Failure, NOT_FOUND};
+use super::{Connection, Failure, NOT_FOUND, REFUSED};
 use crate::kernel::terminal as kernel;
 use crate::workload::shelf;
 use crate::workload::spec::Name;
@@ -30,7 +31,17 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { tenant, name, connection } = arguments;
     let directory = shelf::log_directory(&connection.runtime_dir, &tenant, &name);
-    let Some(keeper) = kernel::call(&directory)? else {
+    let called = kernel::call(&directory).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            let text = format!(
+                "only the agent's user may sit down at the terminal of {tenant}/{name}: do it as that user (`bellows exec -t` starts a \
+                 command with a terminal beside it)"
+            );
+            anyhow!(Failure { text, code: REFUSED })
+        }
+        _ => anyhow!(error).context(format!("cannot reach the terminal of {tenant}/{name}")),
+    })?;
+    let Some(keeper) = called else {
         let text = format!(
             "there is no terminal of {tenant}/{name} to attach to: it has to run, and to have been started by \
              `bellows run --detach -t` or a file with terminal = true"

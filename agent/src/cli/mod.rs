@@ -212,6 +212,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             ClientError::Problem { .. }
             | ClientError::Unreachable { .. }
             | ClientError::BrokeOff { .. }
+            | ClientError::StdioBusy
             | ClientError::NotUnderstood(_),
         )
         | None => 1,

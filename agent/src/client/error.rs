@@ -30,6 +30,12 @@ pub enum ClientError {
         "the agent takes no standard input and output of you: who may start something is in [api] of its configuration"
     )]
     StdioRefused,
+    /// Standard input and output are not taken now.
+    #[error(
+        "the agent has no room for standard input and output now: too many commands that you have started run, or wait to be started; end \
+         some, or try again later"
+    )]
+    StdioBusy,
     /// Nobody answers.
     #[error(
         "no agent answers in {directory}: {error} (start one with `bellows agent`, or name its directory with --runtime-dir)",

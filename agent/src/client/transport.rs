@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 
 use super::{ClientError, Result};
 use crate::api::types::Problem;
-use crate::api::{API_SOCKET, STDIO_REFUSAL, STDIO_SOCKET};
+use crate::api::{API_SOCKET, STDIO_BUSY, STDIO_REFUSAL, STDIO_SOCKET};
 
 /// A way to the agent.
 #[derive(Debug, Clone)]
@@ -61,6 +61,9 @@ impl Client {
             .map_err(broke_off("the agent gave no token for standard input and output"))?;
         if token == *STDIO_REFUSAL {
             return Err(ClientError::StdioRefused);
+        }
+        if token == *STDIO_BUSY {
+            return Err(ClientError::StdioBusy);
         }
         Ok((String::from_utf8_lossy(&token).trim_end().to_owned(), stream))
     }

@@ -73,7 +73,7 @@ const EXITS: &[(&str, &str)] = &[
         "describe, explain, set, pin, unpin, stop, freeze, thaw, kill, rm",
         "4 there is nothing of that name or number, 5 refused",
     ),
-    ("logs, attach", "4 there is no such detached workload, 5 refused (`logs`)"),
+    ("logs, attach", "4 there is no such detached workload, 5 refused"),
     ("ps, top, tenants, events, record, apply, release", "5 refused"),
     ("release", "1 when one could not be opened"),
     ("doctor, config check, config show, policy check, policy show", "3 something is wrong, and was told"),
@@ -127,7 +127,10 @@ pub(super) fn text() -> String {
         let _ = writeln!(text, "| `{}` | {prints}{more} |", verb.replace(", ", "`, `"));
     }
     queue.extend(["ApplyPlan", "Check"].map(str::to_owned));
-    text.push_str("\n`top`, `logs`, `exec`, `attach`, `record`, `completion`, `man` and `policy schema` print what they are for.\n\n## Types\n");
+    text.push_str(
+        "\n`top`, `logs`, `exec`, `attach`, `record`, `completion`, `man`, `policy schema`, `policy reference` and `policy trace` print what \
+         they are for.\n\n## Types\n",
+    );
     let mut told = BTreeSet::new();
     while let Some(name) = queue.pop_front() {
         if !told.insert(name.clone()) || LAWS.contains(&name.as_str()) {

@@ -46,7 +46,7 @@ fn refused(cgroup: &Cgroup, users: Option<Users>, announce: impl FnOnce(i32) -> 
         stdio: [null(), null(), null()],
         record: File::create("/dev/null").expect("/dev/null"),
     };
-    start(&program, started, announce).expect_err("it was started").to_string()
+    start(&program, started, |pid, _| announce(pid)).expect_err("it was started").to_string()
 }
 
 #[test]

@@ -153,6 +153,17 @@ fn attacks_win_over_the_box_itself_alone() {
 }
 
 /// The same static files, one level down: an agent of the tenant's own, with limits that breathe within what it is granted.
+/// Its first process is moved away from where controllers are enabled, and whoever started that takes its time to end there.
+#[test]
+fn the_throttled_begin_too() {
+    let agent = Agent::start(&[]);
+    for round in 0..8 {
+        let flags = [&NESTED[..], &["--cpu", "0.01..0.01"]].concat();
+        let run = agent.run_with(&format!("slow{round}"), "32M..128M", &flags, &["true"]).finish();
+        assert_eq!(run.code, 0, "{run:?}");
+    }
+}
+
 #[test]
 fn bellows_runs_inside_bellows() {
     let agent = Agent::start_on(Tree::without_swap(), &[]);

@@ -189,7 +189,8 @@ fn work(queue: &Mutex<Receiver<Job>>, answers: &Handle, ground: &Arc<Ground>) {
                 let result = supervisor::launch(ground, *order).and_then(|running| {
                     let running = Arc::new(running);
                     Open::new(&running, spec.identity.cpu.is_some()).map(Box::new).map_err(|error| {
-                        // It runs, and could not be governed: then it does not run.
+                        // It runs, and could not be governed: then it does not run. The teardown waits for the end of its first process.
+                        let _ = running.cgroup.kill();
                         let _ = supervisor::tear_down(ground, &spec.identity, &running, Last::default());
                         error.into()
                     })

@@ -171,11 +171,11 @@ const ANSWER_DEADLINE_S: i64 = 20;
 const FIRST_FREE: RawFd = 16;
 
 /// Starts `launch.argv` as the child of a new PID 1 in namespaces of its own. Blocks for some milliseconds. `announce` is told
-/// the pid of that one before it gets the word to go, and may forbid it.
+/// the pid of that one, and stage 1, before it gets the word to go, and may forbid it.
 pub fn start(
     program: &Program,
     launch: Launch<'_>,
-    announce: impl FnOnce(i32) -> io::Result<()>,
+    announce: impl FnOnce(i32, &Process) -> io::Result<()>,
 ) -> Result<Process, SpawnError> {
     let (ours, theirs) = channel()?;
     let order = order(program, &launch)?;
@@ -187,7 +187,7 @@ pub fn start(
         .map_err(|source| SpawnError::Clone { cgroup: launch.cgroup.path().display().to_string(), source })?;
 
     let announce = |pid: Pid| {
-        announce(pid.as_raw())?;
+        announce(pid.as_raw(), &stage1)?;
         launch.users.map_or(Ok(()), |users| users::map(pid, users))
     };
     hand_over(&ours, &stage1, announce).inspect_err(|_| {
@@ -249,13 +249,18 @@ pub(super) fn hand_over(
     announce(pid)?;
     send(ours.as_raw_fd(), b"go", MsgFlags::MSG_NOSIGNAL)?;
     let answer = receive(ours)?;
-    // It has said all that it had to say; in a cgroup that is frozen meanwhile it ends by this alone.
-    let _ = signal(&stage1.pidfd, libc::SIGKILL);
-    let _ = wait(&stage1.pidfd);
+    dismiss(stage1);
     match answer {
         None => Ok(Process { pid: pid.as_raw(), pidfd }),
         Some(text) => Err(SpawnError::Init(text)),
     }
+}
+
+/// Waits for the end of stage 1, which has told the pid of stage 2 and so has said all that it had to say. In a cgroup that is frozen
+/// meanwhile it ends by this alone.
+pub fn dismiss(stage1: &Process) {
+    let _ = signal(&stage1.pidfd, libc::SIGKILL);
+    let _ = wait(&stage1.pidfd);
 }
 
 /// The pid of stage 2 in what stage 1 says, if it says one. Zero and less would mean groups of processes.

@@ -198,6 +198,8 @@ pub fn tear_down(
         // What it said last is written by then. Whatever happens here is found again by the kill.
         let _ = cgroup.wait_empty(LAST_WORDS);
     }
+    // What dies under a quota takes as long as what lives: whoever waits behind this worker would wait for it.
+    let _ = cgroup.write("cpu.max", "max");
     kill_and_wait(cgroup)?;
     if let Some(logger) = &running.logger {
         let _ = spawn::wait(&logger.pidfd);
@@ -312,13 +314,15 @@ fn start(
         record,
     };
     // Before the command is started: whoever finds it running finds its init.
-    let announce = |pid| {
+    let announce = |pid, stage1: &Process| {
         let began = (!isolation.namespaces.pid.is_new()).then(|| adopt::began(pid)).flatten();
         let birth = Birth { pid, unix_ns: clock::unix_nanoseconds(), began };
         let text = serde_json::to_vec(&birth).unwrap_or_default();
         cgroup.set_attribute(INIT, &text).map_err(io::Error::other)?;
-        let nested = nest.as_ref().zip(users).map(|(nest, users)| nest.hand_over(pid, users.first()));
-        nested.unwrap_or(Ok(())).map_err(io::Error::other)
+        let Some((nest, users)) = nest.as_ref().zip(users) else { return Ok(()) };
+        // Where controllers are enabled none may live, and stage 1 was born there: throttled, it takes its time to end.
+        spawn::dismiss(stage1);
+        nest.hand_over(pid, users.first()).map_err(io::Error::other)
     };
     match spawn::start(&ground.init, launch, announce) {
         Ok(process) => Ok((process, logger)),

@@ -2,8 +2,12 @@
 //! it is thawed, whatever becomes of the agent meanwhile.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bellows::journal::{Deed, Ease, Record, What};
+use bellows::kernel::cgroup::Cgroup;
+use bellows::kernel::clock;
+use bellows::workload::stops::{self, Stop};
 
 use crate::ladder;
 use crate::rig::{Agent, Follower, Tree, eventually, field, is_ended, is_launched, number, read};
@@ -158,4 +162,48 @@ fn a_kill_for_memory_says_what_was_asked_for_in_vain() {
         "{finished:?}"
     );
     assert!(finished.err.contains(" denied grant"), "{finished:?}");
+}
+
+/// An agent that dies between the note of a stop and the thaw: the next one has it run, so that it hears.
+#[test]
+fn who_stands_still_hears_of_a_stop_from_the_next_agent() {
+    let mut agent = Agent::start(&[]);
+    let mut journal = agent.follow();
+    let hears = ["sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done"];
+    let run = agent.run("deaf", "16M..64M", &hears);
+    journal.wait("default/deaf", is_launched);
+    told(&agent, "freeze", &["deaf"], 0);
+    agent.kill();
+    let cgroup = Cgroup::open(&agent.tree.workload("deaf")).expect("cgroup");
+    let until = clock::now().plus(Duration::from_mins(5));
+    stops::write(&cgroup, &Stop { signal: libc::SIGTERM, until, is_sent: false }).expect("note");
+    agent.restart();
+    assert_eq!(run.finish().code, 7);
+}
+
+/// An agent that dies while what it has told to end is cleared away: the next one does not start it again.
+#[test]
+fn who_was_told_to_end_is_not_started_by_the_next_agent() {
+    let mut agent = Agent::start(&[]);
+    let runs = agent.runtime_dir.join("runs");
+    let script = format!("echo run >> {}; exec sleep 300", runs.display());
+    let cgroup = agent.tree.workload("web");
+    for (round, wait) in [0, 0, 1, 2, 4, 8].into_iter().enumerate() {
+        let flags = ["--name", "web", "--memory", "16M..64M", "-d", "--restart", "always"];
+        told(&agent, "run", &[&flags[..], &["--", "sh", "-c", &script]].concat(), 0);
+        eventually("it runs", || read(&runs).lines().count() == round + 1);
+        told(&agent, "stop", &["web", "--no-wait"], 0);
+        while cgroup.exists() {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        std::thread::sleep(Duration::from_millis(wait));
+        agent.kill();
+        agent.restart();
+        let listed = told(&agent, "ps", &["--json"], 0);
+        assert!(
+            listed.contains("\"state\":\"exited\"") && listed.contains("\"is_waiting\":false"),
+            "{listed}"
+        );
+    }
+    assert_eq!(read(&runs).lines().count(), 6);
 }

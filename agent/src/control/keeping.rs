@@ -141,6 +141,11 @@ impl Control {
         });
     }
 
+    /// It is told to end: it is not started again, also where the agent is not there to see its end.
+    pub(super) fn kept_stops(&mut self, name: &Arc<str>) {
+        self.keep.update(name, None, |kept| kept.was_told = true);
+    }
+
     /// It could not be. By whoever asked for it that is dealt with; what its rule has tried is tried again.
     pub(super) fn kept_failed(&mut self, name: &Arc<str>, text: &str, was_asked: bool) {
         let ended = Ended {
@@ -250,9 +255,10 @@ impl Control {
         });
     }
 
-    /// It is asked for as this from now on.
+    /// It is asked for as this from now on; it may have failed meanwhile, and wait to be started again.
     pub(super) fn keep_spec(&mut self, name: &Arc<str>, spec: Spec<Asked>) {
-        self.keep.update(name, None, |kept| kept.spec = Arc::new(spec));
+        let again = self.keep.all.get(name).and_then(|keeping| keeping.again);
+        self.keep.update(name, again, |kept| kept.spec = Arc::new(spec));
     }
 
     /// What an earlier agent kept, before its workloads are taken over.
@@ -294,8 +300,8 @@ impl Control {
                 }
                 unknown
             });
-            let state = State::Stopping.after(Event::cleared(ended.exit, false));
-            self.kept_over(&name, state, false, Duration::ZERO, ended);
+            let state = State::Stopping.after(Event::cleared(ended.exit, kept.was_told));
+            self.kept_over(&name, state, kept.was_told, Duration::ZERO, ended);
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The order is noted on the cgroup before the signal goes out. So the next agent waits for what is left of that time and no
 //! longer, and what ends meanwhile has not failed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bellows_policies::units::Instant;
@@ -13,6 +14,7 @@ use super::handle::Refused;
 use crate::journal::{Deed, Ease, What};
 use crate::kernel::watch::Key;
 use crate::kernel::{clock, spawn};
+use crate::workload::frozen;
 use crate::workload::lifecycle::{Event, State};
 use crate::workload::stops::{self, Stop};
 
@@ -30,25 +32,23 @@ impl Control {
     pub(super) fn stop(&mut self, key: Key, telling: Telling) -> Option<Result<What, Refused>> {
         let entry = self.registry.get(key).filter(|entry| !entry.is_clearing)?;
         let running = &entry.open.as_ref()?.running;
-        let process = running.process.as_ref()?;
+        running.process.as_ref()?;
         let signal = telling.signal.unwrap_or(entry.spec.life.stop_signal);
         let grace = telling.grace.unwrap_or_else(|| entry.spec.life.grace());
         let mut stop = Stop { signal, until: clock::now().plus(grace), is_sent: false };
-        if let Err(error) = stops::write(&running.cgroup, &stop) {
-            return Some(Err(Refused::Failed(error.to_string())));
-        }
-        // It has to run for the signal, by whatever order it stands still; one that freezes it may be under way.
-        let is_paused = entry.state == State::Frozen || entry.pausing.is_some();
-        if is_paused && !self.climb.lane.order(key, running, Act::Resume) {
-            return Some(Err(Refused::Busy));
-        }
-        let sent = if signal == libc::SIGKILL {
-            running.cgroup.kill().map_err(|e| e.to_string())
-        } else {
-            spawn::signal(&process.pidfd, signal).map_err(|e| e.to_string())
-        };
-        if let Err(text) = sent {
-            return Some(Err(Refused::Failed(text)));
+        let given = stops::write(&running.cgroup, &stop)
+            .map_err(|error| Refused::Failed(error.to_string()))
+            .and_then(|()| self.tell_to_end(key, signal));
+        let entry = self.registry.get(key)?;
+        let before = entry.stop;
+        let running = &entry.open.as_ref()?.running;
+        if let Err(refused) = given {
+            // The next agent must not carry out what was refused.
+            let _ = before.map_or_else(
+                || stops::withdraw(&running.cgroup),
+                |before| stops::write(&running.cgroup, &before),
+            );
+            return Some(Err(refused));
         }
         stop.is_sent = true;
         // Where this fails the signal is sent twice, should another agent come before the end.
@@ -58,6 +58,24 @@ impl Control {
         self.thaw(key, Ease::Signaled);
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         Some(Ok(What::Life(Deed::StopOrdered { cgroup, signal, grace_ms })))
+    }
+
+    /// Has it run, by whatever order it stands still, and signals it.
+    fn tell_to_end(&mut self, key: Key, signal: i32) -> Result<(), Refused> {
+        let Some(entry) = self.registry.get(key) else { return Err(Refused::Busy) };
+        let Some(open) = &entry.open else { return Err(Refused::Busy) };
+        let running = &open.running;
+        let Some(process) = &running.process else { return Err(Refused::Busy) };
+        // A freeze may be under way.
+        let is_paused = entry.state == State::Frozen || entry.pausing.is_some();
+        if is_paused && !self.climb.lane.order(key, running, Act::Resume) {
+            return Err(Refused::Busy);
+        }
+        if signal == libc::SIGKILL {
+            running.cgroup.kill().map_err(|error| Refused::Failed(error.to_string()))
+        } else {
+            spawn::signal(&process.pidfd, signal).map_err(|error| Refused::Failed(error.to_string()))
+        }
     }
 
     /// An earlier agent had told it to end.
@@ -70,14 +88,23 @@ impl Control {
             stop.is_sent = true;
             let _ = stops::write(&running.cgroup, &stop);
         }
+        // It has to run to hear it, whoever has frozen it.
+        if entry.state == State::Frozen
+            && let Some(open) = &entry.open
+        {
+            let _ = frozen::resume(open.cgroup());
+        }
         self.await_end(key, stop);
+        self.thaw(key, Ease::Signaled);
     }
 
     fn await_end(&mut self, key: Key, stop: Stop) {
         let Some(entry) = self.registry.get(key) else { return };
         entry.stop = Some(stop);
         entry.move_to(entry.state.after(Event::StopOrdered));
+        let name = Arc::clone(&entry.name);
         self.timers.push(stop.until, key);
+        self.kept_stops(&name);
     }
 
     /// Kills what has not ended in the time that it was given, if that is over.

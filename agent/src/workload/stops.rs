@@ -25,6 +25,11 @@ pub fn write(cgroup: &Cgroup, stop: &Stop) -> Result<(), CgroupError> {
     cgroup.set_attribute(STOP, &serde_json::to_vec(stop).unwrap_or_default())
 }
 
+/// Notes that there is none: it could not be given.
+pub fn withdraw(cgroup: &Cgroup) -> Result<(), CgroupError> {
+    cgroup.remove_attribute(STOP)
+}
+
 /// The order, if there is one that is understood.
 pub fn read(cgroup: &Cgroup) -> Result<Option<Stop>, CgroupError> {
     Ok(cgroup.attribute(STOP)?.and_then(|json| serde_json::from_slice(&json).ok()))

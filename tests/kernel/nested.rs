@@ -101,7 +101,9 @@ fn what_it_freezes_holds_nobody_up() {
     let keeper = read(&agent.tree.workload("nest").join("keeper/cgroup.procs"));
     assert_eq!(keeper, "", "nobody stays where it was born");
     told(&agent, "stop", &["nest", "--grace", "0s"], 0);
-    assert_eq!(run.finish().code, 137);
+    // The signal goes out, and the kill at once: one of them is first.
+    let code = run.finish().code;
+    assert!([137, 143].contains(&code), "{code}");
 }
 
 /// Cgroups are looked at one after the other. Its init waits in the last one, hears (inotify) that somebody has come near, and moves to the first.

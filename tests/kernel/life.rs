@@ -2,7 +2,7 @@
 //! it is thawed, whatever becomes of the agent meanwhile.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bellows::journal::{Deed, Ease, Record, What};
 use bellows::kernel::cgroup::Cgroup;
@@ -10,7 +10,7 @@ use bellows::kernel::clock;
 use bellows::workload::stops::{self, Stop};
 
 use crate::ladder;
-use crate::rig::{Agent, Follower, Tree, eventually, field, is_ended, is_launched, number, read};
+use crate::rig::{Agent, Follower, PATIENCE, Tree, eventually, field, is_ended, is_launched, number, read};
 use crate::takeover::is_taken_over;
 
 /// Hears nothing.
@@ -193,7 +193,9 @@ fn who_was_told_to_end_is_not_started_by_the_next_agent() {
         told(&agent, "run", &[&flags[..], &["--", "sh", "-c", &script]].concat(), 0);
         eventually("it runs", || read(&runs).lines().count() == round + 1);
         told(&agent, "stop", &["web", "--no-wait"], 0);
+        let end = Instant::now() + PATIENCE;
         while cgroup.exists() {
+            assert!(Instant::now() < end, "it does not end");
             std::thread::sleep(Duration::from_micros(200));
         }
         std::thread::sleep(Duration::from_millis(wait));

@@ -86,7 +86,8 @@ fn what_is_made_inside_stays_inside() {
 fn what_it_freezes_holds_nobody_up() {
     let agent = Agent::start(&[]);
     let mut journal = agent.follow();
-    let script = "cd /sys/fs/cgroup && mkdir out && echo $$ > out/cgroup.procs; until [ -e /dev/shm/go ]; do sleep 0.05; done; \
+    // It does not hear the signal that goes out before the kill.
+    let script = "trap '' TERM; cd /sys/fs/cgroup && mkdir out && echo $$ > out/cgroup.procs; until [ -e /dev/shm/go ]; do sleep 0.05; done; \
                   mkdir jail; echo 1 > jail/cgroup.procs; echo 1 > jail/cgroup.freeze; sleep 300";
     let run = agent.run_with("nest", "64M..256M", &NESTED, &["sh", "-c", script]);
     journal.wait("default/nest", is_launched);
@@ -101,9 +102,7 @@ fn what_it_freezes_holds_nobody_up() {
     let keeper = read(&agent.tree.workload("nest").join("keeper/cgroup.procs"));
     assert_eq!(keeper, "", "nobody stays where it was born");
     told(&agent, "stop", &["nest", "--grace", "0s"], 0);
-    // The signal goes out, and the kill at once: one of them is first.
-    let code = run.finish().code;
-    assert!([137, 143].contains(&code), "{code}");
+    assert_eq!(run.finish().code, 137);
 }
 
 /// Cgroups are looked at one after the other. Its init waits in the last one, hears (inotify) that somebody has come near, and moves to the first.
@@ -154,7 +153,6 @@ fn attacks_win_over_the_box_itself_alone() {
     assert!(refused.code == 5 && refused.err.contains("nested needs users of its own"), "{refused:?}");
 }
 
-/// The same static files, one level down: an agent of the tenant's own, with limits that breathe within what it is granted.
 /// Its first process is moved away from where controllers are enabled, and whoever started that takes its time to end there.
 #[test]
 fn the_throttled_begin_too() {
@@ -166,6 +164,7 @@ fn the_throttled_begin_too() {
     }
 }
 
+/// The same static files, one level down: an agent of the tenant's own, with limits that breathe within what it is granted.
 #[test]
 fn bellows_runs_inside_bellows() {
     let agent = Agent::start_on(Tree::without_swap(), &[]);

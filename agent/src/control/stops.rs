@@ -32,22 +32,27 @@ impl Control {
     pub(super) fn stop(&mut self, key: Key, telling: Telling) -> Option<Result<What, Refused>> {
         let entry = self.registry.get(key).filter(|entry| !entry.is_clearing)?;
         let running = &entry.open.as_ref()?.running;
-        running.process.as_ref()?;
+        let process = running.process.as_ref()?;
         let signal = telling.signal.unwrap_or(entry.spec.life.stop_signal);
         let grace = telling.grace.unwrap_or_else(|| entry.spec.life.grace());
         let mut stop = Stop { signal, until: clock::now().plus(grace), is_sent: false };
-        let given = stops::write(&running.cgroup, &stop)
-            .map_err(|error| Refused::Failed(error.to_string()))
-            .and_then(|()| self.tell_to_end(key, signal));
-        let entry = self.registry.get(key)?;
-        let before = entry.stop;
-        let running = &entry.open.as_ref()?.running;
-        if let Err(refused) = given {
-            // The next agent must not carry out what was refused.
-            let _ = before.map_or_else(
-                || stops::withdraw(&running.cgroup),
-                |before| stops::write(&running.cgroup, &before),
-            );
+        if let Err(error) = stops::write(&running.cgroup, &stop) {
+            return Some(Err(Refused::Failed(error.to_string())));
+        }
+        // It has to run for the signal, by whatever order it stands still; one that freezes it may be under way.
+        let is_paused = entry.state == State::Frozen || entry.pausing.is_some();
+        let sent = if is_paused && !self.climb.lane.order(key, running, Act::Resume) {
+            Err(Refused::Busy)
+        } else if signal == libc::SIGKILL {
+            running.cgroup.kill().map_err(|e| Refused::Failed(e.to_string()))
+        } else {
+            spawn::signal(&process.pidfd, signal).map_err(|e| Refused::Failed(e.to_string()))
+        };
+        if let Err(refused) = sent {
+            // The next agent must not carry out what was refused; what was ordered before stands.
+            let noted = entry.stop.as_ref();
+            let _ = noted
+                .map_or_else(|| stops::withdraw(&running.cgroup), |stop| stops::write(&running.cgroup, stop));
             return Some(Err(refused));
         }
         stop.is_sent = true;
@@ -58,24 +63,6 @@ impl Control {
         self.thaw(key, Ease::Signaled);
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         Some(Ok(What::Life(Deed::StopOrdered { cgroup, signal, grace_ms })))
-    }
-
-    /// Has it run, by whatever order it stands still, and signals it.
-    fn tell_to_end(&mut self, key: Key, signal: i32) -> Result<(), Refused> {
-        let Some(entry) = self.registry.get(key) else { return Err(Refused::Busy) };
-        let Some(open) = &entry.open else { return Err(Refused::Busy) };
-        let running = &open.running;
-        let Some(process) = &running.process else { return Err(Refused::Busy) };
-        // A freeze may be under way.
-        let is_paused = entry.state == State::Frozen || entry.pausing.is_some();
-        if is_paused && !self.climb.lane.order(key, running, Act::Resume) {
-            return Err(Refused::Busy);
-        }
-        if signal == libc::SIGKILL {
-            running.cgroup.kill().map_err(|error| Refused::Failed(error.to_string()))
-        } else {
-            spawn::signal(&process.pidfd, signal).map_err(|error| Refused::Failed(error.to_string()))
-        }
     }
 
     /// An earlier agent had told it to end.

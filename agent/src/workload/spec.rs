@@ -211,9 +211,7 @@ pub fn command_problem(argv: &[String], env: &[String], cwd: &str) -> Option<Str
     }
     // It is not repeated: it may be a secret.
     if env.iter().any(|entry| entry.split_once('=').is_none_or(|(name, _)| name.is_empty())) {
-        return Some(
-            "a variable of the environment has no name or no value: NAME=VALUE is needed".to_owned(),
-        );
+        return Some("a variable of the environment has no name, or no `=`: NAME=VALUE is needed".to_owned());
     }
     let mut texts = argv.iter().chain(env).map(String::as_str).chain([cwd]);
     texts.any(|text| text.contains('\0')).then(|| "a NUL byte is in the command".to_owned())

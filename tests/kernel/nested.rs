@@ -18,11 +18,11 @@ const STORM: &str = r#"perl -e '
     my $n = 0; $n++ while mkdir "/sys/fs/cgroup/\xff\xfe$n" and $n < 5000;
     print "$l deep, $n wide\n"'"#;
 
-/// Grows to a limit that is set inside, and dies of it.
+/// Grows to a limit that is set inside, and dies of it. Its program is read in before: charged there, it would be taken and read back without end.
 fn inner_death() -> String {
     let load = program("bellows-load").display().to_string();
     format!(
-        "mkdir /sys/fs/cgroup/small && cd /sys/fs/cgroup/small && echo 24M > memory.high && echo 32M > memory.max \
+        "{load} grow 1 && mkdir /sys/fs/cgroup/small && cd /sys/fs/cgroup/small && echo 24M > memory.high && echo 32M > memory.max \
          && echo 0 > memory.swap.max && ( echo 0 > cgroup.procs; exec {load} grow 60 ) ; echo inner $? "
     )
 }
@@ -31,7 +31,8 @@ fn inner_death() -> String {
 fn what_is_made_inside_stays_inside() {
     let mut agent = Agent::start(&[]);
     let mut journal = agent.follow();
-    let run = agent.run_with("nest", "64M..256M", &NESTED, &["sleep", "300"]);
+    // It does not hear the signal that goes out before the kill.
+    let run = agent.run_with("nest", "64M..256M", &NESTED, &["sh", "-c", "trap '' TERM; sleep 300"]);
     journal.wait("default/nest", is_launched);
     let inside = |agent: &Agent, script: &str| told(agent, "exec", &["nest", "--", "sh", "-c", script], 0);
     let own = r"cat /proc/self/cgroup; cd /sys/fs/cgroup; cat cgroup.procs | wc -l; cat cgroup.subtree_control
@@ -76,9 +77,12 @@ fn what_is_made_inside_stays_inside() {
     journal.wait("default/nest", is_taken_over);
     assert_eq!(inside(&agent, "cat /proc/self/cgroup"), "0::/init\n");
     told(&agent, "stop", &["nest", "--grace", "0s"], 0);
-    assert_eq!(run.finish().code, 137);
+    let finished = run.finish();
+    assert!(finished.code == 137 && finished.err.contains("signal 9 (SIGKILL)"), "{finished:?}");
+    assert!(!finished.err.contains("out of memory"), "what died inside was not the workload: {finished:?}");
     eventually("nothing is left of it", || !cgroup.exists());
     journal.wait("default/nest", is_ended);
+    assert!(agent.http("/metrics").contains("bellows_oom_kills_total 0\n"), "{}", journal.told());
 }
 
 /// The tenant can freeze a cgroup that it has moved its init to, and what would be born there: who enters is born elsewhere, and the agent does not wait.

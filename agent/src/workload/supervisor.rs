@@ -204,11 +204,12 @@ pub fn tear_down(
     if let Some(logger) = &running.logger {
         let _ = spawn::wait(&logger.pidfd);
     }
-    let events = match cgroup.read("memory.events") {
-        Ok(text) => parse::memory_events(text.as_bytes()),
-        Err(e) if e.is_gone() => MemoryEvents::default(),
-        Err(e) => return Err(e),
+    let counted = |file| match cgroup.read(file) {
+        Ok(text) => Ok(parse::memory_events(text.as_bytes())),
+        Err(e) if e.is_gone() => Ok(MemoryEvents::default()),
+        Err(e) => Err(e),
     };
+    let events = truth::of_its_end(counted("memory.events")?, counted("memory.events.local")?);
     let exit = truth::how_it_ended(ground.records.witness(cgroup.id()), events, process);
     let ended = last.ended(exit, identity.memory.ceiling).of(&identity.tenant);
     // Before anything is removed: an agent that dies from here on has told how it ended.

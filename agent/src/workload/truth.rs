@@ -28,12 +28,26 @@ pub(super) fn how_it_ended(record: Witness, events: MemoryEvents, process: Optio
     }
 }
 
+/// What counts of a workload's memory events for how it ended: all that is below it, too, as the killed may be there. Not so where only
+/// a limit that was set inside was met (`oom` of cgroups below, and none of its own): who died of that was no end of the workload.
+pub(super) const fn of_its_end(all: MemoryEvents, own: MemoryEvents) -> MemoryEvents {
+    if all.oom > 0 && own.oom == 0 { own } else { all }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn oom(kills: u64) -> MemoryEvents {
         MemoryEvents { oom_kill: kills, ..MemoryEvents::default() }
+    }
+
+    #[test]
+    fn a_limit_inside_is_no_end() {
+        let events = |oom, oom_kill| MemoryEvents { oom, oom_kill, ..MemoryEvents::default() };
+        assert_eq!(of_its_end(events(1, 1), events(0, 0)).oom_kill, 0, "met inside only");
+        assert_eq!(of_its_end(events(2, 2), events(1, 0)).oom_kill, 2, "its own was met");
+        assert_eq!(of_its_end(events(0, 1), events(0, 1)).oom_kill, 1, "one above was met");
     }
 
     #[test]

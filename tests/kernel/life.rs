@@ -175,7 +175,7 @@ fn who_stands_still_hears_of_a_stop_from_the_next_agent() {
     told(&agent, "freeze", &["deaf"], 0);
     agent.kill();
     let cgroup = Cgroup::open(&agent.tree.workload("deaf")).expect("cgroup");
-    let until = clock::now().plus(Duration::from_mins(5));
+    let until = clock::now().plus(Duration::from_secs(30));
     stops::write(&cgroup, &Stop { signal: libc::SIGTERM, until, is_sent: false }).expect("note");
     agent.restart();
     assert_eq!(run.finish().code, 7);

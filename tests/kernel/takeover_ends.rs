@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use bellows::journal::What;
 
 use crate::life::told;
-use crate::rig::{Agent, Tree, eventually, is_ended, is_launched, program, read};
+use crate::rig::{Agent, MIB, Tree, eventually, is_ended, is_launched, number, program, read};
 
 #[test]
 fn ends_in_the_gap_are_told_by_the_next_agent() {
@@ -114,6 +114,29 @@ fn whose_end_nobody_knows_is_lost_and_started_again_where_failures_are() {
     assert!(listed.contains("nobody knows how it ended: its exit record is gone"), "{listed}");
     told(&agent, "rm", &["once"], 0);
     told(&agent, "stop", &["again"], 0);
+}
+
+/// It takes longer to die than an agent to come: it is no foreigner.
+#[test]
+fn who_is_still_dying_is_told_by_the_next_agent() {
+    let mut agent = Agent::start_on(Tree::without_swap(), &[]);
+    let mut journal = agent.follow();
+    let large = "my $x = 'x' x (400 << 20); sleep 300";
+    let run = agent.run_with("large", "512M..1G", &["--cpu", "0.1..1"], &["perl", "-e", large]);
+    journal.wait("default/large", is_launched);
+    let cgroup = agent.tree.workload("large");
+    eventually("it has its memory", || number(&cgroup.join("memory.current")) > 390 * MIB);
+    agent.kill();
+    eventually("the watchdog has opened its limits", || read(&cgroup.join("memory.high")).starts_with("max"));
+    // So little that it takes long to give its memory back; no burst may be above it.
+    fs::write(cgroup.join("cpu.max.burst"), "0").expect("burst");
+    fs::write(cgroup.join("cpu.max"), "1000 100000").expect("quota");
+    fs::write(cgroup.join("cgroup.kill"), "1").expect("kill");
+    agent.restart();
+    let mut journal = agent.follow();
+    journal.wait("default/large", |w| matches!(w, What::Ended { code: 137, .. }));
+    eventually("nothing is left of it", || !cgroup.exists());
+    assert_eq!(run.finish().code, 137);
 }
 
 fn ask(agent: &Agent, path: &str) -> String {

@@ -63,6 +63,26 @@ fn began_by(stat: &str) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
+/// Whether a process has begun to exit, or is to be killed before it runs again: with much memory, or under a quota, that takes its time.
+#[must_use]
+pub fn is_dying(pid: i32) -> bool {
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => is_dying_by(&stat).unwrap_or(false),
+        // None there is 0, which stands for those that are not seen from here.
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound && pid > 0,
+    }
+}
+
+/// `flags` of proc_pid_stat(5), the 9th field, of which `PF_EXITING` is one (linux/sched.h); and the 31st, the signals that are pending.
+fn is_dying_by(stat: &str) -> Option<bool> {
+    const PF_EXITING: u64 = 0x4;
+    const KILL: u64 = 1 << (libc::SIGKILL - 1);
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let flags: u64 = fields.nth(6)?.parse().ok()?;
+    let pending: u64 = fields.nth(21)?.parse().ok()?;
+    Some(flags & PF_EXITING != 0 || pending & KILL != 0)
+}
+
 fn is_first(pidfd: BorrowedFd<'_>, depth: usize) -> bool {
     pids_of(pidfd).is_some_and(|pids| depth > 0 && pids.len() == depth + 1 && pids.last() == Some(&1))
 }
@@ -92,6 +112,16 @@ mod tests {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 9 0 0 0 0 0 0 0 20 0 1 0 12345 999 9 18446744073709551615";
         assert_eq!((began_by(stat), began_by("7")), (Some(12345), None));
         assert!(began(i32::try_from(std::process::id()).unwrap()).is_some_and(|ticks| ticks > 0));
+        let stat = |flags: u64, pending: u64| {
+            format!(
+                "7 (a) b) S 1 7 7 0 -1 {flags} 9 0 0 0 0 0 0 0 20 0 1 0 12345 999 9 1 2 3 4 5 6 {pending} 0 0 0"
+            )
+        };
+        assert_eq!(is_dying_by(&stat(4_194_560, 0)), Some(false));
+        assert_eq!(is_dying_by(&stat(4_194_564, 0)), Some(true), "it exits");
+        assert_eq!(is_dying_by(&stat(4_194_560, 0x100)), Some(true), "it is killed");
+        assert_eq!(is_dying_by("7 (a)"), None);
+        assert!(!is_dying(i32::try_from(std::process::id()).unwrap()) && !is_dying(0));
         assert!(depth() >= 1);
         let own = sys::pidfd_open(Pid::this()).unwrap();
         assert!(!is_first(own.as_fd(), depth()), "nobody's first");

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! identity, birth, a living init      it runs: to be governed again
-//! identity, birth, empty              it ended while no agent ran: to be told and cleared away
+//! identity, birth, empty or dying     it ended while no agent ran: to be told and cleared away
 //! identity, no birth                  a launch that the agent's death cut short: what is left of it is ended and removed
 //! no identity (or not understood)     half-made when empty: removed
 //! anything else that lives            not certain to be ours: adopted where policy says so; else left alone, told, counted
@@ -193,10 +193,12 @@ fn look(
             // Not having been PID 1, it has taken nobody with it.
             cgroup.kill()?;
         }
-        if !cgroup.wait_empty(DYING)? {
+        let is_empty = cgroup.wait_empty(DYING)?;
+        let witness = ground.records.witness(cgroup.id());
+        if !is_empty && !is_dying(cgroup, witness)? {
             return Ok(Kind::Foreign);
         }
-        if ground.records.witness(cgroup.id()) == Witness::Unstarted {
+        if is_empty && witness == Witness::Unstarted {
             return Ok(Kind::HalfMade);
         }
     }
@@ -215,6 +217,15 @@ fn look(
         isolation: walls::read(cgroup)?,
         stated: stated::read(cgroup)?,
     })))
+}
+
+/// Whether what is left of it, without its init, is on its way out: that has told how its command ended, or all there are dying. Where
+/// there are cgroups below, some could move among them.
+fn is_dying(cgroup: &Cgroup, witness: Witness) -> Result<bool, CgroupError> {
+    if matches!(witness, Witness::Told(_)) {
+        return Ok(true);
+    }
+    Ok(cgroup.below()?.next().is_none() && cgroup.processes()?.into_iter().all(adopt::is_dying))
 }
 
 /// Cgroups are looked at one after the other, so who has made more and moves among them could always be in another one: it is held still for a

@@ -74,7 +74,15 @@ const WORDS: &[&str] = &[
     "tenant",
     "name",
     "argv",
+    "command",
     "env",
+    "workload",
+    "stop_signal",
+    "grace",
+    "log_size",
+    "preset",
+    "rootfs",
+    "ulimit",
     "1970-01-01T00:00:00Z",
 ];
 

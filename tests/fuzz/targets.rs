@@ -43,8 +43,9 @@ pub(crate) const TARGETS: &[Target] = &[
 /// caller nothing that it may not have.
 fn request(input: &[u8]) {
     let spec = serde_json::from_slice::<LaunchRequest>(input).map(|request| request.spec);
-    let spec = spec.or_else(|_| serde_json::from_slice::<ApplyRequest>(input).map(|request| request.spec));
-    if let Ok(spec) = spec {
+    let applied =
+        || serde_json::from_slice::<ApplyRequest>(input).ok().and_then(|request| request.asked().ok());
+    if let Some(spec) = spec.ok().or_else(applied) {
         asked_for(&spec);
     }
     if let Ok(isolation) = serde_json::from_slice::<Isolation>(input)
@@ -151,12 +152,18 @@ fn understood(isolation: &Isolation) {
     assert!(order.mounts.iter().filter(is_writable).count() <= asked);
 }
 
-/// Files of `bellows apply`. What is read is what the agent takes.
+/// Files of `bellows apply`. What is read is what the agent takes, and reads the same of the client's request.
 fn workload(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
-    for spec in bellows::cli::workload_files(text).into_iter().flatten() {
+    for workload in bellows::cli::workload_files(text).into_iter().flatten() {
+        let spec = workload.clone().spec().expect("a file that is read can be launched");
         assert_eq!(spec.problem(), None);
         asked_for(&spec);
+        let request = ApplyRequest { workload: Some(workload), spec: None, dry_run: true };
+        let request = serde_json::to_vec(&request).expect("it is written");
+        let request: ApplyRequest = serde_json::from_slice(&request).expect("what is written is read");
+        let json = |spec: &Spec<Asked>| serde_json::to_value(spec).expect("json");
+        assert_eq!(json(&request.asked().expect("it can be launched")), json(&spec));
     }
 }
 

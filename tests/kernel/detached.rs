@@ -260,7 +260,7 @@ fn files_say_what_runs() {
     let write = |memory: &str, seconds: &str| {
         let text = format!(
             "[[workload]]\nname = \"web\"\nmemory = \"{memory}\"\ncommand = [\"{load}\", \"idle\", \"{seconds}\"]\n\
-             stop = {{ grace = \"2s\" }}\nrestart = \"always\"\n"
+             grace = \"2s\"\nrestart = \"always\"\n"
         );
         fs::write(&file, text).expect("file");
     };
@@ -296,7 +296,7 @@ fn files_say_what_runs() {
     write("64M..256M", "301");
     assert_eq!(plan(&agent, &file, &["--dry-run"]).action, Action::Restart);
     let said = apply(&[], 0);
-    assert!(said.starts_with("default/web: stopped and started again\n  argv: ["), "{said}");
+    assert!(said.starts_with("default/web: stopped and started again\n  command: ["), "{said}");
     let ordered = journal.wait("default/web", |w| matches!(w, What::Life(Deed::StopOrdered { .. })));
     let ended = journal.wait("default/web", is_ended);
     let again = journal.wait("default/web", |w| matches!(w, What::Launched { pid: new, .. } if *new != pid));

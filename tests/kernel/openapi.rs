@@ -160,6 +160,15 @@ fn answers_are_what_is_described() {
     other["spec"]["env"] = json!([]);
     other["dry_run"] = true.into();
     author.ask("POST", "/api/v1/apply", "/api/v1/apply", &other);
+    // In the words of a file: what differs is told by the same names.
+    let words = json!({
+        "name": "web", "memory": "16M..64M", "cpu": "0.1..1", "command": ["sh", "-c", "echo here; exec sleep 600"],
+        "env": { "PATH": "/usr/bin:/bin" }, "resources": { "pids": 64, "swap": "64M", "hugetlb": { "2MB": "4M" } }, "grace": "1s",
+    });
+    let planned =
+        author.ask("POST", "/api/v1/apply", "/api/v1/apply", &json!({ "workload": words, "dry_run": true }));
+    let grace = json!([{ "field": "grace", "from": "10s", "to": "1s" }]);
+    assert_eq!(planned, json!({ "action": "change", "differences": grace }));
     author.order(
         "set",
         &json!({ "memory": { "own": { "floor": 16 << 20, "ceiling": 48 << 20 } }, "pids": { "own": 99 } }),

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::shape::differences;
 
-/// Pairs that have to be in order, and so depend on more than the one value.
-const PAIRS: [&str; 4] = ["floor", "ceiling", "soft", "hard"];
+/// Pairs that have to be in order, need each other or rule each other out, and so depend on more than the one value.
+const PAIRS: [&str; 6] = ["floor", "ceiling", "soft", "hard", "rootfs", "log_journal"];
 
 fn probes() -> Vec<Value> {
     let numbers =
@@ -118,6 +118,26 @@ fn spec() -> Value {
     })
 }
 
+/// The same in the words of a file.
+fn manifest() -> Value {
+    let Value::Object(mut boxed) = spec()["isolation"].take() else { unreachable!("it is one") };
+    let Value::Object(flags) = json!({
+        "preset": "host", "rootfs": "/srv", "overlay": "1M", "bind": ["/c:/d:rw"], "tmpfs": ["/e:1M"], "net": "new", "ipc": "new",
+        "uts": "new", "userns": "new", "pid": "new", "mount": "new", "cgroup": "new", "time": "new", "cap_add": ["chown"],
+        "cap_drop": ["kill"], "ulimit": ["nproc=1:2"],
+    }) else {
+        unreachable!("it is one")
+    };
+    // `rootfs` says the same.
+    boxed.remove("root");
+    boxed.extend(flags);
+    json!({
+        "tenant": "acme", "name": "web", "class": "standard", "memory": "1M..64M", "cpu": "0.1..1", "command": ["true"],
+        "env": { "A": "1" }, "cwd": "/", "resources": spec()["identity"]["resources"], "isolation": boxed, "stop_signal": "INT",
+        "grace": "3s", "restart": "never", "terminal": true, "log_size": "4M", "log_files": 2, "log_journal": false,
+    })
+}
+
 #[test]
 fn what_is_described_is_what_is_taken() {
     let workload = |order: &str| format!("/api/v1/workloads/{{tenant}}/{{name}}/{order}");
@@ -126,10 +146,12 @@ fn what_is_described_is_what_is_taken() {
     let mut found = otherwise("/api/v1/workloads", &launch, |v| {
         read::<LaunchRequest>(v).is_some_and(|r| is_sound(&r.spec))
     });
-    let apply = json!({ "spec": spec(), "dry_run": true });
-    found.extend(otherwise("/api/v1/apply", &apply, |v| {
-        read::<ApplyRequest>(v).is_some_and(|r| is_sound(&r.spec))
-    }));
+    for (way, what) in [("spec", spec()), ("workload", manifest())] {
+        let apply = json!({ way: what, "dry_run": true });
+        found.extend(otherwise("/api/v1/apply", &apply, |v| {
+            read::<ApplyRequest>(v).is_some_and(|request| request.asked().is_ok())
+        }));
+    }
 
     let bounds = json!({ "own": { "floor": 1 << 20, "ceiling": 2 << 20 } });
     let cpu = json!({ "own": { "floor": 100_000, "ceiling": 200_000 } });

@@ -35,11 +35,10 @@ async fn apply(
     State(shared): State<Shared>,
     ConnectInfo(Peer(by)): ConnectInfo<Peer>,
     Extension(rights): Extension<Arc<Rights>>,
-    Body(ApplyRequest { spec, dry_run }): Body<ApplyRequest>,
+    Body(request): Body<ApplyRequest>,
 ) -> Result<Json<ApplyPlan>, Response> {
-    if let Some(text) = spec.problem() {
-        return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, &text));
-    }
+    let dry_run = request.dry_run;
+    let spec = request.asked().map_err(|text| problem(StatusCode::UNPROCESSABLE_ENTITY, &text))?;
     let _seat = shared.admit(&spec, &by, &rights, "apply")?;
     let control = &shared.control;
     let (plan, class) = control.plan(&spec).await.map_err(refused)?;

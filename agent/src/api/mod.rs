@@ -23,6 +23,7 @@ mod extract;
 mod gate;
 mod life;
 mod logs;
+pub mod manifest;
 mod node;
 mod openapi;
 mod page;
@@ -51,7 +52,7 @@ use tokio::task::JoinHandle;
 
 pub use self::node::{Ground, NodeView};
 pub use self::openapi::document as openapi;
-pub use self::since::seconds_of;
+pub use self::since::{grace_of, seconds_of};
 pub use self::stdio::{BUSY as STDIO_BUSY, REFUSAL as STDIO_REFUSAL};
 use crate::access::{Access, Api};
 use crate::control::Handle;

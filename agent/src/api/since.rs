@@ -50,6 +50,14 @@ pub fn seconds_of(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(unit)
 }
 
+/// How long a workload may take to end, in seconds.
+pub fn grace_of(text: &str) -> Result<u64, String> {
+    if text == "0" {
+        return Ok(0);
+    }
+    seconds_of(text).ok_or_else(|| format!("{text:?} is not a duration: 0, 90s, 5m, 1h"))
+}
+
 /// `14:03` or `14:03:07` as seconds of the day.
 fn time_of_day(text: &str) -> Option<u64> {
     let parts: Vec<u64> = text.split(':').map(two_digits).collect::<Option<_>>()?;

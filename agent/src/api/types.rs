@@ -11,6 +11,7 @@ use tokio::net::UnixStream;
 
 pub use super::detached::DetachedView;
 pub use super::detail::{AskedView, Kin, Waits, WorkloadDetail};
+pub use super::manifest::ApplyRequest;
 pub use super::node::NodeView;
 use crate::control::LONGEST_PIN;
 use crate::journal::{Caller, Laws, Record};
@@ -31,17 +32,6 @@ pub struct LaunchRequest {
     /// a log, and nobody but the agent waits for its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdio: Option<String>,
-}
-
-/// `POST /api/v1/apply`.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ApplyRequest {
-    /// What is to run.
-    pub spec: Spec<Asked>,
-    /// Only tell what would be done.
-    #[serde(default)]
-    pub dry_run: bool,
 }
 
 /// `POST /api/v1/workloads/{tenant}/{name}/exec`, answered when the command has ended.

@@ -2,31 +2,20 @@
 //!
 //! All files are read, and told what is wrong with them, before anything is asked for. What differs is shown before it is done.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::io::Read;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use bellows_policies::units::{Bounds, Bytes};
-use bellows_policies::{CpuBounds, Resources};
 use clap::Args;
 use serde::Deserialize;
 
 use super::Connection;
-use super::isolation::of_file;
-use super::kill::SignalNumber;
-use super::stop;
+use crate::api::manifest::Manifest;
 use crate::api::types::ApplyRequest;
 use crate::client::Client;
 use crate::workload::apply::{Action, ApplyPlan};
-use crate::workload::isolation::Isolation;
-use crate::workload::life::{Life, LogBounds, Restart};
-use crate::workload::spec::{Asked, Name, Spec};
-
-/// Where programs are looked for, when nobody says otherwise.
-pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 const AFTER_HELP: &str = r#"A file, with all that it can say; a name and a command are needed:
 
@@ -38,9 +27,11 @@ const AFTER_HELP: &str = r#"A file, with all that it can say; a name and a comma
   command = ["/usr/bin/web", "--port", "80"]
   env = { MODE = "production" }
   cwd = "/srv/web"
-  stop = { signal = "INT", grace = "30s" }
+  stop_signal = "INT"
+  grace = "30s"
   restart = "on-failure"
-  log = { size = "4M", files = 3 }    # or { journal = true }
+  log_size = "4M"                     # or log_journal = true, without these two
+  log_files = 3
   terminal = false
   isolation = "tenant"                # or { preset = "tenant", rootfs = "/srv/web", bind = ["/srv/data:/data:rw"] }
   resources = { pids = 256, swap = "0", cpuset_cpus = "0-3", hugetlb = { 2MB = "64M" } }
@@ -66,80 +57,31 @@ pub(super) struct Arguments {
     connection: Connection,
 }
 
-/// A file.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Document {
-    Several(Several),
-    One(Box<Wanted>),
-}
-
+/// A file that asks for several.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Several {
-    workload: Vec<Wanted>,
-}
-
-/// A workload, in the words of a file.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Wanted {
-    #[serde(default)]
-    tenant: Option<Name>,
-    name: Name,
-    class: Option<Name>,
-    memory: Option<String>,
-    cpu: Option<String>,
-    command: Vec<String>,
-    #[serde(default)]
-    env: BTreeMap<String, String>,
-    cwd: Option<String>,
-    #[serde(default)]
-    resources: Resources,
-    #[serde(default, deserialize_with = "of_file")]
-    isolation: Isolation,
-    #[serde(default)]
-    stop: Stop,
-    restart: Option<Restart>,
-    #[serde(default)]
-    terminal: bool,
-    #[serde(default)]
-    log: Log,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Stop {
-    signal: Option<String>,
-    grace: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Log {
-    size: Option<String>,
-    files: Option<u32>,
-    #[serde(default)]
-    journal: bool,
+    workload: Vec<Manifest>,
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let mut specs: Vec<Spec<Asked>> = Vec::new();
+    let mut all: Vec<Manifest> = Vec::new();
     for file in &arguments.files {
         let text = read(file)?;
-        for spec in parse(&text).with_context(|| format!("{file} is not understood"))? {
-            let Asked { tenant, name, .. } = &spec.identity;
-            if specs.iter().any(|other| (&other.identity.tenant, &other.identity.name) == (tenant, name)) {
+        for one in parse(&text).with_context(|| format!("{file} is not understood"))? {
+            let Manifest { tenant, name, .. } = &one;
+            if all.iter().any(|other| (&other.tenant, &other.name) == (tenant, name)) {
                 bail!("{file}: {tenant}/{name} is asked for twice");
             }
-            specs.push(spec);
+            all.push(one);
         }
     }
     let client = Client::new(&arguments.connection.runtime_dir);
-    for spec in specs {
-        let label = format!("{}/{}", spec.identity.tenant, spec.identity.name);
+    for one in all {
+        let label = format!("{}/{}", one.tenant, one.name);
+        let mut request = ApplyRequest { workload: Some(one), spec: None, dry_run: true };
         // What is to be done is told before it is done.
-        let plan = client.apply(&ApplyRequest { spec: spec.clone(), dry_run: true }).await?;
+        let plan = client.apply(&request).await?;
         if arguments.json {
             println!(
                 "{}",
@@ -149,7 +91,8 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             print!("{}", told(&label, &plan, arguments.dry_run));
         }
         if !arguments.dry_run && plan.action != Action::Nothing {
-            let _: ApplyPlan = client.apply(&ApplyRequest { spec, dry_run: false }).await.context(label)?;
+            request.dry_run = false;
+            let _: ApplyPlan = client.apply(&request).await.context(label)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -181,69 +124,73 @@ fn told(label: &str, plan: &ApplyPlan, is_dry: bool) -> String {
 }
 
 /// The workloads that a file asks for; each could be launched by what it says.
-pub fn parse(text: &str) -> anyhow::Result<Vec<Spec<Asked>>> {
+pub fn parse(text: &str) -> anyhow::Result<Vec<Manifest>> {
     // Not by serde's untagged enum, which would say of every mistake the same.
     let is_several = toml::from_str::<toml::Table>(text)?.contains_key("workload");
-    let document = if is_several {
-        Document::Several(toml::from_str(text)?)
-    } else {
-        Document::One(Box::new(toml::from_str(text)?))
-    };
-    match document {
-        Document::Several(Several { workload }) => workload.into_iter().map(spec).collect(),
-        Document::One(wanted) => Ok(vec![spec(*wanted)?]),
+    let all =
+        if is_several { toml::from_str::<Several>(text)?.workload } else { vec![toml::from_str(text)?] };
+    for one in &all {
+        one.clone().spec().map_err(|text| anyhow::anyhow!("{}: {text}", one.name))?;
     }
-}
-
-fn spec(wanted: Wanted) -> anyhow::Result<Spec<Asked>> {
-    let name = wanted.name.clone();
-    let read = |wanted: Wanted| -> Result<Spec<Asked>, String> {
-        let usual = Life::default();
-        let tenant = wanted.tenant.map_or_else(|| "default".parse().map_err(|e| format!("{e}")), Ok)?;
-        let memory = wanted.memory.map(|text| text.parse::<Bounds>().map_err(|e| format!("memory: {e}")));
-        let cpu = wanted.cpu.map(|text| text.parse::<CpuBounds>().map_err(|e| format!("cpu: {e}")));
-        let signal = wanted.stop.signal.map(|text| text.parse::<SignalNumber>().map(|number| number.0));
-        let grace = wanted.stop.grace.map(|text| stop::seconds(&text));
-        if wanted.log.journal && (wanted.log.size.is_some() || wanted.log.files.is_some()) {
-            return Err("log: the journal has bounds of its own: no size and no files".to_owned());
-        }
-        let bytes = wanted.log.size.map(|text| text.parse::<Bytes>().map_err(|e| format!("log.size: {e}")));
-        if let Some(name) = wanted.env.keys().find(|name| name.contains('=')) {
-            return Err(format!("env: {name:?} is no name of a variable"));
-        }
-        let mut env: Vec<String> = wanted.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        if !wanted.env.contains_key("PATH") {
-            env.push(format!("PATH={PATH}"));
-        }
-        let identity = Asked {
-            tenant,
-            name: wanted.name,
-            class: wanted.class,
-            memory: memory.transpose()?,
-            cpu: cpu.transpose()?,
-            resources: wanted.resources,
-        };
-        let life = Life {
-            stop_signal: signal.transpose()?.unwrap_or(usual.stop_signal),
-            grace_seconds: grace.transpose()?.unwrap_or(usual.grace_seconds),
-            restart: wanted.restart.unwrap_or(usual.restart),
-            log: LogBounds {
-                bytes: bytes.transpose()?.unwrap_or(usual.log.bytes),
-                files: wanted.log.files.unwrap_or(usual.log.files),
-            },
-            journal: wanted.log.journal,
-            terminal: wanted.terminal,
-        };
-        let cwd = wanted.cwd.unwrap_or_else(|| "/".to_owned());
-        let spec = Spec { identity, argv: wanted.command, env, cwd, isolation: wanted.isolation, life };
-        spec.problem().map_or(Ok(spec), Err)
-    };
-    read(wanted).map_err(|text| anyhow::anyhow!("{name}: {text}"))
+    Ok(all)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use bellows_policies::units::Bytes;
+    use clap::CommandFactory;
+
     use super::*;
+    use crate::workload::isolation::Isolation;
+    use crate::workload::life::{Life, Restart};
+    use crate::workload::spec::{Asked, Spec};
+
+    fn parse(text: &str) -> anyhow::Result<Vec<Spec<Asked>>> {
+        super::parse(text).map(|all| all.into_iter().filter_map(|one| one.spec().ok()).collect())
+    }
+
+    /// Each flag of a detached workload is a word of a file, at its place.
+    #[test]
+    fn a_file_has_each_flag() {
+        let line = crate::cli::Cli::command();
+        let run = line.find_subcommand("run").unwrap();
+        // Of this command itself, and of what is not to stay.
+        let others = BTreeSet::from(["detach", "json", "runtime-dir"]);
+        let flags = run.get_arguments().filter_map(|flag| Some((flag.get_long()?, flag.get_help_heading())));
+        let flags: Vec<_> = flags.filter(|(flag, _)| !others.contains(flag)).collect();
+        assert!(flags.len() > 35, "{flags:?}");
+        for (flag, heading) in flags {
+            let word = if flag == "isolation" { "preset".to_owned() } else { flag.replace('-', "_") };
+            let said = match heading {
+                Some(table) => format!("{} = {{ {word} = 0.5 }}", table.to_lowercase()),
+                None => format!("{word} = 0.5"),
+            };
+            let least =
+                ["name = \"web\"", "command = [\"x\"]"].into_iter().filter(|line| !line.starts_with(flag));
+            let text = format!("{said}\n{}\n", least.collect::<Vec<_>>().join("\n"));
+            let error = format!("{:#}", parse(&text).unwrap_err());
+            assert!(error.contains("line 1,") && !error.contains("unknown field"), "{text}{error}");
+        }
+    }
+
+    /// What the agent reads is what the file says.
+    #[test]
+    fn a_manifest_is_the_same_as_json() {
+        let text = "name = \"a\"\ncommand = [\"x\"]\nmemory = \"64M..1500M\"\nstop_signal = \"INT\"\ngrace = \"0\"\n\
+                    isolation = { preset = \"tenant\", rootfs = \"/r\", overlay = \"1M\", tmpfs = [\"/t:1M\"], nested = true, \
+                    net = \"host\", ulimit = [\"nofile=1:unlimited\"] }\nresources = { swap = \"1M\" }\n";
+        let [one] = &super::parse(text).unwrap()[..] else { panic!("one") };
+        let request = ApplyRequest { workload: Some(one.clone()), spec: None, dry_run: true };
+        let json = serde_json::to_string(&request).unwrap();
+        let again = serde_json::from_str::<ApplyRequest>(&json).unwrap().asked().unwrap();
+        let spec = one.clone().spec().unwrap();
+        assert_eq!(serde_json::to_value(&again).unwrap(), serde_json::to_value(&spec).unwrap());
+        let neither = ApplyRequest { workload: None, spec: None, dry_run: true };
+        let both = ApplyRequest { workload: Some(one.clone()), spec: Some(spec), dry_run: true };
+        assert!(neither.asked().is_err() && both.asked().is_err());
+    }
 
     #[test]
     fn files_are_read() {
@@ -251,8 +198,8 @@ mod tests {
         assert_eq!((one.len(), one[0].identity.tenant.as_str(), one[0].cwd.as_str()), (1, "default", "/"));
         assert_eq!(one[0].life, Life::default());
         let text = "[[workload]]\nname = \"a\"\ntenant = \"acme\"\nmemory = \"64M..1G\"\ncommand = [\"x\", \"y\"]\n\
-                    env = { B = \"2\", A = \"1\" }\nstop = { signal = \"INT\", grace = \"30s\" }\n\
-                    restart = \"on-failure\"\nlog = { size = \"4M\", files = 3 }\n\
+                    env = { B = \"2\", A = \"1\" }\nstop_signal = \"INT\"\ngrace = \"30s\"\n\
+                    restart = \"on-failure\"\nlog_size = \"4M\"\nlog_files = 3\n\
                     [[workload]]\nname = \"b\"\ncommand = [\"z\"]\n";
         let two = parse(text).unwrap();
         assert_eq!(two.len(), 2);
@@ -294,11 +241,14 @@ mod tests {
             ("name = \"web\"\ncommand = [\"x\"]\nmemroy = \"1M..2M\"\n", "memroy"),
             ("name = \"web\"\ncommand = [\"x\"]\nmemory = \"2M..1M\"\n", "web: memory:"),
             ("name = \"web\"\ncommand = [\"x\"]\nrestart = \"sometimes\"\n", "sometimes"),
-            ("name = \"web\"\ncommand = [\"x\"]\nstop = { signal = \"NOPE\" }\n", "is not a signal"),
+            (
+                "name = \"web\"\ncommand = [\"x\"]\nstop_signal = \"NOPE\"\n",
+                "stop_signal: \"NOPE\" is not a signal",
+            ),
             ("name = \"web\"\ncommand = []\n", "no command was given"),
             (
-                "name = \"web\"\ncommand = [\"x\"]\nlog = { journal = true, files = 2 }\n",
-                "no size and no files",
+                "name = \"web\"\ncommand = [\"x\"]\nlog_journal = true\nlog_files = 2\n",
+                "no log_size and no log_files",
             ),
             ("name = \"web\"\ncommand = [\"x\"]\nenv = { \"A=B\" = \"1\" }\n", "is no name of a variable"),
             ("name = \"web\"\ncommand = [\"x\"]\nenv = { \"\" = \"1\" }\n", "NAME=VALUE is needed"),

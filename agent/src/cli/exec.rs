@@ -10,9 +10,9 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
 use super::Connection;
-use super::apply::PATH;
 use super::run::Signals;
 use super::terminal::{Ordered, Seat};
+use crate::api::manifest::PATH;
 use crate::api::types::ExecRequest;
 use crate::client::{Client, ClientError};
 use crate::workload::spec::Name;

@@ -10,7 +10,6 @@ mod events;
 mod exec;
 mod explain;
 mod figures;
-mod isolation;
 mod kill;
 mod logs;
 mod order;

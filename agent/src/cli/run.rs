@@ -5,21 +5,19 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bellows_policies::CpuBounds;
-use bellows_policies::units::{Bounds, Bytes};
+use bellows_policies::units::Bounds;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::exec;
-use super::isolation::Flags;
-use super::kill::SignalNumber;
-use super::stop;
 use super::terminal::Ordered;
 use super::{Connection, resources};
+use crate::api::manifest::{Flags, LifeFlags};
 use crate::api::types::LaunchRequest;
 use crate::client::Client;
 use crate::control::Ended;
 use crate::workload::isolation::{Isolation, Root, Whose};
-use crate::workload::life::{Life, LogBounds, Restart};
+use crate::workload::life::Life;
 use crate::workload::records::{self, Exit};
 use crate::workload::spec::{Asked, Name, Spec};
 
@@ -55,7 +53,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "DIR")]
     cwd: Option<String>,
     #[command(flatten)]
-    life: LifeArguments,
+    life: LifeFlags,
     /// Print how it ended as JSON on standard error; of a detached one, that it was started, on standard output.
     #[arg(long)]
     json: bool,
@@ -68,46 +66,6 @@ pub(super) struct Arguments {
     /// The command and its arguments.
     #[arg(last = true, required = true)]
     command: Vec<String>,
-}
-
-/// How it is to live.
-#[derive(Debug, Args)]
-struct LifeArguments {
-    /// The signal that `bellows stop` sends it [default: TERM].
-    #[arg(long, value_name = "SIGNAL")]
-    stop_signal: Option<SignalNumber>,
-    /// How long it may take to end after that before it is killed [default: 10s].
-    #[arg(long, value_name = "DURATION", value_parser = stop::seconds)]
-    grace: Option<u64>,
-    /// When it is started again: never, on-failure, always; a detached one only [default: never].
-    #[arg(long, value_name = "RULE", requires = "detach")]
-    restart: Option<Restart>,
-    /// The most that a file of its log holds [default: 1 MiB].
-    #[arg(long, value_name = "SIZE", requires = "detach")]
-    log_size: Option<Bytes>,
-    /// How many files of its log there are, the current one included [default: 4].
-    #[arg(long, value_name = "N", requires = "detach")]
-    log_files: Option<u32>,
-    /// Its output goes to the system's journal instead, as of TENANT/NAME.
-    #[arg(long, requires = "detach", conflicts_with_all = ["log_size", "log_files"])]
-    log_journal: bool,
-}
-
-impl LifeArguments {
-    fn life(&self) -> Life {
-        let usual = Life::default();
-        Life {
-            stop_signal: self.stop_signal.map_or(usual.stop_signal, |number| number.0),
-            grace_seconds: self.grace.unwrap_or(usual.grace_seconds),
-            restart: self.restart.unwrap_or(usual.restart),
-            log: LogBounds {
-                bytes: self.log_size.unwrap_or(usual.log.bytes),
-                files: self.log_files.unwrap_or(usual.log.files),
-            },
-            journal: self.log_journal,
-            terminal: false,
-        }
-    }
 }
 
 /// Starts it, and leaves it to the agent.

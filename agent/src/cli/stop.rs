@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::kill::SignalNumber;
 use super::order::Target;
 use super::run::wait_for_end;
-use crate::api::seconds_of;
+use crate::api::grace_of;
 use crate::api::types::StopRequest;
 use crate::api::words::text;
 use crate::journal::{Deed, What};
+use crate::workload::life::SignalNumber;
 
 /// Its command is sent a signal. What has not ended after a while is killed, with everything else in its cgroup. A frozen one is
 /// thawed for it.
@@ -22,7 +22,7 @@ pub(super) struct Arguments {
     #[arg(short, long)]
     signal: Option<SignalNumber>,
     /// How long it may take to end, for example 90s, 5m; an hour at most [default: as it was started with, or 10s].
-    #[arg(long, value_name = "DURATION", value_parser = seconds)]
+    #[arg(long, value_name = "DURATION", value_parser = grace_of)]
     grace: Option<u64>,
     /// Do not wait until it has ended.
     #[arg(long)]
@@ -42,13 +42,6 @@ pub(super) struct FreezeArguments {
 pub(super) struct RmArguments {
     #[command(flatten)]
     target: Target,
-}
-
-pub(super) fn seconds(text: &str) -> Result<u64, String> {
-    if text == "0" {
-        return Ok(0);
-    }
-    seconds_of(text).ok_or_else(|| format!("{text:?} is not a duration: 0, 90s, 5m, 1h"))
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {

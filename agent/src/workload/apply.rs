@@ -6,8 +6,8 @@
 //! | how it ends, when it is started again, how large its log is | from now on; a log from the next start on |
 //! | whether it has a quota, or a terminal, the command, anything else | it is stopped and started again |
 //!
-//! The comparison goes over the fields as they are written on the wire, so that one that is added is compared, and starts the
-//! workload anew unless it is named here.
+//! The comparison goes over all fields of a spec as it is kept, so that one that is added is compared, and starts the workload anew
+//! unless it is named here. They are told in the words of a file.
 
 use bellows_policies::Resources;
 use schemars::JsonSchema;
@@ -35,7 +35,7 @@ pub enum Action {
 /// A difference, in words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Difference {
-    /// The field, as the wire spells it.
+    /// The field, in the word of a file.
     pub field: String,
     /// What there is.
     pub from: String,
@@ -135,9 +135,11 @@ pub fn is_set(field: &str) -> bool {
 fn is_live(difference: &Difference) -> bool {
     let field = difference.field.as_str();
     let is_quota_kept = difference.from != NONE && difference.to != NONE;
-    let is_life = field.starts_with("life.") && !matches!(field, "life.terminal" | "life.journal");
-    (is_set(field) && (field != "cpu" || is_quota_kept)) || is_life
+    (is_set(field) && (field != "cpu" || is_quota_kept)) || LIVES_ON.contains(&field)
 }
+
+/// What of its life is otherwise from now on.
+const LIVES_ON: [&str; 5] = ["stop_signal", "grace", "restart", "log_size", "log_files"];
 
 /// How an absent value is written.
 const NONE: &str = "-";
@@ -162,6 +164,7 @@ fn differences(present: &Spec<Asked>, wanted: &Spec<Asked>) -> Vec<Difference> {
         let (from, to) = match name.as_str() {
             "env" => variables(&from, &to),
             "memory" => bounds(present.identity.memory, wanted.identity.memory, (&from, &to)),
+            "log_size" => bounds(Some(present.life.log.bytes), Some(wanted.life.log.bytes), (&from, &to)),
             "cpu" => bounds(present.identity.cpu, wanted.identity.cpu, (&from, &to)),
             _ => (text(&from), text(&to)),
         };
@@ -170,24 +173,29 @@ fn differences(present: &Spec<Asked>, wanted: &Spec<Asked>) -> Vec<Difference> {
     found
 }
 
-/// The fields of a spec: those of its identity, of what it has by the piece, and of its life one by one, the others whole.
+/// The fields of a spec in the words of a file: those of its identity, its box, its life, and of what it has by the piece one by one,
+/// the others whole.
 fn fields(spec: &Spec<Asked>) -> Vec<(String, Value)> {
     let Ok(Value::Object(whole)) = serde_json::to_value(spec) else { return Vec::new() };
     let mut fields = Vec::new();
-    let mut put = |name: String, value: Value| match (name.as_str(), value) {
-        ("resources" | "life", Value::Object(inner)) => {
-            fields.extend(inner.into_iter().map(|(part, value)| (format!("{name}.{part}"), value)));
-        }
-        (_, value) => fields.push((name, value)),
-    };
-    for (name, value) in whole {
+    let mut rest: Vec<(String, Value)> = whole.into_iter().collect();
+    while let Some((name, value)) = rest.pop() {
         match (name.as_str(), value) {
-            ("identity", Value::Object(inner)) => {
-                inner.into_iter().for_each(|(name, value)| put(name, value));
+            ("identity" | "life", Value::Object(inner)) => rest.extend(inner),
+            ("resources" | "isolation", Value::Object(inner)) => {
+                fields.extend(inner.into_iter().map(|(part, value)| (format!("{name}.{part}"), value)));
             }
-            (_, value) => put(name, value),
+            ("log", Value::Object(inner)) => {
+                rest.extend(inner.into_iter().map(|(part, value)| (format!("log_{part}"), value)));
+            }
+            ("argv", value) => fields.push(("command".to_owned(), value)),
+            ("grace_seconds", value) => fields.push(("grace".to_owned(), format!("{value}s").into())),
+            ("log_bytes", value) => fields.push(("log_size".to_owned(), value)),
+            ("journal", value) => fields.push(("log_journal".to_owned(), value)),
+            (_, value) => fields.push((name, value)),
         }
     }
+    fields.reverse();
     fields
 }
 
@@ -223,6 +231,8 @@ fn variables(from: &Value, to: &Value) -> (String, String) {
 
 #[cfg(test)]
 mod tests {
+    use bellows_policies::units::Bytes;
+
     use super::*;
     use crate::workload::isolation::Isolation;
     use crate::workload::life::Life;
@@ -260,10 +270,18 @@ mod tests {
         let close = told(&spec("64M..1500M", "a"), run, None, &spec("64M..1536M", "a"));
         assert!(close.starts_with("Change memory ") && close.contains("1572864000"), "{close}");
         assert!(close.contains("1610612736"), "{close}");
-        assert_eq!(told(&base, run, None, &spec("64M..1G", "b")), r#"Restart argv ["a"] -> ["b"]"#);
+        assert_eq!(told(&base, run, None, &spec("64M..1G", "b")), r#"Restart command ["a"] -> ["b"]"#);
         let mut patient = base.clone();
         patient.life.grace_seconds = 60;
-        assert_eq!(told(&base, run, None, &patient), "Change life.grace_seconds 10 -> 60");
+        assert_eq!(told(&base, run, None, &patient), "Change grace 10s -> 60s");
+        let mut spoken = base.clone();
+        (spoken.life.stop_signal, spoken.life.log.bytes) = (1, Bytes::mib(4));
+        assert_eq!(told(&base, run, None, &spoken), "Change log_size 1 MiB -> 4 MiB, stop_signal 15 -> 1");
+        spoken.life.journal = true;
+        assert!(told(&base, run, None, &spoken).starts_with("Restart "), "its output goes elsewhere");
+        let mut named = base.clone();
+        named.isolation.hostname = Some("h".to_owned());
+        assert_eq!(told(&base, run, None, &named), "Restart isolation.hostname - -> h");
         let mut bounded = base.clone();
         bounded.identity.cpu = Some("0.1..1".parse().unwrap());
         assert_eq!(told(&base, run, None, &bounded), "Restart cpu - -> 0.1..1");
@@ -290,7 +308,7 @@ mod tests {
         assert_eq!(told(&base, State::Exited, done, &base), "Nothing");
         assert_eq!(told(&base, State::Exited, Some("ended by signal 15 (SIGTERM)"), &base), "Start");
         assert_eq!(told(&base, State::Failed, Some("exited with code 3"), &base), "Start");
-        assert!(told(&base, State::Exited, done, &spec("64M..1G", "b")).starts_with("Start argv"));
+        assert!(told(&base, State::Exited, done, &spec("64M..1G", "b")).starts_with("Start command"));
         let present =
             Present { spec: &base, state: State::Failed, ended: done, is_waiting: true, was_told: false };
         assert_eq!(plan(Some(present), &base).action, Action::Nothing, "its rule starts it");

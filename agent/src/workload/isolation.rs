@@ -296,7 +296,7 @@ pub(super) fn path_problem(what: &str, path: &str) -> Option<String> {
 }
 
 /// How much of the box `bellows run` turns on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Preset {
     /// The host's root file system, users and network, and all of root's capabilities.

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bellows_policies::units::Bytes;
+use nix::sys::signal::Signal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +21,7 @@ pub(crate) const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
 /// Sizes of a log file: less is not worth a file, and more is no bound.
 const LOG_BYTES: std::ops::RangeInclusive<u64> = 4096..=1 << 30;
 /// Files of a log.
-const LOG_FILES: std::ops::RangeInclusive<u32> = 1..=100;
+pub(crate) const LOG_FILES: std::ops::RangeInclusive<u32> = 1..=100;
 
 /// What it says of its life. Everything that is absent is as of a plain `bellows run`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -112,6 +113,22 @@ impl FromStr for Restart {
     }
 }
 
+/// A signal, by name or number.
+#[derive(Debug, Clone, Copy)]
+pub struct SignalNumber(pub i32);
+
+impl FromStr for SignalNumber {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let upper = text.to_uppercase();
+        let full = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+        let named = Signal::from_str(&full).ok().map(|s| s as i32);
+        let numbered = text.parse().ok().filter(|n| SIGNALS.contains(n));
+        named.or(numbered).map(Self).ok_or_else(|| format!("{text:?} is not a signal: TERM, KILL, HUP, 15"))
+    }
+}
+
 /// Why this is no signal, if it is none.
 #[must_use]
 pub fn signal_problem(signal: i32) -> Option<String> {
@@ -178,6 +195,16 @@ mod tests {
         let read: Life = serde_json::from_str(r#"{"grace_seconds":3}"#).unwrap();
         assert_eq!(read, Life { grace_seconds: 3, ..Life::default() });
         assert!(serde_json::from_str::<Life>(r#"{"grace":3}"#).is_err(), "a field that does not exist");
+    }
+
+    #[test]
+    fn signals_by_name_and_number() {
+        for (text, number) in [("TERM", 15), ("sigkill", 9), ("1", 1), ("64", 64)] {
+            assert_eq!(text.parse::<SignalNumber>().unwrap().0, number);
+        }
+        for bad in ["", "0", "65", "NOPE"] {
+            assert!(bad.parse::<SignalNumber>().is_err(), "{bad}");
+        }
     }
 
     #[test]

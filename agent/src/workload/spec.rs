@@ -155,6 +155,11 @@ impl Asked {
     }
 }
 
+/// Whose a workload is that nobody is named for.
+pub(crate) fn default_tenant() -> Name {
+    Name("default".to_owned())
+}
+
 fn default_class() -> Name {
     Name(DEFAULT_CLASS.to_owned())
 }

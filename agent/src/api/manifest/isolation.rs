@@ -1,21 +1,23 @@
-//! The flags of a workload's box, of `bellows run` and, in the same words, of a file.
+//! The flags of a workload's box, of `bellows run` and, in the same words, of a manifest.
 
 use std::fmt::Display;
 use std::str::FromStr;
 
 use bellows_policies::units::Bytes;
 use clap::Args;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
-use toml::{Table, Value};
+use serde_json::{Map, Value};
 
 use crate::workload::capability::Capability;
 use crate::workload::isolation::{Isolation, Mount, Namespaces, Preset, Rlimit, Root, Whose};
 
-#[derive(Debug, Default, Args, Deserialize)]
+/// A workload's box, as it is asked for on the command line.
+#[derive(Debug, Default, Args, Deserialize, JsonSchema)]
 #[command(next_help_heading = "Isolation")]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Flags {
+pub struct Flags {
     /// How much of the machine it sees. `tenant` is the whole box: users, network and devices of its own, few capabilities, a
     /// seccomp filter, and the host's root file system read-only unless --rootfs names another.
     #[arg(long, value_enum, default_value_t)]
@@ -27,14 +29,17 @@ pub(super) struct Flags {
     /// Let it write to its root file system, into a tmpfs of this size that ends with it.
     #[arg(long, value_name = "SIZE", requires = "rootfs")]
     #[serde(deserialize_with = "size")]
+    #[schemars(with = "Option<String>")]
     overlay: Option<Bytes>,
     /// Mount a file or a directory of the host, read-only unless :rw; repeatable.
     #[arg(long, value_name = "SOURCE:TARGET[:rw]")]
     #[serde(deserialize_with = "words")]
+    #[schemars(with = "Vec<String>")]
     bind: Vec<Bind>,
     /// Mount a tmpfs; repeatable.
     #[arg(long, value_name = "TARGET:SIZE")]
     #[serde(deserialize_with = "words")]
+    #[schemars(with = "Vec<String>")]
     tmpfs: Vec<Tmpfs>,
     /// Its host name [default: its name].
     #[arg(long)]
@@ -89,12 +94,14 @@ pub(super) struct Flags {
     /// A limit of its processes, for example nofile=1024:4096; repeatable.
     #[arg(long, value_name = "RESOURCE=SOFT[:HARD]")]
     #[serde(deserialize_with = "words")]
+    #[schemars(with = "Vec<String>")]
     ulimit: Vec<Ulimit>,
 }
 
 impl Flags {
     /// The box that they ask for.
-    pub(super) fn isolation(self) -> Isolation {
+    #[must_use]
+    pub fn isolation(self) -> Isolation {
         let preset = self.preset();
         self.change(preset)
     }
@@ -141,30 +148,48 @@ impl Flags {
     }
 }
 
-/// What the API has other words for. A file may use those, too: what the flags say is added to it.
-const OF_THE_API: [&str; 5] = ["root", "mounts", "namespaces", "capabilities", "rlimits"];
+/// What a spec has other words for. A manifest may use those, too: what the flags say is added to it.
+const OF_A_SPEC: [&str; 5] = ["root", "mounts", "namespaces", "capabilities", "rlimits"];
 
-/// The box in a file: the name of a preset, or a table in the words of the flags, `preset` for `--isolation`.
-pub(super) fn of_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Isolation, D::Error> {
-    let mut given = match Value::deserialize(deserializer)? {
-        Value::Table(given) => given,
-        name => return name.try_into::<Preset>().map(Isolation::of).map_err(D::Error::custom),
+/// The box in a manifest: the name of a preset, or a table in the words of the flags, `preset` for `--isolation`.
+pub(super) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Isolation, D::Error> {
+    isolation_of(Value::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+fn isolation_of(written: Value) -> serde_json::Result<Isolation> {
+    let mut given = match written {
+        Value::Object(given) => given,
+        name => return serde_json::from_value(name).map(Isolation::of),
     };
-    let other: Vec<_> = OF_THE_API.iter().filter_map(|key| given.remove_entry(*key)).collect();
-    let flags: Flags = Value::Table(given).try_into().map_err(D::Error::custom)?;
+    let other: Vec<_> = OF_A_SPEC.iter().filter_map(|key| given.remove_entry(*key)).collect();
+    let flags: Flags = serde_json::from_value(Value::Object(given))?;
     if flags.overlay.is_some() && flags.rootfs.is_none() {
-        return Err(D::Error::custom("overlay needs rootfs: the directory below it"));
+        return Err(serde_json::Error::custom("overlay needs rootfs: the directory below it"));
     }
-    let mut whole = Table::try_from(flags.preset()).map_err(D::Error::custom)?;
+    let mut whole: Map<String, Value> = serde_json::from_value(serde_json::to_value(flags.preset())?)?;
     for (key, value) in other {
         match (whole.get_mut(&key), value) {
-            (Some(Value::Table(own)), Value::Table(value)) => own.extend(value),
+            (Some(Value::Object(own)), Value::Object(value)) => own.extend(value),
             (_, value) => {
                 whole.insert(key, value);
             }
         }
     }
-    Value::Table(whole).try_into().map(|isolation| flags.change(isolation)).map_err(D::Error::custom)
+    serde_json::from_value(Value::Object(whole)).map(|isolation| flags.change(isolation))
+}
+
+/// What [`read`] takes, for the description of the API.
+pub(super) fn schema(generator: &mut SchemaGenerator) -> Schema {
+    let (mut words, spec) = (Flags::json_schema(generator), Isolation::json_schema(generator));
+    for key in OF_A_SPEC {
+        let field = spec.pointer(&format!("/properties/{key}")).cloned();
+        if let (Some(words), Some(field)) =
+            (words.pointer_mut("/properties").and_then(Value::as_object_mut), field)
+        {
+            words.insert(key.to_owned(), field);
+        }
+    }
+    json_schema!({ "anyOf": [Preset::json_schema(generator), words] })
 }
 
 /// Texts, each as on the command line.
@@ -177,7 +202,8 @@ fn words<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(deserializer: D) -
 }
 
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Bytes>, D::Error> {
-    String::deserialize(deserializer)?.parse().map(Some).map_err(D::Error::custom)
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| text.parse()).transpose().map_err(D::Error::custom)
 }
 
 #[derive(Debug, Clone)]
@@ -245,7 +271,7 @@ mod tests {
     /// One of the box, as `bellows apply` reads it.
     #[derive(Debug, Deserialize)]
     struct File {
-        #[serde(deserialize_with = "of_file")]
+        #[serde(deserialize_with = "read")]
         isolation: Isolation,
     }
 
@@ -254,15 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_each_flag() {
-        let line = <Line as clap::CommandFactory>::command();
-        let flags: Vec<&str> = line.get_arguments().filter_map(clap::Arg::get_long).collect();
-        assert!(flags.len() > 20, "{flags:?}");
-        for flag in flags {
-            let key = if flag == "isolation" { "preset".to_owned() } else { flag.replace('-', "_") };
-            let error = filed(&format!("isolation = {{ {key} = 0.5 }}")).unwrap_err();
-            assert!(!error.contains("unknown field"), "{key}: {error}");
-        }
+    fn a_file_and_flags_say_the_same() {
         let text = r#"
             [isolation]
             preset = "tenant"

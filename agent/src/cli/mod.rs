@@ -32,7 +32,7 @@ mod unpack;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, FromArgMatches, Parser, Subcommand};
 
 pub use self::apply::parse as workload_files;
 use crate::agent::NotReady;
@@ -123,6 +123,36 @@ enum Verb {
     Watchdog(agent::WatchdogArguments),
 }
 
+/// The verbs that scripts start again and again. To make up all verbs with all their flags takes longer than anything else that
+/// `bellows run` does until it asks the agent, so these are looked for alone.
+#[derive(Debug, Subcommand)]
+enum Frequent {
+    /// Start a workload and stay with it: its output, its signals, its exit code.
+    Run(Box<run::Arguments>),
+    /// Run a command beside a workload, in its namespaces and its cgroup.
+    Exec(exec::Arguments),
+}
+
+impl Frequent {
+    fn command() -> clap::Command {
+        Self::augment_subcommands(clap::Command::new("bellows"))
+    }
+}
+
+impl Verb {
+    fn of_the_command_line() -> Self {
+        let first = std::env::args_os().nth(1).unwrap_or_default();
+        if first != "run" && first != "exec" {
+            return Cli::parse().verb;
+        }
+        let verb = Frequent::from_arg_matches(&Frequent::command().get_matches());
+        match verb.unwrap_or_else(|error| error.exit()) {
+            Frequent::Run(arguments) => Self::Run(arguments),
+            Frequent::Exec(arguments) => Self::Exec(arguments),
+        }
+    }
+}
+
 /// Where the agent is.
 #[derive(Debug, Args)]
 struct Connection {
@@ -151,7 +181,7 @@ struct Failure {
 #[must_use]
 pub fn main() -> ExitCode {
     die_on_panic();
-    let result = match Cli::parse().verb {
+    let result = match Verb::of_the_command_line() {
         Verb::Agent(arguments) => agent::run(arguments),
         Verb::Hold => agent::hold(),
         Verb::Watchdog(arguments) => agent::watchdog(&arguments),
@@ -239,4 +269,25 @@ fn on_runtime(verb: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::R
 /// `bellows events | head` is no failure.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// What is looked for alone is the same command, word for word.
+    #[test]
+    fn a_frequent_verb_is_as_among_all() {
+        let (mut frequent, mut all) = (Frequent::command(), Cli::command());
+        frequent.build();
+        all.build();
+        for verb in frequent.get_subcommands_mut().filter(|verb| verb.get_name() != "help") {
+            let among_all = all.find_subcommand_mut(verb.get_name()).expect("it is a verb");
+            let (alone, beside) =
+                (verb.render_long_help().to_string(), among_all.render_long_help().to_string());
+            assert!(alone == beside && alone.contains("Usage: bellows "), "{alone}{beside}");
+        }
+    }
 }

@@ -231,6 +231,7 @@ impl Control {
         if let Some(heartbeat) = self.heartbeat.take() {
             heartbeat.farewell();
         }
+        self.keep.finish();
         Ok(())
     }
 

@@ -31,6 +31,8 @@ use crate::workload::supervisor::LaunchOrder;
 const MOST: usize = 4096;
 /// Writes that may wait.
 const QUEUE: usize = 1024;
+/// How long an agent that ends waits for them: a service manager waits for it, and a disk that takes longer takes none of it.
+const LAST_WRITES: Duration = Duration::from_secs(5);
 
 /// What is to be written.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ pub(super) struct Keep {
     table: Table<Kept>,
     pub(super) shelf: Shelf,
     orders: SyncSender<Order>,
+    /// Closed when all is written, after `orders` are.
+    written: Receiver<()>,
     /// When the next one is to be started again.
     next: Option<Instant>,
 }
@@ -66,8 +70,19 @@ impl Keep {
         let (orders, queue) = sync_channel(QUEUE);
         let (own, jobs, answers, journal) = (shelf.clone(), lanes.jobs(), answers.clone(), journal.clone());
         let table = answers.kept.clone();
-        spawn("bellows-shelf", move || write(&queue, &own, &jobs, &answers, &journal))?;
-        Ok(Self { all: HashMap::new(), table, shelf, orders, next: None })
+        let (open, written) = sync_channel(0);
+        spawn("bellows-shelf", move || {
+            let _open = open;
+            write(&queue, &own, &jobs, &answers, &journal);
+        })?;
+        Ok(Self { all: HashMap::new(), table, shelf, orders, written, next: None })
+    }
+
+    /// At an orderly end: what has happened last is on disk, since the next agent goes on from there.
+    pub(super) fn finish(mut self) {
+        self.save_again();
+        drop(self.orders);
+        let _ = self.written.recv_timeout(LAST_WRITES);
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Arc<Kept>> {

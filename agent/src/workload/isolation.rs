@@ -7,6 +7,8 @@
 //!
 //! Everything is bounded, since it comes from a client and goes to a process that has to stay small.
 
+use std::path::Path;
+
 use bellows_policies::units::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -254,13 +256,14 @@ impl Mount {
         if let Self::Tmpfs { size: Bytes(0), .. } = self {
             return Some(format!("the tmpfs at {target} has no room"));
         }
-        let own = |own: &&&str| target == **own || target.starts_with(&format!("{}/", **own));
-        if let Some(own) = OWN.iter().find(own)
+        // By its parts: `//proc` and `/./proc` are `/proc`.
+        let place = Path::new(target);
+        if let Some(own) = OWN.iter().find(|own| place.starts_with(own))
             && !(target == SHM && source.is_none())
         {
             return Some(format!("{target} cannot be mounted: what is in {own} is the box's own"));
         }
-        if target == "/" {
+        if place == Path::new("/") {
             return Some("a mount cannot be the root: name a root directory".to_owned());
         }
         source
@@ -325,6 +328,9 @@ mod tests {
             bind("/usr", "/proc"),
             bind("/a", "/dev/shm"),
             bind("/a/../b", "/c"),
+            bind("/a", "//proc"),
+            bind("/a", "/./dev/null"),
+            bind("/a", "//."),
             bind("/a\0", "/c"),
             bind("/a", &format!("/{}", "x".repeat(PATH))),
             tmpfs("/tmp", 0),

@@ -4,8 +4,11 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use bellows::journal::What;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::life::told;
 use crate::rig::{Agent, MIB, Tree, eventually, is_ended, is_launched, number, program, read};
@@ -120,10 +123,28 @@ fn whose_end_nobody_knows_is_lost_and_started_again_where_failures_are() {
 #[test]
 fn who_is_still_dying_is_told_by_the_next_agent() {
     let mut agent = Agent::start_on(Tree::without_swap(), &[]);
-    let mut journal = agent.follow();
-    let large = "my $x = 'x' x (400 << 20); sleep 300";
-    let run = agent.run_with("large", "512M..1G", &["--cpu", "0.1..1"], &["perl", "-e", large]);
-    journal.wait("default/large", is_launched);
+    let run = agent.run_with("large", "512M..1G", &["--cpu", "0.1..1"], &LARGE);
+    dies_slowly(&mut agent, |cgroup, _| fs::write(cgroup.join("cgroup.kill"), "1").expect("kill"));
+    assert_eq!(run.finish().code, 137);
+}
+
+/// What writes its log lives until all who could say something are gone.
+#[test]
+fn who_is_still_dying_may_have_a_log() {
+    let mut agent = Agent::start_on(Tree::without_swap(), &[]);
+    let flags = ["--detach", "--name", "large", "--memory", "512M..1G", "--cpu", "0.1..1", "--"];
+    told(&agent, "run", &[&flags[..], &LARGE].concat(), 0);
+    dies_slowly(&mut agent, |_, init| kill(Pid::from_raw(init), Signal::SIGKILL).expect("kill"));
+    assert!(told(&agent, "ps", &[], 0).contains("failed"));
+}
+
+const LARGE: [&str; 3] = ["perl", "-e", "my $x = 'x' x (400 << 20); sleep 300"];
+
+/// It is killed while there is no agent, and takes longer to die than the next one needs to come.
+fn dies_slowly(agent: &mut Agent, kill: impl FnOnce(&Path, i32)) {
+    let What::Launched { pid, .. } = agent.follow().wait("default/large", is_launched).what else {
+        unreachable!()
+    };
     let cgroup = agent.tree.workload("large");
     eventually("it has its memory", || number(&cgroup.join("memory.current")) > 390 * MIB);
     agent.kill();
@@ -131,12 +152,11 @@ fn who_is_still_dying_is_told_by_the_next_agent() {
     // So little that it takes long to give its memory back; no burst may be above it.
     fs::write(cgroup.join("cpu.max.burst"), "0").expect("burst");
     fs::write(cgroup.join("cpu.max"), "1000 100000").expect("quota");
-    fs::write(cgroup.join("cgroup.kill"), "1").expect("kill");
+    kill(&cgroup, pid);
     agent.restart();
     let mut journal = agent.follow();
     journal.wait("default/large", |w| matches!(w, What::Ended { code: 137, .. }));
     eventually("nothing is left of it", || !cgroup.exists());
-    assert_eq!(run.finish().code, 137);
 }
 
 fn ask(agent: &Agent, path: &str) -> String {

@@ -14,6 +14,8 @@ use crate::workload::walls;
 
 /// Arguments and environment of a command: kept on disk for a detached one.
 const COMMAND: usize = 256 * 1024;
+/// In so many words: each is looked at by the control loop.
+const WORDS: usize = 4096;
 /// The log of a workload, in all its files: as without flags.
 const LOG: Bytes = Bytes::mib(4);
 /// Why a line of `io.max` is refused.
@@ -33,6 +35,11 @@ impl Rights {
             .or_else(|| {
                 let names_a_device = !spec.identity.resources.io_max.is_empty();
                 names_a_device.then(|| DEVICES.to_owned())
+            })
+            .or_else(|| {
+                let words = spec.argv.len() + spec.env.len();
+                (words > WORDS)
+                    .then(|| format!("a command and an environment of {words} words are more than {WORDS}"))
             })
             .or_else(|| {
                 let size: usize = spec.argv.iter().chain(&spec.env).map(String::len).sum();
@@ -175,7 +182,7 @@ mod tests {
             assert_eq!(said(20, change), "");
             assert_eq!(said(10, change), "");
         }
-        let refused: [(Alter, &str); 26] = [
+        let refused: [(Alter, &str); 27] = [
             (|s| s.isolation = Isolation::default(), "--isolation tenant"),
             (|s| s.isolation.namespaces.user = Whose::Host, "has to be whole"),
             (|s| s.isolation.namespaces.net = Whose::Host, "has to be whole"),
@@ -200,6 +207,7 @@ mod tests {
             (|s| s.life.log.files = 100, "a log of 100 MiB is refused"),
             (|s| s.life.journal = true, "the system's journal is refused"),
             (|s| s.env = vec![format!("A={}", "x".repeat(COMMAND))], "bytes are more than"),
+            (|s| s.env = vec!["A=".to_owned(); WORDS], "4097 words are more than"),
             (
                 |s| s.isolation.rlimits = serde_json::from_str(r#"[{"resource":"rtprio"}]"#).unwrap(),
                 "a limit of rtprio is refused",

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
 use std::time::Duration;
 
 use bellows_policies::units::{Bytes, Instant};
@@ -32,7 +33,7 @@ const MOST: usize = 4096;
 /// Writes that may wait.
 const QUEUE: usize = 1024;
 /// How long an agent that ends waits for them: a service manager waits for it, and a disk that takes longer takes none of it.
-const LAST_WRITES: Duration = Duration::from_secs(5);
+const LAST_WRITES: Duration = Duration::from_secs(2);
 
 /// What is to be written.
 #[derive(Debug)]
@@ -80,9 +81,13 @@ impl Keep {
 
     /// At an orderly end: what has happened last is on disk, since the next agent goes on from there.
     pub(super) fn finish(mut self) {
-        self.save_again();
+        let end = clock::now().plus(LAST_WRITES);
+        while self.all.values().any(|keeping| keeping.is_unsaved) && clock::now() < end {
+            self.save_again();
+            thread::sleep(Duration::from_millis(10));
+        }
         drop(self.orders);
-        let _ = self.written.recv_timeout(LAST_WRITES);
+        let _ = self.written.recv_timeout(end.since(clock::now()));
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Arc<Kept>> {

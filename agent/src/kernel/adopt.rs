@@ -68,8 +68,8 @@ fn began_by(stat: &str) -> Option<u64> {
 pub fn is_dying(pid: i32) -> bool {
     match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => is_dying_by(&stat).unwrap_or(false),
-        // None there is 0, which stands for those that are not seen from here.
-        Err(error) => error.kind() == std::io::ErrorKind::NotFound && pid > 0,
+        // Gone before or while it was read. None there is 0, which stands for those that are not seen from here.
+        Err(error) => matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) && pid > 0,
     }
 }
 
@@ -81,6 +81,13 @@ fn is_dying_by(stat: &str) -> Option<bool> {
     let flags: u64 = fields.nth(6)?.parse().ok()?;
     let pending: u64 = fields.nth(21)?.parse().ok()?;
     Some(flags & PF_EXITING != 0 || pending & KILL != 0)
+}
+
+/// Whether a process is `bellows-init`, as an init or as what writes a log: by its image in memory, whose name `spawn` gives.
+#[must_use]
+pub fn is_of_init(pid: i32) -> bool {
+    let program = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    program.as_os_str() == "/memfd:bellows-init (deleted)"
 }
 
 fn is_first(pidfd: BorrowedFd<'_>, depth: usize) -> bool {

@@ -144,7 +144,7 @@ impl Published {
         let _ = self.tenant.set(tenant);
     }
 
-    /// It has ended, with so many OOM kills in it and below.
+    /// It has ended, with so many OOM kills in it and, unless only limits inside were met, below.
     pub fn ended(&self, oom_kills: u64) {
         self.count(&self.events[4], oom_kills, Some(Sum::OomKills));
         if let Some(tenant) = self.tenant.get() {

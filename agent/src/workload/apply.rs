@@ -9,7 +9,10 @@
 //! The comparison goes over all fields of a spec as it is kept, so that one that is added is compared, and starts the workload anew
 //! unless it is named here. They are told in the words of a file.
 
+use std::collections::HashSet;
+
 use bellows_policies::Resources;
+use nix::sys::signal::Signal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -192,11 +195,18 @@ fn fields(spec: &Spec<Asked>) -> Vec<(String, Value)> {
             ("grace_seconds", value) => fields.push(("grace".to_owned(), format!("{value}s").into())),
             ("log_bytes", value) => fields.push(("log_size".to_owned(), value)),
             ("journal", value) => fields.push(("log_journal".to_owned(), value)),
+            ("stop_signal", _) => fields.push((name, signal_word(spec.life.stop_signal).into())),
             (_, value) => fields.push((name, value)),
         }
     }
     fields.reverse();
     fields
+}
+
+/// A signal as a file names it.
+fn signal_word(number: i32) -> String {
+    let name = Signal::try_from(number).ok().and_then(|signal| signal.as_str().strip_prefix("SIG"));
+    name.map_or_else(|| number.to_string(), str::to_owned)
 }
 
 /// Bounds as people write them, and exactly where that is rounded to the same.
@@ -216,17 +226,17 @@ fn text(value: &Value) -> String {
 
 /// Of an environment only the names that differ: values may be secrets.
 fn variables(from: &Value, to: &Value) -> (String, String) {
-    let list = |value: &Value| -> Vec<String> {
-        let all = value.as_array().map(Vec::as_slice).unwrap_or_default();
-        all.iter().filter_map(|entry| entry.as_str().map(str::to_owned)).collect()
-    };
-    let (before, after) = (list(from), list(to));
-    let names = |of: &[String], others: &[String]| {
-        let other = of.iter().filter(|entry| !others.contains(entry));
+    fn list(value: &Value) -> impl Iterator<Item = &str> {
+        value.as_array().into_iter().flatten().filter_map(Value::as_str)
+    }
+    // There may be thousands, and the control loop waits for this.
+    let names = |of: &Value, others: &Value| {
+        let others: HashSet<&str> = list(others).collect();
+        let other = list(of).filter(|entry| !others.contains(entry));
         let names: Vec<&str> = other.filter_map(|entry| entry.split('=').next()).collect();
         if names.is_empty() { NONE.to_owned() } else { names.join(" ") }
     };
-    (names(&before, &after), names(&after, &before))
+    (names(from, to), names(to, from))
 }
 
 #[cfg(test)]
@@ -276,7 +286,10 @@ mod tests {
         assert_eq!(told(&base, run, None, &patient), "Change grace 10s -> 60s");
         let mut spoken = base.clone();
         (spoken.life.stop_signal, spoken.life.log.bytes) = (1, Bytes::mib(4));
-        assert_eq!(told(&base, run, None, &spoken), "Change log_size 1 MiB -> 4 MiB, stop_signal 15 -> 1");
+        assert_eq!(
+            told(&base, run, None, &spoken),
+            "Change log_size 1 MiB -> 4 MiB, stop_signal TERM -> HUP"
+        );
         spoken.life.journal = true;
         assert!(told(&base, run, None, &spoken).starts_with("Restart "), "its output goes elsewhere");
         let mut named = base.clone();

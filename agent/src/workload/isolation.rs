@@ -238,7 +238,7 @@ impl Root {
     fn problem(&self) -> Option<String> {
         match self {
             Self::Host => None,
-            Self::Directory { path, .. } if path == "/" => {
+            Self::Directory { path, .. } if Path::new(path) == Path::new("/") => {
                 Some("the root directory is the host's root: leave it out".to_owned())
             }
             Self::Directory { upper: Some(Bytes(0)), .. } => Some("the upper layer has no room".to_owned()),
@@ -340,6 +340,10 @@ mod tests {
         }
         for good in [bind("/usr", "/usr"), bind("/a", "/device"), tmpfs("/dev/shm", 1)] {
             assert_eq!(problem(good.clone()), None, "{good:?}");
+        }
+        for path in ["/", "//", "/.", "srv", "/srv/../etc"] {
+            let root = Root::Directory { path: path.to_owned(), upper: None };
+            assert!(Isolation { root, ..Isolation::tenant() }.problem().is_some(), "{path}");
         }
         let many = Isolation { mounts: vec![tmpfs("/t", 1); MOUNTS + 1], ..Isolation::default() };
         assert!(many.problem().is_some());

@@ -144,7 +144,7 @@ impl Running {
 pub struct Remains {
     /// How the workload ended.
     pub ended: Ended,
-    /// Its last counters, hierarchical.
+    /// Its last counters, as far as they count for its end (`truth::of_its_end`).
     pub events: MemoryEvents,
 }
 

@@ -195,7 +195,7 @@ fn look(
         }
         let is_empty = cgroup.wait_empty(DYING)?;
         let witness = ground.records.witness(cgroup.id());
-        if !is_empty && !is_dying(cgroup, witness)? {
+        if !is_empty && !is_dying(cgroup, witness, is_logged)? {
             return Ok(Kind::Foreign);
         }
         if is_empty && witness == Witness::Unstarted {
@@ -219,13 +219,19 @@ fn look(
     })))
 }
 
-/// Whether what is left of it, without its init, is on its way out: that has told how its command ended, or all there are dying. Where
-/// there are cgroups below, some could move among them.
-fn is_dying(cgroup: &Cgroup, witness: Witness) -> Result<bool, CgroupError> {
+/// Whether what is left of it, without its init, is on its way out: that has told how its command ended, or all there are dying, but for
+/// who writes its log until they are gone. Where there are cgroups below, some could move among them.
+fn is_dying(cgroup: &Cgroup, witness: Witness, is_logged: bool) -> Result<bool, CgroupError> {
     if matches!(witness, Witness::Told(_)) {
         return Ok(true);
     }
-    Ok(cgroup.below()?.next().is_none() && cgroup.processes()?.into_iter().all(adopt::is_dying))
+    let left: Vec<i32> = cgroup.processes()?.into_iter().filter(|pid| !adopt::is_dying(*pid)).collect();
+    let is_gone = match left[..] {
+        [] => true,
+        [pid] => is_logged && adopt::is_of_init(pid),
+        _ => false,
+    };
+    Ok(is_gone && cgroup.below()?.next().is_none())
 }
 
 /// Cgroups are looked at one after the other, so who has made more and moves among them could always be in another one: it is held still for a

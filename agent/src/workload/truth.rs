@@ -29,7 +29,8 @@ pub(super) fn how_it_ended(record: Witness, events: MemoryEvents, process: Optio
 }
 
 /// What counts of a workload's memory events for how it ended: all that is below it, too, as the killed may be there. Not so where only
-/// a limit that was set inside was met (`oom` of cgroups below, and none of its own): who died of that was no end of the workload.
+/// a limit that was set inside was met (`oom` of cgroups below, and none of its own): who died of that was no end of the workload. The
+/// counters do not tell that from a limit above it that is met later: then its end is told as one by a signal.
 pub(super) const fn of_its_end(all: MemoryEvents, own: MemoryEvents) -> MemoryEvents {
     if all.oom > 0 && own.oom == 0 { own } else { all }
 }

@@ -1,14 +1,15 @@
 //! The flags of a workload's box, of `bellows run` and, in the same words, of a manifest.
 
-use std::fmt::Display;
+use std::collections::BTreeMap;
+use std::fmt::{self, Display};
 use std::str::FromStr;
 
 use bellows_policies::units::Bytes;
 use clap::Args;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::Error;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value};
 
 use crate::workload::capability::Capability;
 use crate::workload::isolation::{Isolation, Mount, Namespaces, Preset, Rlimit, Root, Whose};
@@ -96,26 +97,36 @@ pub struct Flags {
     #[serde(deserialize_with = "words")]
     #[schemars(with = "Vec<String>")]
     ulimit: Vec<Ulimit>,
+    /// As in a spec: its root file system.
+    #[arg(skip)]
+    root: Option<Root>,
+    /// As in a spec: what is mounted before what `bind` and `tmpfs` say.
+    #[arg(skip)]
+    mounts: Vec<Mount>,
+    /// As in a spec: whose namespaces it is in, of those that are named.
+    #[arg(skip)]
+    #[schemars(extend("propertyNames" = { "enum": Namespaces::default().each().map(|(name, _)| name) }))]
+    namespaces: BTreeMap<String, Whose>,
+    /// As in a spec: the capabilities that are kept, instead of the preset's.
+    #[arg(skip)]
+    capabilities: Option<Vec<Capability>>,
+    /// As in a spec: limits of its processes, besides what `ulimit` says.
+    #[arg(skip)]
+    rlimits: Vec<Rlimit>,
 }
 
 impl Flags {
     /// The box that they ask for.
     #[must_use]
-    pub fn isolation(self) -> Isolation {
-        let preset = self.preset();
-        self.change(preset)
-    }
-
-    /// What it begins with. What runs in a nested one may have any capability.
-    fn preset(&self) -> Isolation {
-        let preset = Isolation::of(self.isolation);
-        if self.nested { Isolation { capabilities: None, ..preset } } else { preset }
-    }
-
-    fn change(self, mut isolation: Isolation) -> Isolation {
+    pub fn isolation(mut self) -> Isolation {
+        let mut isolation = Isolation::of(self.isolation);
+        if let Some(root) = self.root {
+            isolation.root = root;
+        }
         if let Some(path) = self.rootfs {
             isolation.root = Root::Directory { path, upper: self.overlay };
         }
+        isolation.mounts = self.mounts;
         isolation.mounts.extend(self.bind.into_iter().map(|bind| bind.0));
         isolation.mounts.extend(self.tmpfs.into_iter().map(|tmpfs| tmpfs.0));
         isolation.hostname = self.hostname;
@@ -123,73 +134,78 @@ impl Flags {
         isolation.user = self.user;
         isolation.nested = self.nested;
         let Namespaces { user, pid, mount, net, ipc, uts, cgroup, time } = &mut isolation.namespaces;
-        for (whose, asked) in [
-            (user, self.userns),
-            (pid, self.pid),
-            (mount, self.mount),
-            (net, self.net),
-            (ipc, self.ipc),
-            (uts, self.uts),
-            (cgroup, self.cgroup),
-            (time, self.time),
+        for (name, whose, flag) in [
+            ("user", user, self.userns),
+            ("pid", pid, self.pid),
+            ("mount", mount, self.mount),
+            ("net", net, self.net),
+            ("ipc", ipc, self.ipc),
+            ("uts", uts, self.uts),
+            ("cgroup", cgroup, self.cgroup),
+            ("time", time, self.time),
         ] {
-            *whose = asked.unwrap_or_else(|| whose.clone());
+            if let Some(asked) = flag.or_else(|| self.namespaces.remove(name)) {
+                *whose = asked;
+            }
         }
         isolation.seccomp = self.seccomp.unwrap_or(isolation.seccomp);
         isolation.no_new_privs = self.no_new_privs.unwrap_or(isolation.no_new_privs);
+        isolation.rlimits = self.rlimits;
         isolation.rlimits.extend(self.ulimit.into_iter().map(|ulimit| ulimit.0));
-        if !self.cap_drop.is_empty() || isolation.capabilities.is_some() {
-            let kept = isolation.capabilities.take().unwrap_or_else(Capability::all);
-            let added = self.cap_add.into_iter().filter(|added| !kept.contains(added));
-            let kept = kept.iter().copied().chain(added);
-            isolation.capabilities = Some(kept.filter(|c| !self.cap_drop.contains(c)).collect());
-        }
+        // What runs in a nested one may have any.
+        let preset = isolation.capabilities.filter(|_| !self.nested);
+        isolation.capabilities = kept(self.capabilities.or(preset), &self.cap_add, &self.cap_drop);
         isolation
     }
 }
 
-/// What a spec has other words for. A manifest may use those, too: what the flags say is added to it.
-const OF_A_SPEC: [&str; 5] = ["root", "mounts", "namespaces", "capabilities", "rlimits"];
+/// What is kept of capabilities, where it is not all. The lists may be as long as a request: each is looked at once.
+fn kept(kept: Option<Vec<Capability>>, add: &[Capability], drop: &[Capability]) -> Option<Vec<Capability>> {
+    let set = |of: &[Capability]| of.iter().fold(0, |set, one| set | one.bit());
+    let dropped = set(drop);
+    if kept.is_none() && dropped == 0 {
+        return None;
+    }
+    let kept = (kept.map_or(u64::MAX, |kept| set(&kept)) | set(add)) & !dropped;
+    Some(Capability::all().into_iter().filter(|one| kept & one.bit() != 0).collect())
+}
 
 /// The box in a manifest: the name of a preset, or a table in the words of the flags, `preset` for `--isolation`.
 pub(super) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Isolation, D::Error> {
-    isolation_of(Value::deserialize(deserializer)?).map_err(D::Error::custom)
-}
+    /// By what comes, not by serde's untagged enum: that would keep all of it, and say of every mistake the same.
+    struct Written;
 
-fn isolation_of(written: Value) -> serde_json::Result<Isolation> {
-    let mut given = match written {
-        Value::Object(given) => given,
-        name => return serde_json::from_value(name).map(Isolation::of),
-    };
-    let other: Vec<_> = OF_A_SPEC.iter().filter_map(|key| given.remove_entry(*key)).collect();
-    let flags: Flags = serde_json::from_value(Value::Object(given))?;
-    if flags.overlay.is_some() && flags.rootfs.is_none() {
-        return Err(serde_json::Error::custom("overlay needs rootfs: the directory below it"));
-    }
-    let mut whole: Map<String, Value> = serde_json::from_value(serde_json::to_value(flags.preset())?)?;
-    for (key, value) in other {
-        match (whole.get_mut(&key), value) {
-            (Some(Value::Object(own)), Value::Object(value)) => own.extend(value),
-            (_, value) => {
-                whole.insert(key, value);
+    impl<'de> Visitor<'de> for Written {
+        type Value = Isolation;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a preset, or a table of flags")
+        }
+
+        fn visit_str<E: Error>(self, name: &str) -> Result<Isolation, E> {
+            Preset::deserialize(name.into_deserializer()).map(Isolation::of)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Isolation, A::Error> {
+            let flags = Flags::deserialize(MapAccessDeserializer::new(map))?;
+            if flags.overlay.is_some() && flags.rootfs.is_none() {
+                return Err(A::Error::custom("overlay needs rootfs: the directory below it"));
+            }
+            let all = Namespaces::default();
+            let unknown = |name: &&String| !all.each().iter().any(|(known, _)| known == name);
+            match flags.namespaces.keys().find(unknown) {
+                Some(name) => Err(A::Error::custom(format!("there is no namespace {name:?}"))),
+                None => Ok(flags.isolation()),
             }
         }
     }
-    serde_json::from_value(Value::Object(whole)).map(|isolation| flags.change(isolation))
+
+    deserializer.deserialize_any(Written)
 }
 
 /// What [`read`] takes, for the description of the API.
 pub(super) fn schema(generator: &mut SchemaGenerator) -> Schema {
-    let (mut words, spec) = (Flags::json_schema(generator), Isolation::json_schema(generator));
-    for key in OF_A_SPEC {
-        let field = spec.pointer(&format!("/properties/{key}")).cloned();
-        if let (Some(words), Some(field)) =
-            (words.pointer_mut("/properties").and_then(Value::as_object_mut), field)
-        {
-            words.insert(key.to_owned(), field);
-        }
-    }
-    json_schema!({ "anyOf": [Preset::json_schema(generator), words] })
+    json_schema!({ "anyOf": [Preset::json_schema(generator), Flags::json_schema(generator)] })
 }
 
 /// Texts, each as on the command line.
@@ -311,6 +327,23 @@ mod tests {
             let error = filed(&format!("isolation = {{ {text} }}")).unwrap_err();
             assert!(error.contains(said), "{text}: {error}");
         }
+    }
+
+    /// What programs write that leave nothing out.
+    #[test]
+    fn null_is_as_without() {
+        let sent = |text: &str| {
+            read(&mut serde_json::Deserializer::from_str(text)).map_err(|error| error.to_string())
+        };
+        let text = r#"{"preset":"tenant","capabilities":null,"root":null,"hostname":null,"seccomp":null,"net":null}"#;
+        assert_eq!(sent(text), Ok(Isolation::tenant()));
+        assert!(
+            sent(r#"{"namespaces":{"nett":"new"}}"#).unwrap_err().contains("there is no namespace \"nett\"")
+        );
+        // As long as a request may be, and answered at once.
+        let many = |name: &str| format!("[{}]", vec![format!("\"{name}\""); 80_000].join(","));
+        let text = format!(r#"{{"preset":"tenant","cap_add":{},"cap_drop":{}}}"#, many("bpf"), many("kill"));
+        assert_eq!(sent(&text).unwrap().capabilities.unwrap().len(), 12);
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub struct Manifest {
     #[serde(default, deserialize_with = "isolation::read")]
     #[schemars(schema_with = "isolation::schema")]
     pub isolation: Isolation,
-    /// The signal that asks it to end, by name or number; `TERM` when absent.
+    /// The signal that asks it to end, by name or number, as a text: `INT`, `2`; `TERM` when absent.
     pub stop_signal: Option<String>,
     /// How long it may take to end after that: `30s`; ten seconds when absent.
     pub grace: Option<String>,

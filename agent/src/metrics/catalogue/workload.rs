@@ -150,7 +150,7 @@ pub(in crate::metrics) const WORKLOAD: &[Series<Published>] = &[
     count(
         Core,
         "bellows_workload_memory_events_oom_kill_total",
-        "Processes that any OOM killer ended, of memory.events.local; at the end of memory.events.",
+        "Processes that any OOM killer ended, of memory.events.local; at the end of memory.events, unless only limits that were set inside were met.",
         |w| read(&w.events[4]),
     ),
     count(Core, "bellows_workload_limit_moves_total", "Moves of its memory limits.", |w| read(&w.moves)),

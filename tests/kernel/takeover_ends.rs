@@ -153,6 +153,9 @@ fn dies_slowly(agent: &mut Agent, kill: impl FnOnce(&Path, i32)) {
     fs::write(cgroup.join("cpu.max.burst"), "0").expect("burst");
     fs::write(cgroup.join("cpu.max"), "1000 100000").expect("quota");
     kill(&cgroup, pid);
+    // It waits for all in its namespace, but no longer in its cgroup.
+    let init = pid.to_string();
+    eventually("its init has gone", || !read(&cgroup.join("cgroup.procs")).lines().any(|pid| pid == init));
     agent.restart();
     let mut journal = agent.follow();
     journal.wait("default/large", |w| matches!(w, What::Ended { code: 137, .. }));

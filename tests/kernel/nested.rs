@@ -162,7 +162,7 @@ fn attacks_win_over_the_box_itself_alone() {
 fn the_throttled_begin_too() {
     let agent = Agent::start(&[]);
     for round in 0..8 {
-        let flags = [&NESTED[..], &["--cpu", "0.01..0.01"]].concat();
+        let flags = [&NESTED[..], &["--cpu", "0.04..0.04"]].concat();
         let run = agent.run_with(&format!("slow{round}"), "32M..128M", &flags, &["true"]).finish();
         assert_eq!(run.code, 0, "{run:?}");
     }

@@ -181,15 +181,16 @@ fn differences(present: &Spec<Asked>, wanted: &Spec<Asked>) -> Vec<Difference> {
 fn fields(spec: &Spec<Asked>) -> Vec<(String, Value)> {
     let Ok(Value::Object(whole)) = serde_json::to_value(spec) else { return Vec::new() };
     let mut fields = Vec::new();
-    let mut rest: Vec<(String, Value)> = whole.into_iter().collect();
+    // The next one last.
+    let mut rest: Vec<(String, Value)> = whole.into_iter().rev().collect();
     while let Some((name, value)) = rest.pop() {
         match (name.as_str(), value) {
-            ("identity" | "life", Value::Object(inner)) => rest.extend(inner),
+            ("identity" | "life", Value::Object(inner)) => rest.extend(inner.into_iter().rev()),
             ("resources" | "isolation", Value::Object(inner)) => {
                 fields.extend(inner.into_iter().map(|(part, value)| (format!("{name}.{part}"), value)));
             }
             ("log", Value::Object(inner)) => {
-                rest.extend(inner.into_iter().map(|(part, value)| (format!("log_{part}"), value)));
+                rest.extend(inner.into_iter().rev().map(|(part, value)| (format!("log_{part}"), value)));
             }
             ("argv", value) => fields.push(("command".to_owned(), value)),
             ("grace_seconds", value) => fields.push(("grace".to_owned(), format!("{value}s").into())),
@@ -199,7 +200,6 @@ fn fields(spec: &Spec<Asked>) -> Vec<(String, Value)> {
             (_, value) => fields.push((name, value)),
         }
     }
-    fields.reverse();
     fields
 }
 
